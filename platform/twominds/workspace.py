@@ -1,0 +1,91 @@
+"""Where everything is kept unless the user says otherwise: one folder (or object store prefix) per result.
+
+The root is the environment variable `TWOMINDS_HOME` (a local path or `s3://bucket/prefix`); without it, `runs/` in
+the checkout that the package was installed from, so that a job finds what `make demo` made whichever folder it is
+started in; for a package installed from a wheel, `runs/` in the current folder.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from upath import UPath
+
+from twominds.errors import MissingInputError
+
+
+def default_root() -> str:
+    """Root of the workspace: an absolute local path or a URI."""
+    configured = os.environ.get("TWOMINDS_HOME", "")
+    if configured:
+        return configured if "://" in configured else str(Path(configured).expanduser().resolve())
+    checkout = Path(__file__).resolve().parents[2]
+    base = checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    return str(base / "runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """The default place of each job's result, below `root`."""
+
+    root: str
+
+    @classmethod
+    def default(cls) -> "Workspace":
+        """The workspace below `default_root()`."""
+        return cls(root=default_root())
+
+    def _at(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{name}"
+
+    @property
+    def corpus(self) -> str:
+        """A BAH tree; `jobs/make_corpus.py` draws one."""
+        return self._at("corpus")
+
+    @property
+    def models(self) -> str:
+        """The bundle of pre-trained weights; from `jobs/fetch_models.py` or `jobs/make_debug_models.py`."""
+        return self._at("models")
+
+    @property
+    def features(self) -> str:
+        """Parquet of `jobs/preprocess.py`."""
+        return self._at("features")
+
+    @property
+    def encoders(self) -> str:
+        """One artifact per modality, from `jobs/train_encoders.py`."""
+        return self._at("encoders")
+
+    @property
+    def embeddings(self) -> str:
+        """Parquet of `jobs/embed.py`."""
+        return self._at("embeddings")
+
+    @property
+    def search(self) -> str:
+        """State and trials of `jobs/tune_fusion.py`."""
+        return self._at("search")
+
+    @property
+    def ensemble(self) -> str:
+        """The self-contained artifact that is served, from `jobs/tune_fusion.py`."""
+        return self._at("ensemble")
+
+    @property
+    def report(self) -> str:
+        """Tables of `jobs/evaluate.py`."""
+        return self._at("report")
+
+
+def require(uri: str, *, what: str, made_by: str) -> UPath:
+    """The path at `uri`, or a sentence saying what is missing and which job makes it.
+
+    Raises:
+        MissingInputError: nothing is at `uri`.
+    """
+    path = UPath(uri)
+    if not path.exists():
+        raise MissingInputError(f"No {what} at {uri}. Make it with `{made_by}`, or give its place.")
+    return path
