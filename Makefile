@@ -1,0 +1,78 @@
+# make demo    from nothing to a score over HTTP          make test    every check
+# make lint    style, types, layers                       make bench   speed figures
+# make install the environment alone                      make clean   remove what the above made (not your runs/)
+# make lock    renew the pins after a change of pyproject.toml's dependencies
+#
+# Each works on a fresh clone: the virtual environment is built from the pinned files, and again when they change.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench install clean lock
+
+# The first of these that runs and is new enough; `make PYTHON=/path/to/python` overrules it.
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c "$(NEW_ENOUGH)" >/dev/null 2>&1 && { echo $$python; break; }; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+BASE := $(VENV)/.installed-requirements
+DEV := $(VENV)/.installed-requirements-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+export RAY_USAGE_STATS_ENABLED := 0
+export YOLO_AUTOINSTALL := false
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
+
+demo: $(BASE)
+	$(BIN)/python jobs/demo.py
+
+test: lint
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(DEV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(DEV)
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark --timeout=3600 -s
+
+install: $(DEV)
+
+# A dev environment is a base environment too: the dev pins hold all of the base pins.
+$(BASE): requirements.txt pyproject.toml | $(BIN)/python
+	$(call install_pins,requirements.txt)
+	@touch $@
+
+$(DEV): requirements.txt requirements-dev.txt pyproject.toml | $(BIN)/python
+	$(call install_pins,requirements-dev.txt)
+	@touch $(BASE) $@
+
+# --no-deps: the pins are complete, so nothing else may come in.
+define install_pins
+$(PIP) install --no-deps -r $(1)
+$(PIP) install --no-deps --no-build-isolation --quiet -e .
+@$(BIN)/python -c "import cv2" || { echo "OpenCV does not load. On Debian and Ubuntu it needs:" \
+	"apt-get install libgl1 libglib2.0-0"; exit 1; }
+endef
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found (on Debian and Ubuntu:" \
+		"apt-get install python3 python3-venv), or name yours: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+lock: $(DEV)
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --no-annotate \
+		--python-version 3.11 --extra demo pyproject.toml --output-file requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --no-annotate \
+		--python-version 3.11 --extra demo --extra dev --constraints requirements.txt pyproject.toml \
+		--output-file requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.* platform/*.egg-info
+	find platform jobs tests -name __pycache__ -type d -prune -exec rm -rf {} +
