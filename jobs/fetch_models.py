@@ -1,0 +1,137 @@
+"""Fetch pre-trained models from the hub, or import them from files, into a bundle that needs no internet afterwards.
+
+    python jobs/fetch_models.py                                      all that the published recipe needs
+    python jobs/fetch_models.py --roles audio.wav2vec2_emotion       one of them
+    python jobs/fetch_models.py --import-file detect.yunet=yunet.onnx
+    python jobs/fetch_models.py --list                               what there is, and under which licence
+
+Interrupted, it goes on where it stopped when it is run again. The bundle's manifest.json holds the exact commit,
+licence and SHA-256 of all that was fetched.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from twominds.backbones import BACKBONES, BackboneStore, cache_folder, catalogue_entry, read_manifest
+from twominds.backbones.hub import default_staging, fetch_role
+from twominds.backbones.local_files import import_file
+from twominds.errors import BackboneError, ConfigError, TwomindsError
+from twominds.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchConfig:
+    """What to fetch, and where to."""
+
+    bundle: str = field(default_factory=lambda: Workspace.default().models)
+    """Folder or object store prefix (`s3://...`) of the bundle."""
+    roles: tuple[str, ...] = ()
+    """Roles to fetch; none given: all that are on the hub (with `--import-file`: only the files)."""
+    revision: tuple[str, ...] = ()
+    """ROLE=COMMIT: take this commit (or branch, or tag) instead of the catalogue's."""
+    import_file: tuple[str, ...] = ()
+    """ROLE=FILE: import a local file for a model that is on no hub."""
+    endpoint: str = ""
+    """Address of the hub; empty: `HF_ENDPOINT`, or the public hub."""
+    again: bool = False
+    """Fetch what the bundle has already."""
+    list: bool = False
+    """Only show the catalogue and what the bundle holds."""
+
+    def __post_init__(self) -> None:
+        for role in self.roles:
+            catalogue_entry(role)
+        for option, pairs in (("revision", self.revision), ("import-file", self.import_file)):
+            for pair in pairs:
+                role, _, value = pair.partition("=")
+                if not value:
+                    raise ConfigError(f"--{option} wants ROLE=VALUE, not {pair!r}.")
+                catalogue_entry(role)
+
+
+def fetch_models(config: FetchConfig, console: Console) -> list[str]:
+    """Do what the config says.
+
+    Returns:
+        The roles that could not be had; each one's reason was printed.
+    """
+    failed: list[str] = []
+    staging = default_staging(config.bundle, cache_folder())
+    revisions = dict(pair.split("=", 1) for pair in config.revision)
+    imports = dict(pair.split("=", 1) for pair in config.import_file)
+    for role, file in imports.items():
+        try:
+            import_file(config.bundle, role, Path(file), staging=staging)
+            console.print(f"{role}: imported {Path(file).name}", highlight=False)
+        except BackboneError as error:
+            failed.append(role)
+            console.print(f"[red]{role}[/]: {error}", highlight=False)
+    roles = config.roles or (() if imports else tuple(role for role, b in BACKBONES.items() if b.hub_id is not None))
+    for role in roles:
+        if not config.again and _is_there(config.bundle, role, revisions.get(role, "")):
+            console.print(f"{role}: already there", highlight=False)
+            continue
+        try:
+            with console.status(f"{role}: fetching {catalogue_entry(role).hub_id}"):
+                entry = fetch_role(
+                    config.bundle,
+                    role,
+                    staging=staging,
+                    revision=revisions.get(role, ""),
+                    endpoint=config.endpoint,
+                )
+            console.print(f"{role}: commit {entry.revision[:12]}, {len(entry.sha256)} files", highlight=False)
+        except BackboneError as error:
+            failed.append(role)
+            console.print(f"[red]{role}[/]: {error}", highlight=False)
+    return failed
+
+
+def show_bundle(bundle: str, console: Console) -> None:
+    """Print a table of the catalogue and of what the bundle holds of it."""
+    table = Table(title=f"Backbones, and the bundle at {bundle}", title_justify="left")
+    table.add_column("role", no_wrap=True)
+    for heading in ("source", "licence", "in the bundle"):
+        table.add_column(heading, overflow="fold")
+    entries = read_manifest(bundle)
+    for role, backbone in BACKBONES.items():
+        entry = entries.get(role)
+        held = f"{entry.weights}, {entry.revision[:12]}" if entry else "-"
+        commercial = " (non-commercial)" if backbone.non_commercial else ""
+        table.add_row(role, backbone.hub_id or "import a file", backbone.licence + commercial, held)
+    console.print(table)
+
+
+def _is_there(bundle: str, role: str, revision: str) -> bool:
+    """Whether the bundle has the published files of the role, whole, and at `revision` when one is asked for."""
+    entry = read_manifest(bundle).get(role)
+    if entry is None or entry.weights != "published" or (revision and revision != entry.revision):
+        return False
+    try:
+        BackboneStore(uri=bundle).verify(role)
+    except BackboneError:
+        return False
+    return True
+
+
+def main() -> None:
+    """Entry point."""
+    console = Console()
+    try:
+        config = tyro.cli(FetchConfig, description=__doc__)
+        failed = [] if config.list else fetch_models(config, console)
+        show_bundle(config.bundle, console)
+    except TwomindsError as error:
+        raise SystemExit(f"fetch_models: {error}") from error
+    if failed:
+        raise SystemExit(f"fetch_models: {len(failed)} not fetched: {', '.join(failed)}.")
+    if not config.list:
+        console.print("Next: [bold]python jobs/preprocess.py[/] (it finds this bundle by itself).", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

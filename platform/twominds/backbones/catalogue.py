@@ -1,0 +1,122 @@
+"""The catalogue: one literal entry per role, with its source and licence."""
+
+from dataclasses import dataclass
+
+from twominds.errors import BackboneError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """One pre-trained model of the catalogue."""
+
+    role: str
+    """Its name everywhere in the platform, and of its folder in a bundle."""
+    hub_id: str | None
+    """Repository on the hub; None: import a local file (`jobs/fetch_models.py --import-file`)."""
+    revision: str
+    """Branch, tag or commit to fetch; the commit it resolved to is in the bundle's manifest."""
+    licence: str
+    """As stated by its authors; `not stated` where their card states none."""
+    non_commercial: bool
+    """True: the licence forbids commercial use."""
+    purpose: str
+    """What the platform uses it for."""
+    files: tuple[str, ...]
+    """What is taken of the repository; files that are not there are skipped, but for the configuration and weights."""
+
+
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+
+BACKBONES: dict[str, Backbone] = {
+    "scene.videomae_base": Backbone(
+        role="scene.videomae_base",
+        hub_id="MCG-NJU/videomae-base-finetuned-kinetics",
+        revision="main",
+        licence="CC-BY-NC-4.0",
+        non_commercial=True,
+        purpose="VideoMAE-Base fine-tuned on Kinetics-400: the scene encoder starts from it",
+        files=("config.json", "preprocessor_config.json", "model.safetensors"),
+    ),
+    "face.emotion_efficientnet_b0": Backbone(
+        role="face.emotion_efficientnet_b0",
+        hub_id=None,
+        revision="",
+        licence="depends on the file you import",
+        non_commercial=False,
+        purpose="EfficientNet-B0 fine-tuned for facial expressions: features of each face crop",
+        files=("config.json", "model.safetensors"),
+    ),
+    "audio.wav2vec2_emotion": Backbone(
+        role="audio.wav2vec2_emotion",
+        hub_id="audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",
+        revision="main",
+        licence="CC-BY-NC-SA-4.0",
+        non_commercial=True,
+        purpose="wav2vec2 (12 layers) fine-tuned for emotion dimensions: features of the voice",
+        files=("config.json", "preprocessor_config.json", "model.safetensors"),
+    ),
+    "text.emotion_distilroberta": Backbone(
+        role="text.emotion_distilroberta",
+        hub_id="j-hartmann/emotion-english-distilroberta-base",
+        revision="main",
+        licence="not stated",
+        non_commercial=False,
+        purpose="DistilRoBERTa fine-tuned for seven emotions: the text encoder starts from it",
+        files=("config.json", "model.safetensors", *_TOKENIZER),
+    ),
+    "text.all_minilm": Backbone(
+        role="text.all_minilm",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        revision="main",
+        licence="Apache-2.0",
+        non_commercial=False,
+        purpose="small sentence encoder: the text encoder of the demo, free for any use",
+        files=("config.json", "model.safetensors", "vocab.txt", *_TOKENIZER[:3]),
+    ),
+    "detect.yolo_face": Backbone(
+        role="detect.yolo_face",
+        hub_id=None,
+        revision="",
+        licence="AGPL-3.0",
+        non_commercial=False,
+        purpose="YOLOv8 face detector, run by ultralytics (AGPL-3.0 as well)",
+        files=("model.onnx",),
+    ),
+    "detect.yunet": Backbone(
+        role="detect.yunet",
+        hub_id=None,
+        revision="",
+        licence="MIT",
+        non_commercial=False,
+        purpose="OpenCV's YuNet face detector, for those who can't take AGPL",
+        files=("model.onnx",),
+    ),
+    "speech.whisper": Backbone(
+        role="speech.whisper",
+        hub_id="openai/whisper-base",
+        revision="main",
+        licence="Apache-2.0",
+        non_commercial=False,
+        purpose="transcript of clips that come without one",
+        files=(
+            "config.json",
+            "generation_config.json",
+            "preprocessor_config.json",
+            "model.safetensors",
+            "normalizer.json",
+            "added_tokens.json",
+            *_TOKENIZER,
+        ),
+    ),
+}
+
+
+def catalogue_entry(role: str) -> Backbone:
+    """The catalogue's entry of `role`.
+
+    Raises:
+        BackboneError: no such role.
+    """
+    if role not in BACKBONES:
+        raise BackboneError(f"No backbone is called {role!r}. There are: {', '.join(BACKBONES)}.")
+    return BACKBONES[role]
