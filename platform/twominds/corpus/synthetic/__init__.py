@@ -1,0 +1,1 @@
+"""A drawn corpus in exactly BAH's layout, with planted truth: anyone may have it, and what to find in it is known."""
