@@ -1,0 +1,40 @@
+"""Fixtures that the whole suite shares. What they build is imported inside them, so that a small test starts fast."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # ultralytics may not install packages in mid-test
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the `gpu` tests where there is no CUDA device."""
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            items[:] = [item for item in items if item not in gpu]
+            config.hook.pytest_deselected(items=gpu)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_torch_threads() -> None:
+    """Sums in parallel depend on the number of threads: hold it, so that every machine gets the same ones."""
+    import torch
+
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def shared_media() -> Path:
+    """Real clips kept beside the checkout, never in it; see the folder's own README."""
+    folder = ROOT.parent / "shared" / "media"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/media beside this checkout")
+    return folder

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from twominds import workspace
+from twominds.errors import MissingInputError
+from twominds.workspace import Workspace, default_root, require
+
+
+def test_root_is_runs_in_the_checkout_whatever_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TWOMINDS_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert default_root() == str(Path(__file__).resolve().parents[2] / "runs")
+
+
+def test_an_installed_package_keeps_its_runs_in_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed = tmp_path / "lib" / "site-packages" / "twominds" / "workspace.py"
+    monkeypatch.setattr(workspace, "__file__", str(installed))
+    monkeypatch.delenv("TWOMINDS_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert default_root() == str(tmp_path / "runs")
+
+
+def test_the_environment_names_a_local_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TWOMINDS_HOME", "mine")
+    assert default_root() == str(tmp_path / "mine")
+
+
+def test_an_object_store_root_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOMINDS_HOME", "s3://bucket/prefix/")
+    ours = Workspace.default()
+    assert ours.root == "s3://bucket/prefix/"
+    assert ours.corpus == "s3://bucket/prefix/corpus"
+
+
+def test_every_result_has_a_place_of_its_own() -> None:
+    ours = Workspace(root="/w")
+    places = [
+        ours.corpus,
+        ours.models,
+        ours.features,
+        ours.encoders,
+        ours.embeddings,
+        ours.search,
+        ours.ensemble,
+        ours.report,
+    ]
+    assert len(set(places)) == len(places)
+    assert all(place.startswith("/w/") for place in places)
+
+
+def test_require_gives_what_is_there(tmp_path: Path) -> None:
+    assert require(str(tmp_path), what="corpus", made_by="jobs/make_corpus.py").is_dir()
+
+
+def test_require_says_what_is_missing_and_which_job_makes_it(tmp_path: Path) -> None:
+    missing = str(tmp_path / "corpus")
+    with pytest.raises(MissingInputError) as caught:
+        require(missing, what="corpus", made_by="python jobs/make_corpus.py")
+    message = str(caught.value)
+    assert "No corpus" in message
+    assert missing in message
+    assert "python jobs/make_corpus.py" in message
