@@ -184,7 +184,6 @@ class Score:
     artifact_id: str
     weights: str
     """`published`, or `debug` when any weight in the path is seeded random: then the score means nothing."""
-    transcript_source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,153 @@
+"""Anything trained, saved and loaded: safetensors beside a JSON card that says what it is and where it came from.
+
+An artifact is a folder (local or `s3://`): `model.safetensors` and `card.json`. The card is written last, so a folder
+with a card is complete. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, TypeVar
+
+import safetensors.torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+from upath import UPath
+
+from twominds.errors import ArtifactError
+from twominds.records import Task
+
+FORMAT_VERSION = 1
+CARD = "card.json"
+TENSORS = "model.safetensors"
+RECORDED_PACKAGES = ("twominds", "torch", "torchvision", "transformers", "timm", "ultralytics", "av", "numpy", "ray")
+
+Weights = Literal["published", "debug"]
+T = TypeVar("T")
+
+
+def to_json(value: object) -> Any:
+    """A config dataclass as plain JSON values (dictionaries, lists, numbers, strings)."""
+    return TypeAdapter[object](type(value)).dump_python(value, mode="json")
+
+
+def from_json(kind: type[T], value: object) -> T:
+    """A config dataclass of type `kind` back from `to_json`; unknown or ill-typed fields are an error.
+
+    Raises:
+        ArtifactError: the value does not fit the dataclass.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ArtifactError(f"Not a {kind.__name__}: {error}") from error
+
+
+def fingerprint(*values: object) -> str:
+    """12 hexadecimal digits that are the same for the same JSON values."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on."""
+    found: dict[str, str] = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsedBackbone:
+    """A pre-trained model behind an artifact."""
+
+    role: str
+    hub_id: str | None
+    revision: str
+    licence: str
+    weights: Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What an artifact is: enough to rebuild it, to defend its scores and to know its licences."""
+
+    kind: Literal["encoder", "ensemble"]
+    artifact_id: str = ""
+    """Digest of tensors and config; filled in by `save`."""
+    task: Task
+    recipe: str
+    config: dict[str, Any]
+    """The typed configs as JSON; `from_json` reads them back."""
+    architecture: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the configs leave open and loading needs (backbone config, input dimensions)."""
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Fingerprint of the training data and the number of clips per split."""
+    metrics: dict[str, Any] = field(default_factory=dict[str, Any])
+    selected_on: str = "validation"
+    """The labels that chose this model: `validation`, or `validation+test` (the paper's protocol)."""
+    seeds: tuple[int, ...] = ()
+    backbones: tuple[UsedBackbone, ...] = ()
+    versions: dict[str, str] = field(default_factory=installed_versions)
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def weights(self) -> Weights:
+        """`debug` when any backbone behind the artifact has seeded random weights."""
+        return "debug" if any(backbone.weights == "debug" for backbone in self.backbones) else "published"
+
+
+def save(uri: str, tensors: Mapping[str, Tensor], card: Card) -> Card:
+    """Writes an artifact and returns its card with the id filled in.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    folder = UPath(uri)
+    payload = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(payload + json.dumps([card.config, card.architecture], sort_keys=True).encode()).hexdigest()
+    complete = replace(card, artifact_id=digest[:12])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A half-written artifact must not look whole: the old card goes first, the new one comes last.
+        (folder / CARD).unlink(missing_ok=True)
+        (folder / TENSORS).write_bytes(payload)
+        (folder / CARD).write_text(json.dumps(to_json(complete), indent=2))
+    except OSError as error:
+        raise ArtifactError(f"Cannot write the artifact at {uri}: {error}") from error
+    return complete
+
+
+def read_card(uri: str) -> Card:
+    """The card of the artifact at `uri`.
+
+    Raises:
+        ArtifactError: there is no complete artifact, or it was written by a newer version.
+    """
+    path = UPath(uri) / CARD
+    if not path.exists():
+        raise ArtifactError(f"No artifact at {uri}: it has no {CARD}.")
+    raw = json.loads(path.read_text())
+    if raw.get("format_version", 0) > FORMAT_VERSION:
+        raise ArtifactError(f"The artifact at {uri} was written by a newer version of twominds; update the package.")
+    return from_json(Card, raw)
+
+
+def load_tensors(uri: str) -> dict[str, Tensor]:
+    """The tensors of the artifact at `uri`, on the CPU."""
+    path = UPath(uri) / TENSORS
+    if not path.exists():
+        raise ArtifactError(f"The artifact at {uri} is incomplete: it has no {TENSORS}.")
+    return safetensors.torch.load(path.read_bytes())
+
+
+def merge_backbones(cards: Sequence[Card]) -> tuple[UsedBackbone, ...]:
+    """The backbones behind several artifacts, each named once."""
+    return tuple({backbone.role: backbone for card in cards for backbone in card.backbones}.values())

@@ -1,0 +1,91 @@
+"""Embedding with Ray Data: features in, one embedding per clip and modality out.
+
+    features ─▶ EmbedFeatures (one actor pool per modality) ─▶ ClipSink
+"""
+
+from dataclasses import dataclass, field
+
+import ray.data
+
+from twominds import artifacts
+from twominds.artifacts import fingerprint
+from twominds.pipelines import tables
+from twominds.pipelines.about import About, claim_folder, read_about
+from twominds.pipelines.cluster import cluster
+from twominds.pipelines.sink import ClipSink
+from twominds.pipelines.stages import EmbedFeatures, StageResources, map_stage, model_cpus
+from twominds.pipelines.storage import storage_of
+from twominds.pipelines.summary import Summary
+from twominds.records import Modality
+from twominds.workspace import Workspace, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """Run the trained encoders over the features of a corpus."""
+
+    features: str = field(default_factory=lambda: Workspace.default().features)
+    """Folder of `jobs/preprocess.py`."""
+    encoders: str = field(default_factory=lambda: Workspace.default().encoders)
+    """Folder of `jobs/train_encoders.py`."""
+    output: str = field(default_factory=lambda: Workspace.default().embeddings)
+    """Folder for the embeddings; local or s3://."""
+    resources: StageResources = field(default_factory=StageResources)
+    """Actors and GPUs."""
+    address: str | None = None
+    """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
+
+
+def embed_features(config: EmbedConfig) -> Summary:
+    """Runs the job; returns what it did.
+
+    Raises:
+        MissingInputError: features or encoders are not there.
+        ConfigError: the output holds embeddings of other encoders.
+    """
+    require(config.features, what="features", made_by="python jobs/preprocess.py")
+    cards = {}
+    for modality in Modality:
+        uri = f"{config.encoders}/{modality}"
+        require(uri, what=f"{modality} encoder", made_by=f"python jobs/train_encoders.py --modalities {modality}")
+        cards[modality] = artifacts.read_card(uri)
+    about = read_about(config.features)
+    ids = [card.artifact_id for card in cards.values()]
+    claim_folder(
+        config.output,
+        About(recipe=about.recipe, corpus=about.corpus, models=about.models, fingerprint=fingerprint(about.fingerprint, ids)),
+    )
+    done = {row["clip_id"] for row in tables.read_rows(config.output, columns=[])}
+    total = {row["clip_id"] for row in tables.read_rows(config.features, columns=[])}
+    columns = [*tables.WITHOUT_WORDS, *(f.name for modality in Modality for f in tables.embedding_fields(modality))]
+    sink = ClipSink(config.output, columns)
+    if total - done:
+        with cluster(config.address) as cpus:
+            _dataset(config, done, cpus).write_datasink(sink)
+    summary = Summary(title="Embedding", where=config.output, failures=sink.failures)
+    summary.add("clips with features", len(total))
+    summary.add("embedded now", sink.clips)
+    summary.add("there from before", len(done))
+    summary.add("failed", len(sink.failures))
+    summary.next_step = "python jobs/tune_fusion.py"
+    return summary
+
+
+def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
+    resources = config.resources
+    files = [storage_of(str(path))[1] for path in tables.parquet_files(config.features)]
+    dataset = ray.data.read_parquet(files, filesystem=storage_of(config.features)[0])
+    if done:
+        dataset = dataset.filter(lambda row: row["clip_id"] not in done)
+    dataset = dataset.repartition(target_num_rows_per_block=resources.block_size)
+    for modality in Modality:
+        dataset = map_stage(
+            dataset,
+            EmbedFeatures,
+            {"modality": modality, "encoder_uri": f"{config.encoders}/{modality}", "device": resources.device},
+            actors=resources.models,
+            cpus=model_cpus(cpus),
+            gpus=resources.model_gpus,
+            batch_size=resources.block_size,
+        )
+    return dataset

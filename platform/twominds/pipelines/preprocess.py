@@ -1,0 +1,133 @@
+"""Preprocessing with Ray Data: a corpus in, one row of features per clip out.
+
+    clips ─▶ Read (CPU actors) ─▶ ExtractFeatures (one actor pool per modality) ─▶ ClipSink
+
+Streams: only the blocks in flight are in memory. Clips whose features (or whose quarantine entry) are already there
+are left alone, so an interrupted job is simply run again.
+"""
+
+from dataclasses import dataclass, field
+
+import ray.data
+from upath import UPath
+
+from twominds.artifacts import fingerprint, to_json
+from twominds.backbones import BackboneStore
+from twominds.corpus.reading import read_corpus
+from twominds.pipelines import tables
+from twominds.pipelines.about import About, claim_folder
+from twominds.pipelines.cluster import cluster
+from twominds.pipelines.sink import QUARANTINE, ClipSink, read_quarantine
+from twominds.pipelines.stages import ExtractFeatures, Read, StageResources, map_stage, model_cpus
+from twominds.pipelines.summary import Summary
+from twominds.recipes.catalog import find_recipe
+from twominds.recipes.recipe import Recipe
+from twominds.records import Failure, Modality
+from twominds.workspace import Workspace, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """Turn the videos of a corpus into features."""
+
+    corpus: str = field(default_factory=lambda: Workspace.default().corpus)
+    """A BAH tree, a table of clips (CSV, Parquet, JSON lines), or a folder of videos; local or s3://."""
+    output: str = field(default_factory=lambda: Workspace.default().features)
+    """Folder for the features; local or s3://."""
+    models: str = field(default_factory=lambda: Workspace.default().models)
+    """The bundle of pre-trained weights."""
+    recipe: str = "leya"
+    """The system to preprocess for (see the README's table of recipes)."""
+    retry_quarantined: bool = False
+    """Try the clips in quarantine again."""
+    resources: StageResources = field(default_factory=StageResources)
+    """Actors and GPUs."""
+    address: str | None = None
+    """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
+
+
+def preprocess(config: PreprocessConfig) -> Summary:
+    """Runs the job; returns what it did.
+
+    Raises:
+        MissingInputError: the corpus or the bundle is not there.
+        ConfigError: the output holds features that were made with other settings.
+    """
+    require(config.corpus, what="corpus", made_by="python jobs/make_corpus.py")
+    require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
+    claim_folder(config.output, _about(config, recipe, store))
+    if config.retry_quarantined:
+        _empty_quarantine(config.output)
+    clips = read_corpus(config.corpus)
+    done = {row["clip_id"] for row in tables.read_rows(config.output, columns=[])}
+    before = read_quarantine(config.output)
+    missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
+    sink = ClipSink(config.output, _columns())
+    if missing:
+        with cluster(config.address) as cpus:
+            _dataset(missing, config, recipe, store, cpus).write_datasink(sink)
+    failures = [*before, *sink.failures]
+    return _summary(config, total=len(clips), done_before=len(done), sink=sink, failures=failures)
+
+
+def _dataset(
+    missing: list[tables.Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int
+) -> ray.data.Dataset:
+    resources = config.resources
+    dataset = ray.data.from_arrow(tables.clips_to_table(missing)).repartition(
+        target_num_rows_per_block=resources.block_size
+    )
+    dataset = map_stage(
+        dataset,
+        Read,
+        {"config": recipe.media, "store": store, "device": resources.device},
+        actors=resources.reader_actors(cpus),
+        cpus=1,
+        gpus=resources.model_gpus,
+        batch_size=resources.block_size,
+    )
+    for modality in Modality:
+        dataset = map_stage(
+            dataset,
+            ExtractFeatures,
+            {"modality": modality, "config": recipe.features, "store": store, "device": resources.device},
+            actors=resources.models,
+            cpus=model_cpus(cpus),
+            gpus=resources.model_gpus,
+            batch_size=resources.block_size,
+        )
+    return dataset
+
+
+def _columns() -> list[str]:
+    return [*tables.WITHOUT_WORDS, *(f.name for modality in Modality for f in tables.features_fields(modality))]
+
+
+def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> About:
+    used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles if store.has(role)}
+    return About(
+        recipe=recipe.name,
+        corpus=config.corpus,
+        models=config.models,
+        fingerprint=fingerprint(to_json(recipe.media), to_json(recipe.features), used),
+    )
+
+
+def _empty_quarantine(uri: str) -> None:
+    folder = UPath(uri) / QUARANTINE
+    for path in list(folder.glob("*.jsonl")) if folder.exists() else []:
+        path.unlink()
+
+
+def _summary(
+    config: PreprocessConfig, *, total: int, done_before: int, sink: ClipSink, failures: list[Failure]
+) -> Summary:
+    summary = Summary(title="Preprocessing", where=config.output)
+    summary.add("clips in the corpus", total)
+    summary.add("features made now", sink.clips)
+    summary.add("there from before", done_before)
+    summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
+    summary.failures = failures
+    summary.next_step = "python jobs/train_encoders.py"
+    return summary

@@ -1,0 +1,102 @@
+"""Where a pipeline's rows come to rest: results in Parquet, failed clips in quarantine with their reason."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ray.data import Datasink
+from ray.data.block import Block, BlockAccessor
+from ray.data._internal.execution.interfaces import TaskContext
+from upath import UPath
+
+from twominds.pipelines import tables
+from twominds.records import Failure
+
+QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What one write task left behind."""
+
+    clips: int
+    failures: tuple[Failure, ...]
+
+
+class ClipSink(Datasink[Written]):
+    """Writes `<uri>/<digest>.parquet` for the clips that went through and `<uri>/quarantine/<digest>.jsonl` for the
+    others, where the digest is that of the clip ids: a task that Ray runs twice overwrites its own file."""
+
+    def __init__(self, uri: str, columns: list[str]) -> None:
+        """Takes the folder (local or `s3://`) and the columns to keep."""
+        self._uri = uri
+        self._columns = columns
+        self.clips = 0
+        self.failures: list[Failure] = []
+
+    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
+        """Writes the rows of one task."""
+        table = pa.concat_tables([cast("pa.Table", BlockAccessor.for_block(b).to_arrow()) for b in blocks])
+        if table.num_rows == 0:
+            return Written(clips=0, failures=())
+        digest = hashlib.sha256("\n".join(sorted(cast("list[str]", table["clip_id"].to_pylist()))).encode()).hexdigest()
+        failed = [row for row in cast("list[tables.Row]", table.select(_ERRORS).to_pylist()) if row["error"]]
+        mask = pa.array([not error for error in cast("list[str]", table["error"].to_pylist())])
+        kept = table.filter(mask).select(self._columns)
+        if kept.num_rows:
+            self._write(f"{digest[:16]}.parquet", _parquet(kept))
+        failures = tuple(Failure(clip_id=r["clip_id"], stage=r["error_stage"], reason=r["error"]) for r in failed)
+        if failed:
+            self._write(f"{QUARANTINE}/{digest[:16]}.jsonl", "\n".join(map(_quarantine_line, failed)).encode() + b"\n")
+        return Written(clips=kept.num_rows, failures=failures)
+
+    def _write(self, name: str, payload: bytes) -> None:
+        target = UPath(self._uri) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.protocol in ("", "file"):
+            # A reader must never see half a file; object stores give that by themselves.
+            partial = target.with_name(f".{target.name}.partial")
+            partial.write_bytes(payload)
+            partial.rename(target)
+        else:
+            target.write_bytes(payload)
+
+    def on_write_complete(self, write_result: Any) -> None:
+        """Adds up what the tasks did."""
+        for written in cast("list[Written]", write_result.write_returns):
+            self.clips += written.clips
+            self.failures.extend(written.failures)
+
+
+_ERRORS = ["clip_id", "video_uri", "error_stage", "error"]
+
+
+def _quarantine_line(row: tables.Row) -> str:
+    return json.dumps(
+        {
+            "clip_id": row["clip_id"],
+            "video_uri": row["video_uri"],
+            "stage": row["error_stage"],
+            "reason": row["error"],
+        }
+    )
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=64)
+    return buffer.getvalue().to_pybytes()
+
+
+def read_quarantine(uri: str) -> list[Failure]:
+    """The clips that are in quarantine below `uri`, each once."""
+    folder = UPath(uri) / QUARANTINE
+    if not folder.exists():
+        return []
+    lines = [line for path in sorted(folder.glob("*.jsonl"), key=str) for line in path.read_text().splitlines() if line]
+    failures = tables.failures_from_rows(json.loads(line) for line in lines)
+    return list({failure.clip_id: failure for failure in failures}.values())

@@ -1,0 +1,50 @@
+"""What a job tells a person at its end: what it did, where that is, and what to run next."""
+
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from twominds.records import Failure
+
+SHOWN_FAILURES = 10
+
+
+@dataclass(kw_only=True)
+class Summary:
+    """The end of a job. Clips are named only by count and reason: logs hold nothing personal."""
+
+    title: str
+    where: str
+    """Where the result is."""
+    facts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    failures: list[Failure] = field(default_factory=list[Failure])
+    tables: list[Table] = field(default_factory=list[Table])
+    next_step: str = ""
+    """The command to run next."""
+
+    def add(self, what: str, value: object) -> None:
+        """Adds one line."""
+        self.facts.append((what, str(value)))
+
+    def show(self, console: Console | None = None) -> None:
+        """Prints it."""
+        console = console or Console()
+        console.rule(f"[bold]{self.title}")
+        for table in self.tables:
+            console.print(table)
+        width = max((len(what) for what, _ in self.facts), default=0)
+        for what, value in self.facts:
+            console.print(f"  {what.ljust(width)}  {value}", highlight=False, soft_wrap=True)
+        for (stage, reason), count in sorted(self._reasons().items(), key=lambda item: -item[1])[:SHOWN_FAILURES]:
+            console.print(f"  [yellow]{count} x {stage}[/yellow]: {reason}", highlight=False, soft_wrap=True)
+        console.print(f"  [green]result[/green]: {self.where}", highlight=False, soft_wrap=True)
+        if self.next_step:
+            console.print(f"  [green]next[/green]:   {self.next_step}", highlight=False, soft_wrap=True)
+
+    def _reasons(self) -> dict[tuple[str, str], int]:
+        counts: dict[tuple[str, str], int] = {}
+        for failure in self.failures:
+            key = (failure.stage, failure.reason)
+            counts[key] = counts.get(key, 0) + 1
+        return counts

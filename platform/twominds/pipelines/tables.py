@@ -1,0 +1,228 @@
+"""Records as Arrow tables, so that they can flow between machines and rest in Parquet.
+
+One row is one clip. Arrays of any shape are cells of `.npy` bytes (self-describing, read with
+`numpy.load(io.BytesIO(cell), allow_pickle=False)`); vectors are lists of float32. Per modality `m` there are
+`m_present` and `m_reason` beside its data, which is null where the modality is absent.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.numpy
+from upath import UPath
+
+from twominds.records import (
+    BoolArray,
+    ByteArray,
+    Clip,
+    ClipMedia,
+    Embedding,
+    Failure,
+    Features,
+    FloatArray,
+    Modality,
+    Presence,
+    Split,
+)
+
+Row = dict[str, Any]
+"""One row of a table, as Arrow gives it."""
+
+VECTOR = pa.list_(pa.float32())
+
+CLIP_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_uri", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int32()),
+        ("transcript", pa.string()),
+        ("participant_id", pa.string()),
+        ("question", pa.int32()),
+        ("attributes", pa.string()),
+        ("face_crops_uri", pa.string()),
+    ]
+)
+FAILURE_SCHEMA = pa.schema([("clip_id", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
+WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name != "transcript"]
+"""What results carry of a clip: the transcript, which is personal, stays in the corpus."""
+
+
+def features_fields(modality: Modality) -> list[pa.Field]:
+    """Columns of one modality's features."""
+    return [
+        pa.field(f"{modality}_present", pa.bool_()),
+        pa.field(f"{modality}_reason", pa.string()),
+        pa.field(f"{modality}_values", pa.large_binary()),
+        pa.field(f"{modality}_pooled", VECTOR),
+    ]
+
+
+def embedding_fields(modality: Modality) -> list[pa.Field]:
+    """Columns of one modality's embedding."""
+    return [
+        pa.field(f"{modality}_present", pa.bool_()),
+        pa.field(f"{modality}_reason", pa.string()),
+        *(pa.field(f"{modality}_{name}", VECTOR) for name in ("vector", "logits", "probabilities", "pooled")),
+    ]
+
+
+def pack_array(array: npt.NDArray[Any]) -> bytes:
+    """An array as `.npy` bytes."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def unpack_array(cell: bytes) -> npt.NDArray[Any]:
+    """The array of `pack_array`."""
+    return cast("npt.NDArray[Any]", np.load(io.BytesIO(cell), allow_pickle=False))
+
+
+def clip_to_row(clip: Clip) -> Row:
+    """A clip as a row of `CLIP_SCHEMA`."""
+    row: Row = {name: getattr(clip, name) for name in CLIP_SCHEMA.names}
+    row["split"] = None if clip.split is None else str(clip.split)
+    row["attributes"] = json.dumps(dict(clip.attributes), sort_keys=True)
+    return row
+
+
+def clip_from_row(row: Row) -> Clip:
+    """The clip of a row; without its transcript where the table has none."""
+    fields = {name: row.get(name) for name in CLIP_SCHEMA.names}
+    fields["split"] = None if row.get("split") is None else Split(row["split"])
+    fields["attributes"] = json.loads(row.get("attributes") or "{}")
+    return Clip(**fields)
+
+
+def clips_to_table(clips: Iterable[Clip]) -> pa.Table:
+    """Clips as a table of `CLIP_SCHEMA`."""
+    return pa.Table.from_pylist([clip_to_row(clip) for clip in clips], schema=CLIP_SCHEMA)
+
+
+def pack_media(media: ClipMedia) -> bytes:
+    """A decoded clip as one safetensors blob (arrays and a JSON header)."""
+    arrays = {
+        name: np.ascontiguousarray(array)
+        for name in ("scene_frames", "face_crops", "face_detected", "audio")
+        if (array := getattr(media, name)) is not None
+    }
+    header = {
+        "clip_id": media.clip_id,
+        "duration_s": media.duration_s,
+        "transcript": media.transcript,
+        "transcript_source": media.transcript_source,
+        "presence": {str(modality): [p.present, p.reason] for modality, p in media.presence.items()},
+        "sample_rate_hz": media.sample_rate_hz,
+    }
+    return safetensors.numpy.save(arrays, metadata={"media": json.dumps(header)})
+
+
+def unpack_media(blob: bytes) -> ClipMedia:
+    """The decoded clip of `pack_media`."""
+    arrays = safetensors.numpy.load(blob)
+    header_size = int.from_bytes(blob[:8], "little")
+    header = json.loads(json.loads(blob[8 : 8 + header_size])["__metadata__"]["media"])
+    header["presence"] = {
+        Modality(name): Presence(present=present, reason=reason) for name, (present, reason) in header["presence"].items()
+    }
+    return ClipMedia(
+        scene_frames=cast("ByteArray | None", arrays.get("scene_frames")),
+        face_crops=cast("ByteArray | None", arrays.get("face_crops")),
+        face_detected=cast("BoolArray | None", arrays.get("face_detected")),
+        audio=cast("FloatArray | None", arrays.get("audio")),
+        **header,
+    )
+
+
+def features_to_row(features: Features) -> Row:
+    """One modality's features as the cells of `features_fields`."""
+    m = features.modality
+    return {
+        f"{m}_present": features.presence.present,
+        f"{m}_reason": features.presence.reason,
+        f"{m}_values": None if features.values is None else pack_array(features.values),
+        f"{m}_pooled": features.pooled,
+    }
+
+
+def features_from_row(row: Row, modality: Modality) -> Features:
+    """One modality's features of a row."""
+    values = row[f"{modality}_values"]
+    return Features(
+        clip_id=row["clip_id"],
+        modality=modality,
+        presence=Presence(present=row[f"{modality}_present"], reason=row[f"{modality}_reason"]),
+        values=None if values is None else unpack_array(values),
+        pooled=_vector(row[f"{modality}_pooled"]),
+    )
+
+
+def embedding_to_row(embedding: Embedding) -> Row:
+    """One modality's embedding as the cells of `embedding_fields`."""
+    m = embedding.modality
+    return {
+        f"{m}_present": embedding.presence.present,
+        f"{m}_reason": embedding.presence.reason,
+        **{f"{m}_{name}": getattr(embedding, name) for name in ("vector", "logits", "probabilities", "pooled")},
+    }
+
+
+def embedding_from_row(row: Row, modality: Modality) -> Embedding:
+    """One modality's embedding of a row."""
+    return Embedding(
+        clip_id=row["clip_id"],
+        modality=modality,
+        presence=Presence(present=row[f"{modality}_present"], reason=row[f"{modality}_reason"]),
+        vector=_vector(row[f"{modality}_vector"]),
+        logits=_vector(row[f"{modality}_logits"]),
+        probabilities=_vector(row[f"{modality}_probabilities"]),
+        pooled=_vector(row[f"{modality}_pooled"]),
+    )
+
+
+def _vector(cell: Sequence[float] | None) -> FloatArray | None:
+    return None if cell is None else np.asarray(cell, dtype=np.float32)
+
+
+def append_columns(table: pa.Table, fields: Sequence[pa.Field], rows: Sequence[Row]) -> pa.Table:
+    """`table` with the columns `fields` added (or replaced), taken from `rows` in order."""
+    added = pa.Table.from_pylist(list(rows), schema=pa.schema(fields))
+    for name in added.schema.names:
+        if name in table.schema.names:
+            table = table.drop_columns([name])
+        table = table.append_column(added.schema.field(name), added.column(name))
+    return table
+
+
+def parquet_files(uri: str) -> list[UPath]:
+    """The Parquet files directly below `uri`, in the order of their names; none where the folder is missing."""
+    folder = UPath(uri)
+    return sorted(folder.glob("*.parquet"), key=str) if folder.exists() else []
+
+
+def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[Split] | None = None) -> list[Row]:
+    """Rows of the Parquet files below `uri`, one per clip id, sorted by it.
+
+    Sinks write at least once, so a clip may stand in two files: the last one read counts.
+    """
+    wanted = None if columns is None else list(dict.fromkeys(["clip_id", "split", *columns]))
+    rows: dict[str, Row] = {}
+    for path in parquet_files(uri):
+        with path.open("rb") as file:
+            table = pq.read_table(cast("Any", file), columns=wanted)
+        for row in cast("list[Row]", table.to_pylist()):
+            if splits is None or row["split"] in splits:
+                rows[row["clip_id"]] = row
+    return [rows[clip_id] for clip_id in sorted(rows)]
+
+
+def failures_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Failure]:
+    """Failures from rows of `FAILURE_SCHEMA`."""
+    return [Failure(clip_id=row["clip_id"], stage=row["stage"], reason=row["reason"]) for row in rows]

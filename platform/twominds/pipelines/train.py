@@ -1,0 +1,234 @@
+"""Training the unimodal encoders with Ray Train: features in, one artifact per modality out.
+
+One worker trains the modalities one after another (starting a worker group costs more than training a small encoder)
+and checkpoints after every epoch, so a killed worker goes on where it was. To train modalities side by side on a
+cluster, submit one job for each with `--modalities`.
+"""
+
+import tempfile
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import ray.train
+import torch
+from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from rich.table import Table
+from torch import Tensor
+from upath import UPath
+
+from twominds import artifacts
+from twominds.artifacts import Card, UsedBackbone, from_json, to_json
+from twominds.backbones import BackboneStore
+from twominds.encoders.artifact import save_encoder
+from twominds.encoders.catalog import ENCODERS, EncodersConfig
+from twominds.errors import ArtifactError, MissingInputError
+from twominds.pipelines import tables
+from twominds.pipelines.about import read_about
+from twominds.pipelines.cluster import cluster
+from twominds.pipelines.storage import storage_of
+from twominds.pipelines.summary import Summary
+from twominds.recipes.catalog import find_recipe
+from twominds.recipes.recipe import Recipe
+from twominds.records import Features, Modality, Split
+from twominds.training.examples import FeatureExamples
+from twominds.training.fit import EpochReport, fit
+from twominds.training.fit_state import FitState
+from twominds.training.losses import cross_entropy
+from twominds.workspace import Workspace, require
+
+
+MODALITY = "modality.txt"
+"""In a checkpoint, beside the state: which encoder it is of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train the unimodal encoders on the features of a corpus."""
+
+    features: str = field(default_factory=lambda: Workspace.default().features)
+    """Folder of `jobs/preprocess.py`."""
+    output: str = field(default_factory=lambda: Workspace.default().encoders)
+    """Folder for the encoders, one artifact per modality; local or s3://."""
+    models: str = field(default_factory=lambda: Workspace.default().models)
+    """The bundle of pre-trained weights."""
+    recipe: str = ""
+    """The system to train; by default the one that the features were made for."""
+    modalities: tuple[Modality, ...] = tuple(Modality)
+    """Which encoders."""
+    retrain: bool = False
+    """Train again what is already there."""
+    use_gpu: bool = False
+    """Train on a GPU."""
+    cpus: float = 0
+    """CPUs of the worker; 0: all that one node has."""
+    max_failures: int = 2
+    """How often a worker that dies is started again from its last checkpoint."""
+    address: str | None = None
+    """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
+
+
+def train_encoders(config: TrainConfig) -> Summary:
+    """Runs the job; returns what it did.
+
+    Raises:
+        MissingInputError: there are no features, or no labelled clips of a split among them.
+    """
+    require(config.features, what="features", made_by="python jobs/preprocess.py")
+    require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    recipe = find_recipe(config.recipe or read_about(config.features).recipe)
+    wanted = [m for m in config.modalities if config.retrain or not _trained(config, recipe, m)]
+    if wanted:
+        with cluster(config.address) as cpus:
+            _run(config, recipe, wanted, cpus)
+    return _summary(config, recipe, trained=wanted)
+
+
+def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: int) -> None:
+    filesystem, path = storage_of(f"{config.output}/.train")
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config={"config": config, "recipe": recipe.name, "modalities": modalities},
+        scaling_config=ScalingConfig(
+            num_workers=1,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": config.cpus or cpus, **({"GPU": 1} if config.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            # The same name and path would silently resume an older run.
+            name=f"encoders-{uuid.uuid4().hex[:8]}",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=config.max_failures),
+        ),
+    )
+    trainer.fit()
+    UPath(f"{config.output}/.train").fs.rm(UPath(f"{config.output}/.train").path, recursive=True)
+
+
+def _train_worker(arguments: dict[str, Any]) -> None:
+    """Runs on the worker: trains each modality, reporting a resumable checkpoint after every epoch."""
+    config, recipe = cast("TrainConfig", arguments["config"]), find_recipe(cast("str", arguments["recipe"]))
+    device = "cuda" if config.use_gpu else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(max(1, int(config.cpus or ray.cluster_resources().get("CPU", 1))))
+    current, state = _last_checkpoint()
+    for modality in cast("list[Modality]", arguments["modalities"]):
+        if not config.retrain and _trained(config, recipe, modality):
+            continue  # finished before this worker was started again
+        resume = state if modality == current else None
+        _train_one(config, recipe, modality, device, resume)
+
+
+def _train_one(
+    config: TrainConfig, recipe: Recipe, modality: Modality, device: str, resume: FitState | None
+) -> None:
+    store = BackboneStore(uri=config.models)
+    torch.manual_seed(recipe.encoder_seed)
+    (train, train_labels), (validation, validation_labels) = (
+        read_examples(config.features, modality, split) for split in (Split.TRAIN, Split.VALIDATION)
+    )
+    encoder = ENCODERS[modality].pretrained(
+        recipe.encoders.of(modality),
+        num_classes=recipe.task.num_classes,
+        store=store,
+        example=next(item for item in train if item.presence.present),
+    )
+
+    def on_epoch(report: EpochReport) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            report.fit_state().save(folder)
+            (Path(folder) / MODALITY).write_text(modality)
+            metrics = {"modality": str(modality), **report.numbers()}
+            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+
+    result = fit(
+        encoder,
+        FeatureExamples(encoder, train, train_labels, device),
+        FeatureExamples(encoder, validation, validation_labels, device),
+        recipe.encoder_fits.of(modality),
+        seed=recipe.encoder_seed,
+        loss=cross_entropy,
+        num_classes=recipe.task.num_classes,
+        device=device,
+        on_epoch=on_epoch,
+        resume=resume,
+    )
+    entry = store.entry(recipe.features.backbone(modality))
+    card = Card(
+        kind="encoder",
+        task=recipe.task,
+        recipe=recipe.name,
+        config={"features": to_json(recipe.features), "media": to_json(recipe.media)},
+        data={
+            "features": read_about(config.features).fingerprint,
+            "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
+        },
+        metrics={"validation_mf1": result.validation_mf1, "best_epoch": result.best_epoch},
+        seeds=(recipe.encoder_seed,),
+        backbones=(
+            UsedBackbone(
+                role=recipe.features.backbone(modality),
+                hub_id=entry.hub_id,
+                revision=entry.revision,
+                licence=entry.licence,
+                weights=entry.weights,
+            ),
+        ),
+    )
+    save_encoder(f"{config.output}/{modality}", encoder, recipe.encoders, card)
+
+
+def read_examples(features_uri: str, modality: Modality, split: Split) -> tuple[list[Features], Tensor]:
+    """The features and labels of one modality and split, absent ones included.
+
+    Raises:
+        MissingInputError: no labelled clip of the split has the modality.
+    """
+    columns = ["label", *(f.name for f in tables.features_fields(modality))]
+    rows = [r for r in tables.read_rows(features_uri, columns, [split]) if r["label"] is not None]
+    features = [tables.features_from_row(row, modality) for row in rows]
+    if not any(item.presence.present for item in features):
+        raise MissingInputError(
+            f"No labelled clip of the split {split} in {features_uri} has the modality {modality}: nothing to train on."
+        )
+    return features, torch.tensor([row["label"] for row in rows])
+
+
+def _last_checkpoint() -> tuple[Modality | None, FitState | None]:
+    """What a worker that was started again goes on from."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None, None
+    with checkpoint.as_directory() as folder:
+        return Modality((Path(folder) / MODALITY).read_text()), FitState.load(folder)
+
+
+def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | None:
+    """The card of an encoder that is already there, trained on these features by this recipe."""
+    try:
+        card = artifacts.read_card(f"{config.output}/{modality}")
+    except ArtifactError:
+        return None
+    same = card.recipe == recipe.name and card.data.get("features") == read_about(config.features).fingerprint
+    same = same and from_json(EncodersConfig, card.config["encoders"]).of(modality) == recipe.encoders.of(modality)
+    return card if same else None
+
+
+def _summary(config: TrainConfig, recipe: Recipe, trained: list[Modality]) -> Summary:
+    table = Table("encoder", "validation MF1", "best epoch", "train/val clips", "weights", "")
+    for modality in config.modalities:
+        card = artifacts.read_card(f"{config.output}/{modality}")
+        table.add_row(
+            modality,
+            f"{card.metrics['validation_mf1']:.3f}",
+            str(card.metrics["best_epoch"]),
+            "/".join(str(count) for count in card.data["clips"].values()),
+            card.weights,
+            "trained now" if modality in trained else "there from before",
+        )
+    summary = Summary(title=f"Unimodal encoders of {recipe.name}", where=config.output, tables=[table])
+    summary.next_step = "python jobs/embed.py"
+    return summary

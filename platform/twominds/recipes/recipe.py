@@ -1,0 +1,97 @@
+"""A recipe is a published system as one typed value: every number of it in one place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from twominds.encoders.catalog import EncodersConfig
+from twominds.features.catalog import FeaturesConfig
+from twominds.fusion.batch import InputKind
+from twominds.fusion.catalog import AnyFusionConfig
+from twominds.media.reader import MediaConfig
+from twominds.recipes.space import Candidate, SearchSpace, Value, apply
+from twominds.records import AH_VIDEO, Modality, Task
+from twominds.training.fit import FitConfig
+from twominds.training.losses import FusionLoss
+
+STABILITY_SEEDS = (42, 2025, 7777, 12345, 31415)
+"""The five seeds of LEYA's stability search (section 4.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderFits:
+    """How each unimodal encoder is trained."""
+
+    scene: FitConfig
+    """VideoMAE."""
+    face: FitConfig
+    """The MLP over face statistics."""
+    audio: FitConfig
+    """Mamba over wav2vec2."""
+    text: FitConfig
+    """The partly frozen language model."""
+
+    def of(self, modality: Modality) -> FitConfig:
+        """The settings of one modality."""
+        return {
+            Modality.SCENE: self.scene,
+            Modality.FACE: self.face,
+            Modality.AUDIO: self.audio,
+            Modality.TEXT: self.text,
+        }[modality]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionRecipe:
+    """How the fusion is built, trained and searched."""
+
+    model: AnyFusionConfig
+    """The paper's selected configuration: the first point of the search."""
+    fit: FitConfig
+    """Its training."""
+    loss: FusionLoss
+    """Its objective."""
+    inputs: InputKind = "emb"
+    """What of each embedding the fusion takes."""
+    modalities: tuple[Modality, ...] = tuple(Modality)
+    """Which, in the order of the tokens."""
+    seeds: tuple[int, ...] = STABILITY_SEEDS
+    """Every candidate is trained once per seed."""
+    space: SearchSpace = field(default_factory=dict[str, "Choice"])
+    """Where the search looks."""
+    first_points: tuple[Mapping[str, Value], ...] = ()
+    """Candidates that are tried before the sampler's own."""
+
+    def with_candidate(self, candidate: Candidate) -> "FusionRecipe":
+        """This recipe with the searched settings replaced.
+
+        Raises:
+            ConfigError: a key that is no setting, or a value that a config refuses.
+        """
+        model, fit, loss = apply(candidate, (self.model, self.fit, self.loss))
+        return replace(self, model=model, fit=fit, loss=loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole system: from the video file to the ensemble."""
+
+    name: str
+    """As in `--recipe`."""
+    description: str
+    """One line for the README's table."""
+    source: str
+    """Paper and row."""
+    media: MediaConfig
+    """How videos are read."""
+    features: FeaturesConfig
+    """The frozen backbones."""
+    encoders: EncodersConfig
+    """The unimodal models."""
+    encoder_fits: EncoderFits
+    """Their training."""
+    encoder_seed: int
+    """Seed of the unimodal training (one model each)."""
+    fusion: FusionRecipe
+    """The fusion and its search."""
+    task: Task = AH_VIDEO
+    """What is recognised."""

@@ -1,0 +1,44 @@
+"""One modality's way from a decoded clip to its embedding: frozen features, then the trained encoder."""
+
+from collections.abc import Sequence
+
+from twominds.artifacts import Card, from_json
+from twominds.backbones import BackboneStore
+from twominds.encoders.artifact import load_encoder
+from twominds.encoders.embedding import embed
+from twominds.encoders.encoder import Encoder
+from twominds.features.catalog import FeatureExtractor, FeaturesConfig, build_extractor
+from twominds.records import ClipMedia, Embedding, Failure, Modality
+from twominds.scoring.isolation import isolate
+
+
+class Branch:
+    """Feature extractor and encoder of one modality, on one device."""
+
+    def __init__(self, extractor: FeatureExtractor, encoder: Encoder, *, device: str = "cpu") -> None:
+        """Takes both parts as they are; see `load` for the usual way."""
+        self.modality: Modality = extractor.modality
+        self._extractor = extractor
+        self._encoder = encoder.to(device).eval()
+        self._device = device
+
+    @classmethod
+    def load(cls, encoder_uri: str, store: BackboneStore, *, device: str = "cpu") -> tuple["Branch", Card]:
+        """The branch of the encoder artifact at `encoder_uri`, with the features it was trained on.
+
+        Raises:
+            ArtifactError: there is no such artifact.
+            BackboneError: the bundle has not the backbone that it needs.
+        """
+        encoder, card = load_encoder(encoder_uri)
+        features = from_json(FeaturesConfig, card.config["features"])
+        extractor = build_extractor(encoder.modality, features, store, device=device)
+        return cls(extractor, encoder, device=device), card
+
+    def embed(self, media: Sequence[ClipMedia]) -> list[Embedding | Failure]:
+        """One embedding per clip, in order; absent stays absent, a clip that fails is a failure of its own."""
+
+        def work(batch: Sequence[ClipMedia]) -> list[Embedding]:
+            return embed(self._encoder, self._extractor.extract(batch), batch_size=len(batch), device=self._device)
+
+        return isolate(work, media, stage=f"features.{self.modality}")

@@ -1,0 +1,176 @@
+"""The ensemble: the mean of the class probabilities of the seed models (LEYA, section 4.2), as one artifact.
+
+The artifact is self-contained but for the frozen backbones: the seed models are its tensors (`seed-42.<name>`), and
+the encoders that make its inputs lie beside them as artifacts of their own in `encoders/<modality>/`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from upath import UPath
+
+from twominds import artifacts
+from twominds.artifacts import Card
+from twominds.errors import ArtifactError
+from twominds.fusion.batch import InputKind, fusion_inputs
+from twominds.fusion.catalog import Fusion, FusionConfig, build_fusion
+from twominds.media.reader import MediaConfig
+from twominds.records import Embedding, Failure, FloatArray, Modality, ModalityScore, Score
+from twominds.scoring.decision import Decision
+
+EmbeddingsOfClip = Mapping[Modality, Embedding]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """What the ensemble's card holds: how a clip is read and how its embeddings become a decision."""
+
+    fusion: FusionConfig
+    """The fusion model that each seed trained."""
+    inputs: InputKind = "emb"
+    """What of each modality's embedding the fusion takes."""
+    modalities: tuple[Modality, ...] = tuple(Modality)
+    """In the order of the tokens."""
+    media: MediaConfig = field(default_factory=MediaConfig)
+    """How the encoders' training media were read."""
+    decision: Decision = field(default_factory=Decision)
+    """Threshold and calibration."""
+
+
+class Ensemble:
+    """Seed models of one fusion, and the decision on their mean probability."""
+
+    def __init__(
+        self, models: Mapping[int, Fusion], config: EnsembleConfig, dims: Mapping[Modality, int], card: Card
+    ) -> None:
+        """Takes trained models by their seed; `card` names the artifact that they are."""
+        self.models = {seed: model.eval() for seed, model in models.items()}
+        self.config = config
+        self.card = card
+        self._dims = dict(dims)
+
+    @classmethod
+    def load(cls, uri: str) -> "Ensemble":
+        """The ensemble at `uri`.
+
+        Raises:
+            ArtifactError: nothing complete is there, or it is not an ensemble.
+        """
+        card = artifacts.read_card(uri)
+        if card.kind != "ensemble":
+            raise ArtifactError(f"The artifact at {uri} is an {card.kind}, not an ensemble.")
+        config = artifacts.from_json(EnsembleConfig, card.config)
+        dims = {Modality(name): int(size) for name, size in card.architecture["dims"].items()}
+        tensors = artifacts.load_tensors(uri)
+        models: dict[int, Fusion] = {}
+        for seed in card.seeds:
+            prefix = f"seed-{seed}."
+            state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            model = build_fusion(config.fusion, dims=dims, num_classes=card.task.num_classes)
+            try:
+                model.load_state_dict(state)
+            except RuntimeError as error:
+                raise ArtifactError(f"The tensors of seed {seed} at {uri} do not fit its card: {error}") from error
+            models[seed] = model
+        return cls(models, config, dims, card)
+
+    @torch.inference_mode()
+    def probabilities(self, clips: Sequence[EmbeddingsOfClip]) -> FloatArray:
+        """Class probabilities of each seed model.
+
+        Args:
+            clips: Each with at least one modality present.
+
+        Returns:
+            float32 [seeds, clips, classes].
+        """
+        inputs = fusion_inputs(clips, self.config.modalities, self.config.inputs, self._dims)
+        scale = 1.0 / self.config.decision.temperature
+        stacked = torch.stack([torch.softmax(m(inputs).logits.float() * scale, -1) for m in self.models.values()])
+        return stacked.cpu().numpy().astype(np.float32)
+
+    def score(self, clips: Sequence[EmbeddingsOfClip]) -> list[Score | Failure]:
+        """One score per clip, in order; a clip without any modality is a failure, not a guess."""
+        scorable = [i for i, clip in enumerate(clips) if any(clip[m].presence.present for m in self.config.modalities)]
+        by_seed = self.probabilities([clips[i] for i in scorable]) if scorable else np.zeros((0, 0, 0), np.float32)
+        results: list[Score | Failure] = [self._nothing_present(clip) for clip in clips]
+        for column, i in enumerate(scorable):
+            results[i] = self._decide(clips[i], by_seed[:, column])
+        return results
+
+    def _decide(self, clip: EmbeddingsOfClip, by_seed: FloatArray) -> Score:
+        mean = by_seed.astype(np.float64).mean(axis=0)
+        mean /= mean.sum()
+        decision = self.config.decision
+        return Score(
+            clip_id=next(iter(clip.values())).clip_id,
+            probabilities=tuple(float(p) for p in mean),
+            label=decision.label(float(mean[-1])),
+            threshold=decision.threshold,
+            seed_probabilities=tuple(float(p) for p in by_seed[:, -1]),
+            modalities=tuple(modality_score(clip[m]) for m in self.config.modalities),
+            artifact_id=self.card.artifact_id,
+            weights=self.card.weights,
+        )
+
+    def _nothing_present(self, clip: EmbeddingsOfClip) -> Failure:
+        reasons = "; ".join(f"{m}: {clip[m].presence.reason}" for m in self.config.modalities)
+        return Failure(
+            clip_id=next(iter(clip.values())).clip_id,
+            stage="fusion",
+            reason=f"No modality of the clip can be used, so there is nothing to score ({reasons}).",
+        )
+
+
+def modality_score(embedding: Embedding) -> ModalityScore:
+    """The unimodal encoder's own opinion, or its absence with the reason."""
+    probabilities = embedding.probabilities
+    return ModalityScore(
+        modality=embedding.modality,
+        presence=embedding.presence,
+        probability=None if probabilities is None else float(probabilities[-1]),
+    )
+
+
+def save_ensemble(
+    uri: str,
+    states: Mapping[int, Mapping[str, Tensor]],
+    config: EnsembleConfig,
+    *,
+    dims: Mapping[Modality, int],
+    encoders_uri: str,
+    card: Card,
+) -> Card:
+    """Writes the seed models and copies the encoders beside them; returns the completed card.
+
+    Args:
+        uri: Folder of the ensemble.
+        states: State dict of the fusion model by seed.
+        config: What the models were built from.
+        dims: Input dimension per modality.
+        encoders_uri: Folder with one encoder artifact per modality; its cards lend their backbones to this one.
+        card: What is known of the search; config, architecture, seeds and backbones are filled in here.
+    """
+    cards: list[Card] = []
+    for modality in config.modalities:
+        source, target = UPath(encoders_uri) / modality, UPath(uri) / "encoders" / modality
+        cards.append(artifacts.read_card(str(source)))
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (artifacts.TENSORS, artifacts.CARD):
+            (target / name).write_bytes((source / name).read_bytes())
+    tensors = {f"seed-{seed}.{name}": t for seed, state in states.items() for name, t in state.items()}
+    architecture = {
+        "dims": {str(m): size for m, size in dims.items()},
+        "encoders": {str(m): c.artifact_id for m, c in zip(config.modalities, cards, strict=True)},
+    }
+    complete = replace(
+        card,
+        config=artifacts.to_json(config),
+        architecture=architecture,
+        seeds=tuple(states),
+        backbones=artifacts.merge_backbones(cards),
+    )
+    return artifacts.save(uri, tensors, complete)

@@ -1,0 +1,75 @@
+"""THE one path from a clip to a score: evaluation, batch scoring and the HTTP service all go through these parts.
+
+    MediaReader.read_many ─▶ Branch.embed (one per modality) ─▶ Ensemble.score
+
+`Scorer` runs them in one process. The pipelines and the service run the same three parts in processes of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from twominds.backbones import BackboneStore
+from twominds.media.reader import MediaReader
+from twominds.records import Clip, Embedding, Failure, Modality, Score
+from twominds.scoring.branch import Branch
+from twominds.scoring.ensemble import Ensemble
+
+
+class Scorer:
+    """Reads, encodes and scores clips in this process."""
+
+    def __init__(self, reader: MediaReader, branches: Mapping[Modality, Branch], ensemble: Ensemble) -> None:
+        """Takes the loaded parts; see `load` for the usual way."""
+        self._reader = reader
+        self._branches = branches
+        self.ensemble = ensemble
+
+    @classmethod
+    def load(cls, ensemble_uri: str, store: BackboneStore, *, device: str = "cpu") -> "Scorer":
+        """Everything that the ensemble at `ensemble_uri` needs.
+
+        Raises:
+            ArtifactError: the ensemble or one of its encoders is missing or does not fit.
+            BackboneError: the bundle has not all the backbones.
+        """
+        ensemble = Ensemble.load(ensemble_uri)
+        branches = {
+            modality: Branch.load(encoder_uri(ensemble_uri, modality), store, device=device)[0]
+            for modality in ensemble.config.modalities
+        }
+        return cls(MediaReader(ensemble.config.media, store, device), branches, ensemble)
+
+    def score(self, clips: Sequence[Clip]) -> list[Score | Failure]:
+        """One score or failure per clip, in order."""
+        media = self._reader.read_many(clips)
+        readable = [item for item in media if not isinstance(item, Failure)]
+        results: dict[int, Score | Failure] = {}
+        embedded = [self._branches[modality].embed(readable) for modality in self.ensemble.config.modalities]
+        per_clip = iter(zip(*embedded, strict=True))
+        complete: list[tuple[int, dict[Modality, Embedding]]] = []
+        for i, item in enumerate(media):
+            if isinstance(item, Failure):
+                results[i] = item
+                continue
+            gathered = gather(next(per_clip))
+            if isinstance(gathered, Failure):
+                results[i] = gathered
+            else:
+                complete.append((i, gathered))
+        scores = self.ensemble.score([embeddings for _, embeddings in complete])
+        results.update({i: score for (i, _), score in zip(complete, scores, strict=True)})
+        return [results[i] for i in range(len(clips))]
+
+
+def encoder_uri(ensemble_uri: str, modality: Modality) -> str:
+    """Where an ensemble keeps the encoder of a modality."""
+    return f"{ensemble_uri.rstrip('/')}/encoders/{modality}"
+
+
+def gather(outcomes: Sequence[Embedding | Failure]) -> dict[Modality, Embedding] | Failure:
+    """One clip's embeddings by modality, or the first failure among them."""
+    embeddings: dict[Modality, Embedding] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            return outcome
+        embeddings[outcome.modality] = outcome
+    return embeddings
