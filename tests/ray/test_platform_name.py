@@ -6,6 +6,7 @@ no other Ray on the machine is touched.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sysconfig
@@ -59,16 +60,18 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(command: list[str], env: Mapping[str, str], log: Path) -> Generator[subprocess.Popen[bytes]]:
-    """A process in the repository root, ended (it alone) when the block is left."""
+def running(
+    command: list[str], env: Mapping[str, str], log: Path, stop: signal.Signals
+) -> Generator[subprocess.Popen[bytes]]:
+    """A process in the repository root; it alone is sent `stop` when the block is left."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT)
     try:
         yield process
     finally:
-        process.terminate()
+        process.send_signal(stop)
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=45)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -105,7 +108,7 @@ def head() -> Iterator[Head]:
         f"--metrics-export-port={metrics}", f"--temp-dir={folder / 'ray'}",
     ]  # fmt: skip
     log = folder / "head.log"
-    with running(command, env, log) as process:
+    with running(command, env, log, signal.SIGTERM) as process:
         wait_for_text(f"http://127.0.0.1:{dashboard}/api/version", process, log)
         yield Head(gcs=f"127.0.0.1:{gcs}", dashboard=f"http://127.0.0.1:{dashboard}", env=env)
     shutil.rmtree(folder, ignore_errors=True)
@@ -136,5 +139,6 @@ def test_platform_is_the_standard_library_in_a_served_application(head: Head, tm
     )
     log = tmp_path / "serve.log"
     command = [str(BIN / "serve"), "run", "--address", head.gcs, str(config)]
-    with running(command, head.env, log) as process:
+    # SIGTERM would leave the application on the head, which then takes half a minute to end.
+    with running(command, head.env, log, signal.SIGINT) as process:
         assert wait_for_text(f"http://127.0.0.1:{port}/", process, log) == STANDARD_LIBRARY
