@@ -1,0 +1,1 @@
+"""Frozen backbones: a decoded clip becomes arrays, one extractor per modality."""

@@ -1,0 +1,148 @@
+"""Audio: hidden state 10 of a frozen wav2vec2 (LEYA, section 3.3), 50 rows a second."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twominds.backbones import BackboneStore
+from twominds.errors import ConfigError
+from twominds.features.extractor import Precision, autocast, extract_present, mean_and_std
+from twominds.features.loading import load_pretrained
+from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality
+
+SAMPLE_RATE_HZ = 16_000
+MIN_SAMPLES = 400
+"""Receptive field of the convolutions (25 ms): less sound gives no row at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioFeaturesConfig:
+    """The frozen audio backbone."""
+
+    backbone: str = "audio.wav2vec2_emotion"
+    """Role of a wav2vec2 in the bundle."""
+    hidden_state: int = 10
+    """Which of the hidden states is taken: 0 is the first layer's input, n the output of layer n."""
+    window_s: float = 60.0
+    """Longer sound goes through in consecutive windows of this length (attention costs its square)."""
+    max_batch_s: float = 120.0
+    """Seconds of sound, padding included, in one forward pass; bounds memory."""
+    precision: Precision = "float32"
+    """`bfloat16`: faster where the processor has it, at about 3e-2 relative difference."""
+
+    def __post_init__(self) -> None:
+        if self.window_s < 1.0:
+            raise ConfigError(f"audio.window_s must be at least 1 second, not {self.window_s}.")
+        if self.max_batch_s < self.window_s:
+            raise ConfigError(f"audio.max_batch_s ({self.max_batch_s}) must be at least window_s ({self.window_s}).")
+        if self.hidden_state < 0:
+            raise ConfigError(f"audio.hidden_state must not be negative, it is {self.hidden_state}.")
+
+
+class AudioFeatures:
+    """Sound -> `values` float32 [T_a, D] (D = 1024 published), `pooled` [2 * D] = [mean; std] over the rows.
+
+    As the published feature extractor does, the sound of a clip is brought to zero mean and unit variance first; the
+    statistics are those of the whole clip, also where it is cut into windows.
+    """
+
+    modality = Modality.AUDIO
+
+    def __init__(self, config: AudioFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
+        from transformers import Wav2Vec2Model
+
+        self.config = config
+        self.device = device
+        self._model = load_pretrained(Wav2Vec2Model, store, config.backbone, device=device)
+        layers = self._model.encoder.layers
+        if config.hidden_state >= len(layers):
+            raise ConfigError(
+                f"audio.hidden_state is {config.hidden_state}, {config.backbone} has {len(layers)} layers: take a "
+                f"smaller one. (After the last layer comes a normalisation that the hidden states lack.)"
+            )
+        # Hidden state n is the input of layer n: the layers after it are not needed.
+        self._model.encoder.layers = layers[: config.hidden_state + 1]
+
+    def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
+        """See `FeatureExtractor.extract`. Sound of less than 25 ms, and sound with NaNs, counts as absent."""
+        return extract_present(media, self.modality, _missing, self._extract)
+
+    def hidden_states(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
+        """Rows of each window, run as one padded and masked batch: [N_i] samples -> float32 [T_i, D]."""
+        lengths = torch.tensor([len(window) for window in windows])
+        padded = torch.zeros(len(windows), int(lengths.max()))
+        for row, window in zip(padded, windows, strict=True):
+            row[: len(window)] = torch.from_numpy(window)
+        mask = torch.arange(padded.shape[1])[None, :] < lengths[:, None]
+        with torch.inference_mode(), autocast(self.device, self.config.precision):
+            output = cast(Any, self._model)(
+                padded.to(self.device), attention_mask=mask.long().to(self.device), output_hidden_states=True
+            )
+            rows = cast(Tensor, output.hidden_states[self.config.hidden_state]).float().cpu()
+        counts = cast(Tensor, cast(Any, self._model)._get_feat_extract_output_lengths(lengths))
+        return [hidden[: int(count)].numpy() for hidden, count in zip(rows, counts, strict=True)]
+
+    def _extract(self, media: list[ClipMedia]) -> list[Features]:
+        owners: list[int] = []
+        windows: list[FloatArray] = []
+        for index, clip in enumerate(media):
+            for window in _windows(_standardize(cast(FloatArray, clip.audio)), self.config.window_s):
+                owners.append(index)
+                windows.append(window)
+        hidden: dict[int, FloatArray] = {}
+        for batch in _batches([len(window) for window in windows], self.config.max_batch_s * SAMPLE_RATE_HZ):
+            hidden.update(zip(batch, self.hidden_states([windows[i] for i in batch]), strict=True))
+        rows: list[list[FloatArray]] = [[] for _ in media]
+        for index, owner in enumerate(owners):
+            rows[owner].append(hidden[index])
+        features: list[Features] = []
+        for clip, parts in zip(media, rows, strict=True):
+            values = np.concatenate(parts)
+            features.append(
+                Features(
+                    clip_id=clip.clip_id,
+                    modality=self.modality,
+                    presence=PRESENT,
+                    values=values,
+                    pooled=mean_and_std(values),
+                )
+            )
+        return features
+
+
+def _missing(clip: ClipMedia) -> str:
+    if clip.audio is None:
+        return "no sound was decoded"
+    if clip.sample_rate_hz != SAMPLE_RATE_HZ:
+        return f"the sound is at {clip.sample_rate_hz} Hz, wav2vec2 takes {SAMPLE_RATE_HZ} Hz"
+    if len(clip.audio) < MIN_SAMPLES:
+        return f"the sound is shorter than {1000 * MIN_SAMPLES // SAMPLE_RATE_HZ} ms"
+    return "" if np.isfinite(clip.audio).all() else "the sound has samples that are no numbers"
+
+
+def _standardize(audio: FloatArray) -> FloatArray:
+    """Zero mean and unit variance, with the 1e-7 of Hugging Face's `Wav2Vec2FeatureExtractor`."""
+    exact = audio.astype(np.float64)
+    return ((exact - exact.mean()) / np.sqrt(exact.var() + 1e-7)).astype(np.float32)
+
+
+def _windows(audio: FloatArray, window_s: float) -> list[FloatArray]:
+    """Consecutive pieces of `window_s`; a rest too short for a single row is left out."""
+    size = int(window_s * SAMPLE_RATE_HZ)
+    pieces = [audio[start : start + size] for start in range(0, len(audio), size)]
+    return [piece for piece in pieces if len(piece) >= MIN_SAMPLES]
+
+
+def _batches(lengths: Sequence[int], max_samples: float) -> list[list[int]]:
+    """Indices in batches of similar length (little padding) that stay within `max_samples`, padding included."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batches and lengths[index] * (len(batches[-1]) + 1) <= max_samples:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

@@ -1,0 +1,74 @@
+"""What the four extractors share: the protocol, absent clips, pooling over time."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from twominds.records import ClipMedia, Features, FloatArray, Modality, Presence, absent
+
+Precision = Literal["float32", "bfloat16"]
+"""What matrix products are computed in; everything else, and the result, is float32."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class FeatureExtractor(Protocol):
+    """Turns decoded clips into the features of one modality with a frozen backbone."""
+
+    modality: Modality
+
+    def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
+        """Features of each clip, in order; a clip without the modality keeps its place, with the reason.
+
+        A clip's features do not depend on what else is in `media` (to float32 rounding).
+        """
+        ...
+
+
+def extract_present(
+    media: Sequence[ClipMedia],
+    modality: Modality,
+    missing: Callable[[ClipMedia], str],
+    extract: Callable[[list[ClipMedia]], list[Features]],
+) -> list[Features]:
+    """Run `extract` on the clips that have the modality, and put the absent ones back in their places.
+
+    Args:
+        media: Clips in any mixture.
+        modality: Decides by `media.presence[modality]`.
+        missing: Why a clip that is marked present can't be used after all, or "".
+        extract: Features of clips that all have the modality.
+    """
+    presences: list[Presence] = []
+    for clip in media:
+        presence = clip.presence[modality]
+        reason = missing(clip) if presence.present else ""
+        presences.append(absent(reason) if reason else presence)
+    present = [clip for clip, presence in zip(media, presences, strict=True) if presence.present]
+    extracted = iter(extract(present) if present else [])
+    return [
+        next(extracted) if presence.present else Features(clip_id=clip.clip_id, modality=modality, presence=presence)
+        for clip, presence in zip(media, presences, strict=True)
+    ]
+
+
+def mean_and_std(rows: npt.NDArray[np.floating]) -> FloatArray:
+    """[mean; population standard deviation] over the rows: [T, D] -> float32 [2 * D] (LEYA, eq. 2)."""
+    exact = rows.astype(np.float64)
+    return np.concatenate([exact.mean(axis=0), exact.std(axis=0)]).astype(np.float32)
+
+
+def normalize_images(images: torch.Tensor) -> torch.Tensor:
+    """uint8 RGB [..., H, W, 3] -> float32 [..., 3, H, W] with ImageNet's mean and standard deviation."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device)
+    std = torch.tensor(IMAGENET_STD, device=images.device)
+    return ((images.float() / 255.0 - mean) / std).movedim(-1, -3).contiguous()
+
+
+def autocast(device: str, precision: Precision) -> torch.autocast:
+    """Mixed precision for a forward pass on `device`; does nothing for float32."""
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,0 +1,126 @@
+"""Face: EfficientNet-B0 features of every face crop (LEYA, section 3.2), frozen, one row per frame."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType] open PathLike
+from torch import Tensor, nn
+
+from twominds.backbones import BackboneStore
+from twominds.errors import BackboneError, ConfigError
+from twominds.features.extractor import Precision, autocast, extract_present, mean_and_std, normalize_images
+from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality
+
+_B0_STAGES = (
+    ["ds_r1_k3_s1_e1_c16_se0.25"],
+    ["ir_r2_k3_s2_e6_c24_se0.25"],
+    ["ir_r2_k5_s2_e6_c40_se0.25"],
+    ["ir_r3_k3_s2_e6_c80_se0.25"],
+    ["ir_r3_k5_s1_e6_c112_se0.25"],
+    ["ir_r4_k5_s2_e6_c192_se0.25"],
+    ["ir_r1_k3_s1_e6_c320_se0.25"],
+)
+"""EfficientNet-B0 (Tan and Le 2019, table 1) in timm's notation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceFeaturesConfig:
+    """The frozen face backbone."""
+
+    backbone: str = "face.emotion_efficientnet_b0"
+    """Role of an EfficientNet-B0 in the bundle."""
+    max_batch_frames: int = 32
+    """Crops in one forward pass; bounds memory (about 0.03 GB a crop for the published size)."""
+    precision: Precision = "float32"
+    """`bfloat16`: faster where the processor has it, at about 1e-2 relative difference."""
+
+    def __post_init__(self) -> None:
+        if self.max_batch_frames < 1:
+            raise ConfigError(f"face.max_batch_frames must be at least 1, not {self.max_batch_frames}.")
+
+
+def efficientnet_b0(*, width: float = 1.0) -> nn.Module:
+    """EfficientNet-B0 of timm without its classifier: images [B, 3, H, W] -> features [B, round(1280 * width)].
+
+    Args:
+        width: Factor on every layer's channels but the stem's; 1 is the published model.
+    """
+    from timm.models import EfficientNet, _efficientnet_builder
+
+    builder = cast(Any, _efficientnet_builder)
+    channels = partial(builder.round_channels, multiplier=width)
+    return EfficientNet(
+        block_args=builder.decode_arch_def([list(stage) for stage in _B0_STAGES]),
+        num_features=channels(1280),
+        stem_size=32,
+        round_chs_fn=channels,
+        act_layer=nn.SiLU,
+        num_classes=0,
+    )
+
+
+class FaceFeatures:
+    """Face crops -> `values` float32 [F, D] (D = 1280 published), `pooled` [2 * D] = [mean; population std] (eq. 2).
+
+    A crop is 224 x 224, normalised with ImageNet's statistics; nothing else is done to the features.
+    """
+
+    modality = Modality.FACE
+
+    def __init__(self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
+        self.config = config
+        self.device = device
+        self._model = _load(store, config.backbone).to(device)
+
+    def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
+        """See `FeatureExtractor.extract`."""
+        return extract_present(media, self.modality, _missing, self._extract)
+
+    def frame_features(self, crops: ByteArray) -> FloatArray:
+        """Features of crops: uint8 [N, H, W, 3] -> float32 [N, D], `max_batch_frames` at a time."""
+        rows: list[FloatArray] = []
+        with torch.inference_mode(), autocast(self.device, self.config.precision):
+            for start in range(0, len(crops), self.config.max_batch_frames):
+                batch = torch.from_numpy(crops[start : start + self.config.max_batch_frames]).to(self.device)
+                rows.append(cast(Tensor, self._model(normalize_images(batch))).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def _extract(self, media: list[ClipMedia]) -> list[Features]:
+        features: list[Features] = []
+        for clip in media:  # a clip's frames are a batch already
+            values = self.frame_features(cast(ByteArray, clip.face_crops))
+            features.append(
+                Features(
+                    clip_id=clip.clip_id,
+                    modality=self.modality,
+                    presence=PRESENT,
+                    values=values,
+                    pooled=mean_and_std(values),
+                )
+            )
+        return features
+
+
+def _load(store: BackboneStore, role: str) -> nn.Module:
+    folder = store.folder(role)
+    config = cast(dict[str, Any], json.loads((folder / "config.json").read_text()))
+    if config.get("architecture") != "efficientnet_b0":
+        raise BackboneError(f"{folder}/config.json is not of an efficientnet_b0: {role} can't be built from it.")
+    model = efficientnet_b0(width=float(config.get("width", 1.0)))
+    weights = {
+        name: w for name, w in load_file(folder / "model.safetensors").items() if not name.startswith("classifier.")
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BackboneError(f"The weights in {folder} do not fit EfficientNet-B0: {error}") from error
+    return model.requires_grad_(False).eval()
+
+
+def _missing(clip: ClipMedia) -> str:
+    return "" if clip.face_crops is not None and len(clip.face_crops) else "no face crops were made"

@@ -1,0 +1,54 @@
+"""Loads a backbone's files with transformers: safetensors only, nothing left at its random start."""
+
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import nn
+
+from twominds.backbones import BackboneStore
+from twominds.errors import BackboneError
+
+_Model = TypeVar("_Model", bound=nn.Module)
+_ONLY_FOR_TRAINING = {"masked_spec_embed"}
+
+
+class _Pretrained(Protocol):
+    def from_pretrained(self, folder: Path, **options: Any) -> Any: ...
+
+
+def load_pretrained(
+    model: type[_Model], store: BackboneStore, role: str, *, device: str = "cpu", **options: Any
+) -> _Model:
+    """A transformers model with the role's weights, in eval mode, in float32, without gradients.
+
+    Args:
+        model: The model class, such as `VideoMAEModel`; heads that it lacks are left out of the file's weights.
+        store: Where the weights are.
+        role: The backbone's role.
+        device: Where it goes.
+        **options: For `from_pretrained`.
+
+    Raises:
+        BackboneError: the files are missing, are of another architecture, or lack weights of the model.
+    """
+    folder = store.folder(role)
+    try:
+        loaded, report = cast(_Pretrained, model).from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BackboneError(f"{folder} can't be loaded as {model.__name__} for {role}: {error}") from error
+    lacking = set(cast(set[str], report["missing_keys"])) - _ONLY_FOR_TRAINING
+    if lacking:
+        raise BackboneError(
+            f"The weights in {folder} lack {len(lacking)} tensors of {model.__name__} (such as {min(lacking)}): they "
+            f"are not those of {role}. Fetch or make it again."
+        )
+    ready = cast(_Model, loaded)
+    return ready.requires_grad_(False).eval().to(device)

@@ -1,0 +1,101 @@
+"""Scene: the frames themselves, and what a frozen VideoMAE sees in them.
+
+VideoMAE (Tong et al. 2022) as in LEYA, section 3.1: 16 frames of 224 x 224, tubelets of 2 x 16 x 16, so 1568 tokens.
+The tokens taken are `VideoMAEModel`'s `last_hidden_state`. In the published checkpoint (`use_mean_pooling: true`)
+that is the last block's output without a final LayerNorm, and the LayerNorm which Hugging Face's classifier applies to
+their average (`fc_norm`) is not part of it: eq. 1 is the plain average.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twominds.backbones import BackboneStore
+from twominds.errors import ConfigError
+from twominds.features.extractor import Precision, autocast, extract_present, mean_and_std, normalize_images
+from twominds.features.loading import load_pretrained
+from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneFeaturesConfig:
+    """The frozen scene backbone."""
+
+    backbone: str = "scene.videomae_base"
+    """Role of a VideoMAE in the bundle."""
+    max_batch_clips: int = 4
+    """Clips in one forward pass; bounds memory (about 0.1 GB a clip for the published size)."""
+    precision: Precision = "float32"
+    """`bfloat16`: faster where the processor has it, at about 1e-2 relative difference."""
+
+    def __post_init__(self) -> None:
+        if self.max_batch_clips < 1:
+            raise ConfigError(f"scene.max_batch_clips must be at least 1, not {self.max_batch_clips}.")
+
+
+class SceneFeatures:
+    """Frames of a clip -> `values` uint8 [16, 224, 224, 3] (unchanged), `pooled` float32 [2 * D], D = 768 published.
+
+    The encoder fine-tunes a backbone of its own, so it needs the frames; `pooled` is [mean; std] over the tokens.
+    """
+
+    modality = Modality.SCENE
+
+    def __init__(self, config: SceneFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
+        from transformers import VideoMAEModel
+
+        self.config = config
+        self.device = device
+        self._model = load_pretrained(VideoMAEModel, store, config.backbone, device=device)
+        self.num_frames = int(self._model.config.num_frames)
+        self.image_size_px = int(cast(int, self._model.config.image_size))
+
+    def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
+        """See `FeatureExtractor.extract`.
+
+        Raises:
+            ConfigError: the frames are not as many, or not as large, as the backbone takes.
+        """
+        return extract_present(media, self.modality, _missing, self._extract)
+
+    def tokens(self, frames: ByteArray) -> FloatArray:
+        """Output tokens of a batch of clips: uint8 [B, T, H, W, 3] -> float32 [B, tokens, D]."""
+        with torch.inference_mode(), autocast(self.device, self.config.precision):
+            pixels = normalize_images(torch.from_numpy(frames).to(self.device))
+            hidden = cast(Tensor, self._model(pixel_values=pixels).last_hidden_state)
+        return hidden.float().cpu().numpy()
+
+    def _extract(self, media: list[ClipMedia]) -> list[Features]:
+        features: list[Features] = []
+        for start in range(0, len(media), self.config.max_batch_clips):
+            batch = media[start : start + self.config.max_batch_clips]
+            frames = [self._checked(clip) for clip in batch]
+            for clip, values, tokens in zip(batch, frames, self.tokens(np.stack(frames)), strict=True):
+                features.append(
+                    Features(
+                        clip_id=clip.clip_id,
+                        modality=self.modality,
+                        presence=PRESENT,
+                        values=values,
+                        pooled=mean_and_std(tokens),
+                    )
+                )
+        return features
+
+    def _checked(self, clip: ClipMedia) -> ByteArray:
+        frames = cast(ByteArray, clip.scene_frames)
+        expected = (self.num_frames, self.image_size_px, self.image_size_px, 3)
+        if frames.shape != expected:
+            raise ConfigError(
+                f"The scene backbone takes {self.num_frames} frames of {self.image_size_px} px, a clip has "
+                f"{frames.shape[0]} of {frames.shape[1]} px: set media.scene_frames to {self.num_frames}."
+            )
+        return frames
+
+
+def _missing(clip: ClipMedia) -> str:
+    return "no frames were decoded" if clip.scene_frames is None else ""

@@ -1,0 +1,109 @@
+"""Text: the token ids of the transcript, and what a frozen text backbone makes of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from twominds.backbones import BackboneStore
+from twominds.errors import BackboneError, ConfigError
+from twominds.features.extractor import Precision, autocast, extract_present, mean_and_std
+from twominds.features.loading import load_pretrained
+from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFeaturesConfig:
+    """The tokenizer and the frozen text backbone."""
+
+    backbone: str = "text.emotion_distilroberta"
+    """Role of a BERT-like encoder in the bundle (`text.all_minilm` is another)."""
+    max_tokens: int = 256
+    """Longer transcripts are cut here, special tokens included."""
+    max_batch_tokens: int = 4096
+    """Tokens, padding included, in one forward pass; bounds memory."""
+    precision: Precision = "float32"
+    """`bfloat16`: faster where the processor has it, at about 2e-2 relative difference."""
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.max_tokens <= 512:
+            raise ConfigError(f"text.max_tokens must be 3 to 512, not {self.max_tokens}.")
+        if self.max_batch_tokens < self.max_tokens:
+            raise ConfigError(
+                f"text.max_batch_tokens ({self.max_batch_tokens}) must be at least max_tokens ({self.max_tokens})."
+            )
+
+
+class TextFeatures:
+    """Transcript -> `values` int64 [L] token ids, `pooled` float32 [2 * D] (D = 768 published).
+
+    `values` start and end with the tokenizer's special tokens. `pooled` is [mean; std] of the last hidden state over
+    all of them. An empty transcript that media calls present is just its special tokens.
+    """
+
+    modality = Modality.TEXT
+
+    def __init__(self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
+        from transformers import AutoModel
+
+        self.config = config
+        self.device = device
+        self._tokenizer = _load_tokenizer(store, config.backbone)
+        auto = cast(type[nn.Module], AutoModel)
+        # The pooler is no part of the published classifiers, and not used here.
+        self._model = load_pretrained(auto, store, config.backbone, device=device, add_pooling_layer=False)
+
+    def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
+        """See `FeatureExtractor.extract`."""
+        return extract_present(media, self.modality, _missing, self._extract)
+
+    def tokenize(self, transcript: str) -> npt.NDArray[np.int64]:
+        """Token ids with special tokens, at most `max_tokens`: int64 [L]."""
+        ids = cast(
+            list[int], self._tokenizer(transcript, truncation=True, max_length=self.config.max_tokens)["input_ids"]
+        )
+        return np.asarray(ids, dtype=np.int64)
+
+    def hidden_states(self, tokens: Sequence[npt.NDArray[np.int64]]) -> list[FloatArray]:
+        """Last hidden states of each row of ids, run as one padded and masked batch: [L_i] -> float32 [L_i, D]."""
+        width = max(len(row) for row in tokens)
+        ids = torch.full((len(tokens), width), int(self._tokenizer.pad_token_id))
+        mask = torch.zeros_like(ids)
+        for index, row in enumerate(tokens):
+            ids[index, : len(row)] = torch.from_numpy(row)
+            mask[index, : len(row)] = 1
+        with torch.inference_mode(), autocast(self.device, self.config.precision):
+            output = cast(Any, self._model)(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
+            hidden = cast(Tensor, output.last_hidden_state).float().cpu()
+        return [rows[: len(row)].numpy() for rows, row in zip(hidden, tokens, strict=True)]
+
+    def _extract(self, media: list[ClipMedia]) -> list[Features]:
+        tokens = [self.tokenize(cast(str, clip.transcript)) for clip in media]
+        size = max(1, self.config.max_batch_tokens // max(len(row) for row in tokens))
+        hidden: list[FloatArray] = []
+        for start in range(0, len(tokens), size):
+            hidden.extend(self.hidden_states(tokens[start : start + size]))
+        return [
+            Features(
+                clip_id=clip.clip_id, modality=self.modality, presence=PRESENT, values=ids, pooled=mean_and_std(rows)
+            )
+            for clip, ids, rows in zip(media, tokens, hidden, strict=True)
+        ]
+
+
+def _load_tokenizer(store: BackboneStore, role: str) -> Any:
+    from transformers import AutoTokenizer
+
+    folder = store.folder(role)
+    try:
+        return cast(Any, AutoTokenizer).from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{folder} has no tokenizer that can be loaded for {role}: {error}") from error
+
+
+def _missing(clip: ClipMedia) -> str:
+    return "no transcript" if clip.transcript is None else ""
