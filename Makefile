@@ -67,11 +67,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 lock: $(DEV)
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --no-annotate \
-		--python-version 3.11 --extra demo pyproject.toml --output-file requirements.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --no-annotate \
-		--python-version 3.11 --extra demo --extra dev --constraints requirements.txt pyproject.toml \
-		--output-file requirements-dev.txt
+	$(LOCK) --extra demo --output-file requirements.txt
+	$(LOCK) --extra demo --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(LOCK) --extra demo --extra gpu --constraints requirements.txt --output-file requirements-gpu.txt
+
+LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --no-annotate \
+	--python-version 3.11 pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.* platform/*.egg-info

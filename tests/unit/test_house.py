@@ -89,8 +89,9 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_pins_are_complete_and_agree() -> None:
-    base, dev = pins(ROOT / "requirements.txt"), pins(ROOT / "requirements-dev.txt")
+    base, dev, gpu = (pins(ROOT / f"requirements{name}.txt") for name in ("", "-dev", "-gpu"))
     assert base.items() <= dev.items()
+    assert base.items() <= gpu.items()
     assert "opencv-python" in base
     assert "opencv-python-headless" not in dev  # the two builds overwrite each other's files
 
@@ -107,3 +108,15 @@ def test_yaml_parses(name: str) -> None:
     assert files
     for path in files:
         assert all(yaml.safe_load_all(path.read_text(encoding="utf-8"))), f"an empty document in {path}"
+
+
+def test_the_service_on_kubernetes_is_the_one_of_serve_configs() -> None:
+    manifest = yaml.safe_load((ROOT / "infra" / "kuberay" / "rayservice.yaml").read_text(encoding="utf-8"))
+    served = yaml.safe_load((ROOT / "serve_configs" / "ah-gpu.yaml").read_text(encoding="utf-8"))
+    assert yaml.safe_load(manifest["spec"]["serveConfigV2"])["applications"] == served["applications"]
+
+
+def test_kubernetes_runs_the_pinned_ray() -> None:
+    for path in (ROOT / "infra" / "kuberay").glob("*.yaml"):
+        versions = re.findall(r'rayVersion: "(.+)"', path.read_text(encoding="utf-8"))
+        assert versions == [pins(ROOT / "requirements.txt")["ray"]], path.name
