@@ -7,7 +7,9 @@ from typing import TypeVar
 import numpy as np
 
 from twominds.corpus.synthetic.anatomy import Anatomy, Expression
-from twominds.corpus.synthetic.drawing import Appearance, Backdrop, Colour, HairStyle, Person, Pose, Room, Scene, mix
+from twominds.corpus.synthetic.drawing import Appearance, HairStyle, Person, Pose, Scene
+from twominds.corpus.synthetic.raster import Colour, mix
+from twominds.corpus.synthetic.room import Backdrop, Room
 
 _Choice = TypeVar("_Choice")
 

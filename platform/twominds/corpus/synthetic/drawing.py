@@ -9,23 +9,20 @@ Lengths are in picture heights, angles in radians, colours RGB 0-255. "Left" and
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from twominds.corpus.synthetic import anatomy as face
 from twominds.corpus.synthetic.anatomy import Anatomy, Expression, Points, Side
+from twominds.corpus.synthetic.raster import Colour, fill, mix, stroke
+from twominds.corpus.synthetic.room import Backdrop, empty_room, sphere_shade
 from twominds.records import ByteArray, FloatArray
 
-Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 HairStyle = Literal["short", "long", "bun", "bald"]
-Room = Literal["plain", "shelf", "window", "blinds"]
 
-_SUBPIXEL_BITS = 4
 _SIDES: tuple[Side, Side] = (-1, 1)
 MIN_VISIBLE_FACE = 0.6
 """A face of which less than this share of its box is in the picture has no box."""
@@ -83,21 +80,6 @@ class Person:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backdrop:
-    """The room behind the person."""
-
-    wall: Colour = (170, 175, 180)
-    accent: Colour = (110, 100, 90)
-    room: Room = "plain"
-    light_x: float = -0.5
-    """Where the light comes from: -1 left .. 1 right."""
-    light: float = 0.5
-    """0 flat .. 1 strong."""
-    layout: int = 0
-    """Seeds where the shelves' books, the window's panes or the blinds' slats are."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scene:
     """What a picture shows; people are drawn in order, the nearest last. Without people: an empty room."""
 
@@ -117,7 +99,7 @@ def draw_frame(scene: Scene, size: tuple[int, int] = (320, 240)) -> tuple[ByteAr
         boxes: float32 [n, 4] as (left, top, right, bottom) in pixels, inside the picture, one for each face of which
             at least `MIN_VISIBLE_FACE` is visible, the largest first. [0, 4] without a face.
     """
-    image = _backdrop(scene.backdrop, size).copy()
+    image = empty_room(scene.backdrop, size).copy()
     boxes: list[Box] = []
     for person in scene.people:
         box = _draw_person(image, person, scene.backdrop)
@@ -135,25 +117,6 @@ def _area(box: Box) -> float:
 def _overlap(first: Box, second: Box) -> Box:
     left, top = max(first[0], second[0]), max(first[1], second[1])
     return left, top, min(first[2], second[2]), min(first[3], second[3])
-
-
-def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour `share` of the way from `first` to `second`."""
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
-def _fixed_point(points: Points) -> npt.NDArray[np.int32]:
-    return (points * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-
-
-def _fill(image: ByteArray, points: Points, colour: Colour) -> None:
-    cv2.fillPoly(image, [_fixed_point(points)], colour, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
-def _stroke(image: ByteArray, points: Points, colour: Colour, width: float, closed: bool = False) -> None:
-    thickness = max(round(width), 1)
-    cv2.polylines(image, [_fixed_point(points)], closed, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 class _Head:
@@ -189,13 +152,13 @@ def _draw_person(image: ByteArray, person: Person, backdrop: Backdrop) -> Box | 
     centre = body_x + pose.sway * head_px, pose.y * height
     head = _Head(centre, head_px, look.anatomy.aspect, pose)
     if look.hair_style == "long":
-        _fill(
+        fill(
             image,
             head.flat(face.outline(look.anatomy, 1.12) * [1.08, 1.0] + [0.0, 0.12]),
             mix(look.hair, (0, 0, 0), 0.3),
         )
     elif look.hair_style == "bun":
-        _fill(image, head.flat(face.disc(0.0, -1.15, 0.36, 0.26)), look.hair)
+        fill(image, head.flat(face.disc(0.0, -1.15, 0.36, 0.26)), look.hair)
     _draw_body(image, body_x, centre, head_px, person)
     _draw_head(image, head, person, backdrop)
     if pose.hand > 0.02:
@@ -234,7 +197,7 @@ def _draw_body(image: ByteArray, body_x: float, head: tuple[float, float], head_
     )
     points = torso * head_px + [body_x, shoulder]
     points[:, 1] = np.minimum(points[:, 1], bottom)
-    _fill(image, points, look.shirt)
+    fill(image, points, look.shirt)
     throat = np.concatenate(
         [
             np.array([head[0], head[1] + 0.3 * head_px]) + side * [neck, 0.0],
@@ -242,10 +205,10 @@ def _draw_body(image: ByteArray, body_x: float, head: tuple[float, float], head_
             np.array([[body_x, shoulder + 0.16 * head_px]]),
         ]
     )
-    _fill(image, throat[[0, 1, 2, 4, 3]], shade)
+    fill(image, throat[[0, 1, 2, 4, 3]], shade)
     arm = np.array([[-0.62, slope + 0.35], [-0.66, 3.0], [-0.7, slope + 0.3]])
     for mirror in _SIDES:
-        _stroke(image, arm[:2] * [mirror * head_px, head_px] + [body_x, shoulder], mix(look.shirt, (0, 0, 0), 0.3), 1.5)
+        stroke(image, arm[:2] * [mirror * head_px, head_px] + [body_x, shoulder], mix(look.shirt, (0, 0, 0), 0.3), 1.5)
 
 
 def _draw_head(image: ByteArray, head: _Head, person: Person, backdrop: Backdrop) -> None:
@@ -253,33 +216,33 @@ def _draw_head(image: ByteArray, head: _Head, person: Person, backdrop: Backdrop
     pixel = head.half[1] / 55.0
     skin, dark = look.skin, mix(look.skin, (70, 30, 30), 0.4)
     for side in _SIDES:
-        _fill(image, head.flat(face.disc(side * 1.0, 0.06, 0.12, 0.2)), mix(skin, dark, 0.4))
-    _fill(image, head.flat(face.outline(shape)), skin)
+        fill(image, head.flat(face.disc(side * 1.0, 0.06, 0.12, 0.2)), mix(skin, dark, 0.4))
+    fill(image, head.flat(face.outline(shape)), skin)
     for side in _SIDES:
-        _fill(image, head.on(face.disc(side * 0.5, 0.33, 0.2, 0.13)), mix(skin, (225, 110, 100), 0.13))
-        _fill(image, head.on(face.disc(side * shape.eye_spacing, 0.02, 0.23, 0.15)), mix(skin, dark, 0.22))
+        fill(image, head.on(face.disc(side * 0.5, 0.33, 0.2, 0.13)), mix(skin, (225, 110, 100), 0.13))
+        fill(image, head.on(face.disc(side * shape.eye_spacing, 0.02, 0.23, 0.15)), mix(skin, dark, 0.22))
     if look.beard > 0:
-        _fill(image, head.on(face.beard(shape) * 0.98), mix(skin, look.hair, 0.25 + 0.6 * look.beard))
+        fill(image, head.on(face.beard(shape) * 0.98), mix(skin, look.hair, 0.25 + 0.6 * look.beard))
     _shade(image, head, backdrop)
     bridge, wings, highlight = face.nose(shape)
     mirror = [-1.0 if backdrop.light_x > 0 else 1.0, 1.0]
-    _fill(image, head.on(bridge * mirror), mix(skin, dark, 0.5))
-    _fill(image, head.on(highlight), mix(skin, (255, 250, 240), 0.3))
-    _stroke(image, head.on(wings), mix(dark, (50, 20, 20), 0.4), 1.3 * pixel)
+    fill(image, head.on(bridge * mirror), mix(skin, dark, 0.5))
+    fill(image, head.on(highlight), mix(skin, (255, 250, 240), 0.3))
+    stroke(image, head.on(wings), mix(dark, (50, 20, 20), 0.4), 1.3 * pixel)
     for side in _SIDES:
         _draw_eye(image, head, face.eye(shape, expression, side), look, expression, pixel)
-        _fill(image, head.on(face.brow(shape, expression, side)), mix(look.hair, (20, 15, 15), 0.35))
+        fill(image, head.on(face.brow(shape, expression, side)), mix(look.hair, (20, 15, 15), 0.35))
     if expression.brow_furrow > 0.2:
         for crease in face.furrows(expression):
-            _stroke(image, head.on(crease), dark, 1.4 * pixel)
+            stroke(image, head.on(crease), dark, 1.4 * pixel)
     _draw_mouth(image, head, face.mouth(shape, expression), look, pixel)
     if look.hair_style != "bald":
-        _fill(image, head.flat(face.hair_cap(-0.58)) + np.array([0.0, 0.1 * head.half[1] * head.turn_y]), look.hair)
+        fill(image, head.flat(face.hair_cap(-0.58)) + np.array([0.0, 0.1 * head.half[1] * head.turn_y]), look.hair)
     if look.glasses:
         for side in _SIDES:
             rim = face.disc(side * shape.eye_spacing, 0.0, 0.27, 0.2)
-            _stroke(image, head.on(rim), (35, 30, 30), 1.4 * pixel, closed=True)
-        _stroke(image, head.on(np.array([[-0.14, -0.04], [0.14, -0.04]])), (35, 30, 30), 1.4 * pixel)
+            stroke(image, head.on(rim), (35, 30, 30), 1.4 * pixel, closed=True)
+        stroke(image, head.on(np.array([[-0.14, -0.04], [0.14, -0.04]])), (35, 30, 30), 1.4 * pixel)
 
 
 def _draw_eye(
@@ -287,24 +250,24 @@ def _draw_eye(
 ) -> None:
     dark = mix(look.skin, (50, 25, 25), 0.55)
     if expression.eye_open > 0.12:
-        _fill(image, head.on(eye.opening), (242, 242, 240))
-        _fill(image, head.on(eye.iris), mix(look.iris, (20, 20, 20), 0.25))
-        _fill(image, head.on(eye.pupil), (15, 12, 12))
-        _fill(image, head.on(eye.pupil[9:13]), (225, 228, 230))
-    _stroke(image, head.on(eye.lid), mix(dark, (15, 10, 10), 0.7), 2.0 * pixel)
-    _stroke(image, head.on(eye.crease), dark, pixel)
+        fill(image, head.on(eye.opening), (242, 242, 240))
+        fill(image, head.on(eye.iris), mix(look.iris, (20, 20, 20), 0.25))
+        fill(image, head.on(eye.pupil), (15, 12, 12))
+        fill(image, head.on(eye.pupil[9:13]), (225, 228, 230))
+    stroke(image, head.on(eye.lid), mix(dark, (15, 10, 10), 0.7), 2.0 * pixel)
+    stroke(image, head.on(eye.crease), dark, pixel)
 
 
 def _draw_mouth(image: ByteArray, head: _Head, mouth: face.Mouth, look: Appearance, pixel: float) -> None:
     dark = mix(look.skin, (70, 30, 30), 0.5)
-    _fill(image, head.on(mouth.lips), look.lips)
+    fill(image, head.on(mouth.lips), look.lips)
     if mouth.inside is not None and mouth.teeth is not None:
-        _fill(image, head.on(mouth.inside), (70, 22, 26))
-        _fill(image, head.on(mouth.teeth), (238, 234, 224))
+        fill(image, head.on(mouth.inside), (70, 22, 26))
+        fill(image, head.on(mouth.teeth), (238, 234, 224))
     else:
-        _stroke(image, head.on(mouth.seam), mix(look.lips, (60, 15, 20), 0.6), 1.3 * pixel)
+        stroke(image, head.on(mouth.seam), mix(look.lips, (60, 15, 20), 0.6), 1.3 * pixel)
     for fold in mouth.folds:
-        _stroke(image, head.on(fold), dark, 1.2 * pixel)
+        stroke(image, head.on(fold), dark, 1.2 * pixel)
 
 
 def _shade(image: ByteArray, head: _Head, backdrop: Backdrop) -> None:
@@ -314,25 +277,12 @@ def _shade(image: ByteArray, head: _Head, backdrop: Backdrop) -> None:
     right, bottom = np.ceil(head.centre + head.half).astype(int)
     if right - left < 4 or bottom - top < 4:
         return
-    shade = cv2.resize(_sphere(round(backdrop.light_x, 2), round(backdrop.light, 2)), (right - left, bottom - top))
+    shade = cv2.resize(sphere_shade(round(backdrop.light_x, 2), round(backdrop.light, 2)), (right - left, bottom - top))
     rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
     patch = image[rows, columns]
     if patch.size:
         part = shade[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         cv2.multiply(patch, part, patch, 1.0 / 255.0)
-
-
-@lru_cache(maxsize=32)
-def _sphere(light_x: float, light: float) -> ByteArray:
-    """Lambert shading of a ball lit from (light_x, -0.4, 0.8), 255 where nothing is darkened: uint8 [64, 64, 3]."""
-    axis = np.linspace(-1.0, 1.0, 64)
-    x, y = np.meshgrid(axis, axis)
-    radius = np.square(x) + np.square(y)
-    z = np.sqrt(np.clip(1.0 - 0.9 * radius, 0.0, None))
-    direction = np.array([light_x, -0.4, 0.8]) / np.linalg.norm([light_x, -0.4, 0.8])
-    lit = np.clip(x * direction[0] + y * direction[1] + z * direction[2], 0.0, 1.0)
-    darkness = light * 0.75 * (1.0 - lit) * np.clip((1.0 - radius) / 0.08, 0.0, 1.0)
-    return np.repeat(np.round(255.0 * (1.0 - darkness)).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def _draw_hand(image: ByteArray, body_x: float, head: tuple[float, float], head_px: float, person: Person) -> None:
@@ -343,62 +293,11 @@ def _draw_hand(image: ByteArray, body_x: float, head: tuple[float, float], head_
     palm = rest + pose.hand * (raised - rest)
     elbow = np.array([body_x + side * 1.05 * head_px, image.shape[0] + 0.4 * head_px])
     skin = mix(look.skin, (255, 235, 220), 0.08)
-    _stroke(image, np.stack([palm + np.array([0.0, 0.1 * head_px]), elbow]), look.shirt, 0.26 * head_px)
-    _stroke(image, np.stack([palm, palm + 0.12 * (elbow - palm)]), skin, 0.17 * head_px)
-    _fill(image, face.disc(0.0, 0.0, 0.13, 0.15) * head_px + palm, skin)
+    stroke(image, np.stack([palm + np.array([0.0, 0.1 * head_px]), elbow]), look.shirt, 0.26 * head_px)
+    stroke(image, np.stack([palm, palm + 0.12 * (elbow - palm)]), skin, 0.17 * head_px)
+    fill(image, face.disc(0.0, 0.0, 0.13, 0.15) * head_px + palm, skin)
     for finger, (lean, length) in enumerate([(-0.5, 0.24), (-0.18, 0.3), (0.12, 0.3), (0.42, 0.25)]):
         tip = palm + head_px * np.array([length * np.sin(lean), -0.08 - length * np.cos(lean)])
         root = palm + head_px * np.array([0.06 * (finger - 1.5), -0.06])
-        _stroke(image, np.stack([root, tip]), skin, 0.06 * head_px)
-        _stroke(image, np.stack([root, root + 0.55 * (tip - root)]), mix(skin, (90, 45, 40), 0.3), 1.0)
-
-
-@lru_cache(maxsize=16)
-def _backdrop(backdrop: Backdrop, size: tuple[int, int]) -> ByteArray:
-    """The empty room: uint8 [height, width, 3], lit from its side. Not to be written to."""
-    width, height = size
-    rng = np.random.default_rng(backdrop.layout)
-    image = np.empty((height, width, 3), dtype=np.uint8)
-    image[:] = backdrop.wall
-    _furnish(image, backdrop, rng)
-    image = np.asarray(cv2.GaussianBlur(image, (0, 0), max(height / 160.0, 0.6)), dtype=np.uint8)
-    across = np.linspace(-1.0, 1.0, width)[None, :, None] * -backdrop.light_x
-    down = np.linspace(-1.0, 1.0, height)[:, None, None]
-    grain = rng.normal(0.0, 2.0, (height, width, 1))
-    lit = image * (1.0 - backdrop.light * (0.16 + 0.2 * across + 0.1 * down)) + grain
-    lit = np.clip(lit, 0, 255).astype(np.uint8)
-    lit.setflags(write=False)
-    return lit
-
-
-def _furnish(image: ByteArray, backdrop: Backdrop, rng: np.random.Generator) -> None:
-    height, width = image.shape[:2]
-
-    def box(left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-        _fill(image, corners * [width, height], colour)
-
-    accent, dark = backdrop.accent, mix(backdrop.accent, (20, 20, 20), 0.5)
-    if backdrop.room == "shelf":
-        for top in (0.08, 0.38, 0.68):
-            box(0.0, top + 0.24, 1.0, top + 0.27, dark)
-            left = 0.0
-            while left < 1.0:
-                thickness, tall = rng.uniform(0.02, 0.05), rng.uniform(0.12, 0.23)
-                box(left, top + 0.24 - tall, left + thickness, top + 0.24, _spine(rng, accent))
-                left += thickness + (rng.uniform(0.0, 0.12) if rng.random() < 0.25 else 0.003)
-    elif backdrop.room == "window":
-        left, top = rng.uniform(0.02, 0.6), rng.uniform(0.02, 0.15)
-        box(left, top, left + 0.34, top + 0.5, dark)
-        for column, row in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            x, y = left + 0.015 + 0.16 * column, top + 0.02 + 0.24 * row
-            box(x, y, x + 0.15, y + 0.22, mix((205, 225, 245), accent, 0.1 * (column + row)))
-    elif backdrop.room == "blinds":
-        step = rng.uniform(0.05, 0.09)
-        for slat in np.arange(0.0, 1.0, step):
-            box(0.0, float(slat), 1.0, float(slat) + 0.25 * step, mix(backdrop.wall, accent, 0.6))
-
-
-def _spine(rng: np.random.Generator, accent: Colour) -> Colour:
-    red, green, blue = rng.integers(30, 220, 3).tolist()
-    return mix((red, green, blue), accent, 0.5)
+        stroke(image, np.stack([root, tip]), skin, 0.06 * head_px)
+        stroke(image, np.stack([root, root + 0.55 * (tip - root)]), mix(skin, (90, 45, 40), 0.3), 1.0)

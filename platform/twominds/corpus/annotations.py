@@ -1,0 +1,153 @@
+"""BAH's annotations below the level of the video: A/H segments in time, a label per frame, and what was seen.
+
+They are what a timeline of ambivalence/hesitancy is trained on; the video-level pipeline does not need them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from upath import UPath
+
+from twominds.corpus.bah import LAYOUTS, BahVersion
+from twominds.corpus.yaml_files import as_mapping, as_number, as_sequence, as_text, read_yaml
+from twominds.errors import CorpusError
+from twominds.records import ByteArray, Split
+
+_CLOCK = re.compile(r"(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_FRAME = re.compile(r"frame-(\d+)\.\w+$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A stretch of a clip in which A/H is present."""
+
+    start_s: float
+    end_s: float
+    start_frame: int | None = None
+    end_frame: int | None = None
+    """The last frame in it. Both None where the corpus gives times alone."""
+    certainty: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """What an annotator said of one clip."""
+
+    clip_id: str
+    label: int | None
+    """`global_ah`: 1 where A/H is present anywhere."""
+    annotator_id: str
+    transcript: str
+    segments: tuple[Segment, ...]
+    frame_labels: ByteArray
+    """uint8 [n]: 1 in the frames with A/H; empty where the corpus lists none."""
+    cues: Mapping[str, tuple[str, ...]]
+    """What the annotator noticed, by kind: audio, body, facial, inconsistencies, language."""
+
+
+def read_annotations(root_uri: str, *, version: BahVersion = "v2") -> dict[str, Annotation]:
+    """Every clip's annotation, keyed by clip id.
+
+    Version 2's file is 91 MB of YAML: about a minute.
+
+    Raises:
+        CorpusError: the file is missing or is not what the layout promises; names the file and the clip.
+    """
+    file = UPath(root_uri) / LAYOUTS[version].annotations
+    return {
+        clip_id: _annotation(clip_id, as_mapping(value, f"{file}, {clip_id}"), f"{file}, {clip_id}")
+        for clip_id, value in as_mapping(read_yaml(file), str(file)).items()
+    }
+
+
+def read_frame_labels(root_uri: str, split: Split) -> dict[str, ByteArray]:
+    """The labels of a split's frames from `split-frames/`, by clip id: uint8 [n], frame 0 first.
+
+    Raises:
+        CorpusError: the file is missing, or a line of it is not `<clip>/frame-<n>.jpg,<0|1>`; names file and line.
+    """
+    file = UPath(root_uri) / "split-frames" / f"{split.value}.txt"
+    if not file.exists():
+        raise CorpusError(f"{file} is missing.")
+    labels: dict[str, dict[int, int]] = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if line.strip():
+            path, _, label = line.rpartition(",")
+            clip_id, frame, value = _frame_label(path, label, f"{file}, line {number}")
+            labels.setdefault(clip_id, {})[frame] = value
+    return {clip_id: _dense(frames) for clip_id, frames in labels.items()}
+
+
+def _annotation(clip_id: str, fields: Mapping[str, object], where: str) -> Annotation:
+    times = as_sequence(fields.get("time_detailed_ah"), where)
+    frames = as_sequence(fields.get("fr_detailed_ah"), where)
+    certainties = _sequence_or_one(fields.get("certainty_ah"), where)
+    if frames and len(frames) != len(times):
+        raise CorpusError(f"{where}: {len(times)} segments in time but {len(frames)} in frames.")
+    segments: list[Segment] = []
+    for index, pair in enumerate(times):
+        start, end = _pair(pair, where)
+        first, last = _pair(frames[index], where) if frames else (None, None)
+        segments.append(
+            Segment(
+                start_s=_seconds(start, where),
+                end_s=_seconds(end, where),
+                start_frame=None if first is None else int(as_number(first, where)),
+                end_frame=None if last is None else int(as_number(last, where)),
+                certainty=int(as_number(certainties[index], where)) if index < len(certainties) else None,
+            )
+        )
+    labels: dict[int, int] = {}
+    for item in as_sequence(fields.get("frame_annotation"), where):
+        path, label = _pair(item, where)
+        _, frame, value = _frame_label(as_text(path), as_text(label), where)
+        labels[frame] = value
+    cues = as_mapping(fields.get("all_cues") or {}, where)
+    present = fields.get("global_ah")
+    return Annotation(
+        clip_id=clip_id,
+        label=None if present is None else int(as_number(present, where)),
+        annotator_id=as_text(fields.get("annotator_id")),
+        transcript=as_text(fields.get("transcript")),
+        segments=tuple(segments),
+        frame_labels=_dense(labels),
+        cues={kind: tuple(as_text(cue) for cue in _sequence_or_one(value, where)) for kind, value in cues.items()},
+    )
+
+
+def _pair(value: object, where: str) -> tuple[object, object]:
+    items = as_sequence(value, where)
+    if len(items) != 2:
+        raise CorpusError(f"{where}: expected a pair, found {len(items)} values.")
+    return items[0], items[1]
+
+
+def _sequence_or_one(value: object, where: str) -> tuple[object, ...]:
+    return (value,) if isinstance(value, str | int | float) else as_sequence(value, where)
+
+
+def _seconds(value: object, where: str) -> float:
+    if isinstance(value, int | float):  # YAML reads an unquoted 00:00:01.500 as a number in base 60
+        return float(value)
+    match = _CLOCK.fullmatch(as_text(value))
+    if match is None:
+        raise CorpusError(f"{where}: expected a time as HH:MM:SS.mmm, found {value!r}.")
+    hours, minutes, seconds = match.groups()
+    return 3600.0 * int(hours) + 60.0 * int(minutes) + float(seconds)
+
+
+def _frame_label(path: str, label: str, where: str) -> tuple[str, int, int]:
+    folder, _, name = path.strip().rpartition("/")
+    match = _FRAME.fullmatch(name)
+    if match is None or label.strip() not in {"0", "1"}:
+        raise CorpusError(f"{where}: expected `<clip>/frame-<n>.jpg` and 0 or 1, found {path!r} and {label!r}.")
+    return folder, int(match.group(1)), int(label)
+
+
+def _dense(frames: Mapping[int, int]) -> ByteArray:
+    labels = np.zeros(max(frames) + 1 if frames else 0, dtype=np.uint8)
+    for frame, label in frames.items():
+        labels[frame] = label
+    return labels

@@ -1,0 +1,271 @@
+"""Reads the BAH corpus (Behavioural Ambivalence/Hesitancy) in the layout of its releases.
+
+Version 2 and version 1 share a layout and differ in size; the variant of the ABAW-8 challenge keeps its videos in
+`videos/`, its splits in `default-split/`, and names clips `<pid>/Visite 1/...`, without `Videos/`. The drawn corpus
+(`corpus.synthetic`) has version 2's layout exactly, and is read by this same code.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from upath import UPath
+
+from twominds.corpus.yaml_files import as_mapping, as_sequence, as_text, read_yaml
+from twominds.errors import CorpusError
+from twominds.records import Clip, Split
+
+BahVersion = Literal["v1", "v2", "abaw8"]
+Purpose = Literal["research", "challenge", "publication"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BahLayout:
+    """Where a release keeps things, below its root."""
+
+    splits: str
+    """Folder of `train.txt`, `val.txt`, ..."""
+    videos: str
+    """Put before a clip's key to get its file."""
+    annotations: str
+    """The YAML of segments and frames."""
+
+
+LAYOUTS: dict[BahVersion, BahLayout] = {
+    "v1": BahLayout(splits="split", videos="", annotations="video_annotation_transcript.yaml"),
+    "v2": BahLayout(splits="split", videos="", annotations="video_annotation_transcript.yaml"),
+    "abaw8": BahLayout(splits="default-split", videos="videos/", annotations="annotation.yml"),
+}
+
+CONSENT_FIELDS: dict[Purpose, str | None] = {
+    "research": None,
+    "challenge": "Use in challenges",
+    "publication": "Use in publications",
+}
+"""The field of `meta_data.yml` that must say yes for a purpose. Research on one's own machines is what the corpus's
+agreement itself allows: no further field."""
+
+_ATTRIBUTES = {
+    "gender": "Gender",
+    "age_range": "Age range",
+    "ethnicity": "Ethnicity simplified",
+    "is_student": "Is student",
+}
+_QUESTION = re.compile(r"Question[ _]*([1-7])(?!\d)", re.IGNORECASE)
+_YES = {"yes", "y", "true", "1", "oui"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BahCorpus:
+    """The clips that may be used, and how many may not."""
+
+    clips: tuple[Clip, ...]
+    refused_participants: int
+    """Participants left out because they did not consent to the purpose."""
+    refused_clips: int
+
+
+def find_bah(root_uri: str) -> tuple[UPath, BahVersion] | None:
+    """The root of the BAH tree at `root_uri` (or at its `data/`) and its version; None where there is none.
+
+    Version 1 has the layout of version 2 and is reported as that.
+    """
+    for folder in (UPath(root_uri), UPath(root_uri) / "data"):
+        if (folder / LAYOUTS["v2"].splits).is_dir():
+            return folder, "v2"
+        if (folder / LAYOUTS["abaw8"].splits).is_dir():
+            return folder, "abaw8"
+    return None
+
+
+def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "research") -> list[Clip]:
+    """The clips of a BAH tree that may be used for `purpose`, in the order of its split files.
+
+    See `read_bah_corpus`, which also counts those left out.
+    """
+    corpus = read_bah_corpus(root_uri, version=version, purpose=purpose)
+    if corpus.refused_participants:
+        logger.warning(
+            "Left out %d participants (%d clips) who did not consent to the purpose '%s'.",
+            corpus.refused_participants,
+            corpus.refused_clips,
+            purpose,
+        )
+    return list(corpus.clips)
+
+
+def read_bah_corpus(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "research") -> BahCorpus:
+    """Reads a BAH tree's splits and metadata; opens no video.
+
+    A clip whose file is missing is kept: decoding it fails, with a reason, where failures are collected. A private
+    split's clips have no label. The transcript is the split file's; a row without one takes it from `transcription/`.
+
+    Args:
+        root_uri: The folder that holds `split/` (or `default-split/`).
+        version: Which release.
+        purpose: What the clips are for; participants who did not consent to it are left out and counted.
+
+    Raises:
+        CorpusError: a file is missing or is not what the layout promises; names the file and the line.
+    """
+    root, layout = UPath(root_uri), LAYOUTS[version]
+    participants = _participants(root, purpose)
+    has_crops = (root / "cropped-aligned-faces").is_dir()
+    clips: list[Clip] = []
+    refused: dict[str, int] = {}
+    seen: dict[str, str] = {}
+    for split in Split:
+        file = root / layout.splits / f"{split.value}.txt"
+        if not file.exists():
+            continue
+        for row in _split_rows(file, private=split is Split.PRIVATE):
+            if row.key in seen:
+                raise CorpusError(f"{row.where}: {row.key} is already in {seen[row.key]}.")
+            seen[row.key] = row.where
+            participant = _participant_id(row.key, row.where)
+            about = participants.get(participant, {})
+            field = CONSENT_FIELDS[purpose]
+            if field is not None and as_text(about.get(field)).lower() not in _YES:
+                refused[participant] = refused.get(participant, 0) + 1
+                continue
+            transcript = row.transcript
+            if transcript is None:
+                transcript = _transcribed(root, row.key)
+            question = _QUESTION.search(row.key.rsplit("/", 1)[-1])
+            clips.append(
+                Clip(
+                    clip_id=row.key,
+                    video_uri=str(root / f"{layout.videos}{row.key}"),
+                    split=split,
+                    label=row.label,
+                    transcript=transcript,
+                    participant_id=participant,
+                    question=int(question.group(1)) if question else None,
+                    attributes={name: as_text(about.get(key)) for name, key in _ATTRIBUTES.items() if key in about},
+                    face_crops_uri=str(root / "cropped-aligned-faces" / row.key) if has_crops else None,
+                )
+            )
+    if not seen:
+        raise CorpusError(
+            f"{root / layout.splits} lists no clips: expected train.txt, val.txt, test.txt or private.txt."
+        )
+    return BahCorpus(clips=tuple(clips), refused_participants=len(refused), refused_clips=sum(refused.values()))
+
+
+@dataclass(frozen=True)
+class _Row:
+    key: str
+    label: int | None
+    transcript: str | None
+    where: str
+
+
+def _split_rows(file: UPath, *, private: bool) -> Iterator[_Row]:
+    """Rows `path,label,transcript` of a split file; the transcript may itself hold commas."""
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{file}, line {number}"
+        fields = line.rstrip("\r").split(",", 2)
+        key = fields[0].strip()
+        parts = key.split("/")
+        if len(parts) < 2 or ".." in parts or "" in parts:
+            raise CorpusError(f"{where}: expected a path below the corpus such as `Videos/...mp4`, found {key!r}.")
+        label = fields[1].strip() if len(fields) > 1 else ""
+        transcript = fields[2].strip() if len(fields) > 2 else None
+        if private and label not in {"", "0", "1"}:  # `path,transcript`: no column for a label
+            label, transcript = "", line.rstrip("\r").split(",", 1)[1].strip()
+        if label not in {"0", "1"} and not (private and label == ""):
+            raise CorpusError(f"{where}: the label must be 0 or 1, found {label!r}.")
+        yield _Row(key, int(label) if label and not private else None, transcript, where)
+
+
+def _participant_id(key: str, where: str) -> str:
+    parts = key.split("/")
+    if parts[0].lower() == "videos":
+        parts = parts[1:]
+    if len(parts) < 2:
+        raise CorpusError(f"{where}: no participant's folder in {key!r}.")
+    return parts[0]
+
+
+def _participants(root: UPath, purpose: Purpose) -> Mapping[str, Mapping[str, object]]:
+    file = root / "meta_data.yml"
+    if not file.exists():
+        if CONSENT_FIELDS[purpose] is not None:
+            raise CorpusError(f"{file} is missing: without it nobody's consent to the purpose '{purpose}' is known.")
+        return {}
+    return {
+        participant: as_mapping(about, f"{file}, participant {participant}")
+        for participant, about in as_mapping(read_yaml(file), str(file)).items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptChunk:
+    """A stretch of speech, in seconds from the clip's start."""
+
+    text: str
+    start_s: float
+    end_s: float | None
+    """None: open, until the clip ends."""
+    language: str = ""
+
+
+def transcript_file(root: UPath, clip_id: str) -> UPath:
+    """Where a clip's timed transcript is."""
+    stem = clip_id.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return root / "transcription" / clip_id / f"{stem}.yml"
+
+
+def _transcribed(root: UPath, clip_id: str) -> str | None:
+    file = transcript_file(root, clip_id)
+    return as_text(as_mapping(read_yaml(file), str(file)).get("text")) if file.exists() else None
+
+
+def read_transcript(root_uri: str, clip_id: str) -> list[TranscriptChunk]:
+    """A clip's transcript with times from the clip's start.
+
+    Raises:
+        CorpusError: the file is missing or is not what the layout promises.
+    """
+    file = transcript_file(UPath(root_uri), clip_id)
+    chunks = [
+        as_mapping(item, str(file))
+        for item in as_sequence(as_mapping(read_yaml(file), str(file)).get("chunks"), str(file))
+    ]
+    times: list[tuple[float, float | None]] = []
+    for number, chunk in enumerate(chunks, start=1):
+        where = f"{file}, chunk {number}"
+        stamp = as_sequence(chunk.get("timestamp"), where)
+        if len(stamp) != 2 or not isinstance(stamp[0], int | float) or not isinstance(stamp[1], int | float | None):
+            raise CorpusError(f"{where}: the timestamp must be [start, end] in seconds, found {list(stamp)!r}.")
+        times.append((float(stamp[0]), None if stamp[1] is None else float(stamp[1])))
+    return [
+        TranscriptChunk(
+            text=as_text(chunk.get("text")), start_s=start, end_s=end, language=as_text(chunk.get("language"))
+        )
+        for chunk, (start, end) in zip(chunks, continuous_times(times), strict=True)
+    ]
+
+
+def continuous_times(
+    times: list[tuple[float, float | None]], window_s: float = 30.0
+) -> list[tuple[float, float | None]]:
+    """Times from the clip's start, from times that restart at 0 with each window of the recogniser (about 30 s).
+
+    A window begins where the one before ended its last chunk; an open end counts as the whole window.
+    """
+    offset, before = 0.0, (0.0, 0.0)
+    result: list[tuple[float, float | None]] = []
+    for start, end in times:
+        end_before = window_s if before[1] is None else before[1]
+        if start < before[0] or start < (end_before or 0.0):
+            offset += end_before
+        result.append((offset + start, None if end is None else offset + end))
+        before = (start, end)
+    return result
