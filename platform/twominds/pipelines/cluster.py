@@ -1,7 +1,7 @@
 """Joining a Ray cluster, or starting a small one on this machine."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import ray
@@ -11,7 +11,7 @@ OBJECT_STORE_BYTES = 1_000_000_000
 
 
 @contextmanager
-def cluster(address: str | None = None) -> Iterator[int]:
+def cluster(address: str | None = None) -> Generator[int]:
     """The cluster that a job runs on; yields its number of CPUs.
 
     Under `ray job submit` and where `RAY_ADDRESS` is set that is the cluster it was submitted to. Otherwise one is
@@ -29,9 +29,7 @@ def cluster(address: str | None = None) -> Iterator[int]:
         ray.init(address=target, log_to_driver=False)
     else:
         # "local": a stale file of a killed cluster would otherwise be taken for a running one.
-        ray.init(
-            address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, log_to_driver=False
-        )
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, log_to_driver=False)
     try:
         yield _cpus()
     finally:

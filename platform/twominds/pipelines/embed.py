@@ -1,19 +1,20 @@
 """Embedding with Ray Data: features in, one embedding per clip and modality out.
 
-    features ─▶ EmbedFeatures (one actor pool per modality) ─▶ ClipSink
+features ─▶ EmbedFeatures (one actor pool per modality) ─▶ ClipSink
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import ray.data
 
 from twominds import artifacts
 from twominds.artifacts import fingerprint
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder, read_about
+from twominds.pipelines.about import claim_folder, read_about
 from twominds.pipelines.cluster import cluster
+from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink
-from twominds.pipelines.stages import EmbedFeatures, StageResources, map_stage, model_cpus
+from twominds.pipelines.stages import StageResources, map_stage, model_cpus
 from twominds.pipelines.storage import storage_of
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
@@ -51,10 +52,7 @@ def embed_features(config: EmbedConfig) -> Summary:
         cards[modality] = artifacts.read_card(uri)
     about = read_about(config.features)
     ids = [card.artifact_id for card in cards.values()]
-    claim_folder(
-        config.output,
-        About(recipe=about.recipe, corpus=about.corpus, models=about.models, fingerprint=fingerprint(about.fingerprint, ids)),
-    )
+    claim_folder(config.output, replace(about, fingerprint=fingerprint(about.fingerprint, ids)))
     done = {row["clip_id"] for row in tables.read_rows(config.output, columns=[])}
     total = {row["clip_id"] for row in tables.read_rows(config.features, columns=[])}
     columns = [*tables.WITHOUT_WORDS, *(f.name for modality in Modality for f in tables.embedding_fields(modality))]

@@ -18,11 +18,11 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.sink import QUARANTINE, ClipSink, read_quarantine
-from twominds.pipelines.stages import ExtractFeatures, Read, StageResources, map_stage, model_cpus
+from twominds.pipelines.stages import ExtractFeatures, StageResources, map_stage, model_cpus, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.records import Failure, Modality
+from twominds.records import Clip, Failure, Modality
 from twominds.workspace import Workspace, require
 
 
@@ -72,21 +72,10 @@ def preprocess(config: PreprocessConfig) -> Summary:
 
 
 def _dataset(
-    missing: list[tables.Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int
+    missing: list[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int
 ) -> ray.data.Dataset:
     resources = config.resources
-    dataset = ray.data.from_arrow(tables.clips_to_table(missing)).repartition(
-        target_num_rows_per_block=resources.block_size
-    )
-    dataset = map_stage(
-        dataset,
-        Read,
-        {"config": recipe.media, "store": store, "device": resources.device},
-        actors=resources.reader_actors(cpus),
-        cpus=1,
-        gpus=resources.model_gpus,
-        batch_size=resources.block_size,
-    )
+    dataset = read_stage(missing, recipe.media, store, resources, cpus)
     for modality in Modality:
         dataset = map_stage(
             dataset,

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ray.data import Datasink
-from ray.data.block import Block, BlockAccessor
 from ray.data._internal.execution.interfaces import TaskContext
+from ray.data.block import Block, BlockAccessor
 from upath import UPath
 
 from twominds.pipelines import tables
@@ -28,8 +28,10 @@ class Written:
 
 
 class ClipSink(Datasink[Written]):
-    """Writes `<uri>/<digest>.parquet` for the clips that went through and `<uri>/quarantine/<digest>.jsonl` for the
-    others, where the digest is that of the clip ids: a task that Ray runs twice overwrites its own file."""
+    """Clips that went through to `<uri>/<digest>.parquet`, the others to `<uri>/quarantine/<digest>.jsonl`.
+
+    The digest is that of the task's clip ids: a task that Ray runs twice overwrites its own file.
+    """
 
     def __init__(self, uri: str, columns: list[str]) -> None:
         """Takes the folder (local or `s3://`) and the columns to keep."""
@@ -98,5 +100,5 @@ def read_quarantine(uri: str) -> list[Failure]:
     if not folder.exists():
         return []
     lines = [line for path in sorted(folder.glob("*.jsonl"), key=str) for line in path.read_text().splitlines() if line]
-    failures = tables.failures_from_rows(json.loads(line) for line in lines)
-    return list({failure.clip_id: failure for failure in failures}.values())
+    rows = {row["clip_id"]: row for row in map(json.loads, lines)}
+    return [Failure(clip_id=row["clip_id"], stage=row["stage"], reason=row["reason"]) for row in rows.values()]

@@ -1,8 +1,9 @@
 """The actors of a Ray Data pipeline: each takes Arrow tables, one row a clip, and adds its columns.
 
-    Read ─▶ ExtractFeatures (one per modality)   in preprocess
-    EmbedFeatures (one per modality)             in embed
-    Read ─▶ EmbedMedia (one per modality)        in batch_score
+    Read ─▶ ExtractFeatures (one per modality)                    in preprocess
+    EmbedFeatures (one per modality)                              in embed       (`model_stages.py`)
+    ScoreEmbeddings                                               in evaluate    (`model_stages.py`)
+    Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings      in batch_score (`model_stages.py`)
 
 A clip that fails keeps its row; `error_stage` and `error` say why, and the later stages leave it alone.
 """
@@ -16,14 +17,11 @@ import ray.data
 import torch
 
 from twominds.backbones import BackboneStore
-from twominds.encoders.artifact import load_encoder
-from twominds.encoders.embedding import embed
 from twominds.features.catalog import FeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.pipelines import tables
 from twominds.pipelines.tables import Row
-from twominds.records import ClipMedia, Embedding, Failure, Features, Modality
-from twominds.scoring.branch import Branch
+from twominds.records import Clip, ClipMedia, Failure, Modality
 from twominds.scoring.isolation import isolate
 
 ERROR_FIELDS = [pa.field("error_stage", pa.string()), pa.field("error", pa.string())]
@@ -63,7 +61,7 @@ class Read:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds `media` and the error columns."""
-        media = self._reader.read_many([tables.clip_from_row(row) for row in _rows(table)])
+        media = self._reader.read_many([tables.clip_from_row(row) for row in rows_of(table)])
         return tables.append_columns(table, MEDIA_FIELDS, [_media_row(item) for item in media])
 
 
@@ -78,57 +76,12 @@ class ExtractFeatures:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the modality's feature columns."""
-        rows = _rows(table)
-        outcomes = isolate(self._extract, _media_of(rows), stage=f"features.{self._modality}")
-        return _add(table, rows, outcomes, tables.features_fields(self._modality))
+        rows = rows_of(table)
+        outcomes = isolate(self._extract, media_of(rows), stage=f"features.{self._modality}")
+        return add_outcomes(table, rows, outcomes, tables.features_fields(self._modality))
 
-    def _extract(self, media: Sequence[ClipMedia]) -> list[Features]:
-        return self._extractor.extract(media)
-
-
-class EmbedMedia:
-    """The frozen backbone and the trained encoder of one modality."""
-
-    def __init__(self, modality: Modality, encoder_uri: str, store: BackboneStore, device: str) -> None:
-        """Loads both."""
-        torch.set_num_threads(1)
-        self._modality = modality
-        self._branch, _ = Branch.load(encoder_uri, store, device=device)
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the modality's embedding columns."""
-        rows = _rows(table)
-        outcomes = self._branch.embed(_media_of(rows))
-        return _add(table, rows, outcomes, tables.embedding_fields(self._modality))
-
-
-class EmbedFeatures:
-    """The trained encoder of one modality, over features made before."""
-
-    def __init__(self, modality: Modality, encoder_uri: str, device: str) -> None:
-        """Loads the encoder."""
-        torch.set_num_threads(1)
-        self._modality = modality
-        encoder, _ = load_encoder(encoder_uri)
-        self._encoder = encoder.to(device)
-        self._device = device
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the modality's embedding columns and drops its features, which they replace."""
-        rows = _rows(table)
-        features = [tables.features_from_row(row, self._modality) for row in rows if not row.get("error")]
-        outcomes = isolate(self._embed, features, stage=f"encoders.{self._modality}")
-        return _add(table, rows, outcomes, tables.embedding_fields(self._modality)).drop_columns(
-            [f"{self._modality}_values"]
-        )
-
-    def _embed(self, features: Sequence[Features]) -> list[Embedding]:
-        return embed(self._encoder, features, batch_size=max(1, len(features)), device=self._device)
-
-
-def actor_pool(actors: int) -> ray.data.ActorPoolStrategy:
-    """A pool that may start with one actor and grows to `actors`."""
-    return ray.data.ActorPoolStrategy(min_size=1, max_size=actors)
+    def _extract(self, media: Sequence[ClipMedia]) -> list[Row]:
+        return [tables.features_to_row(features) for features in self._extractor.extract(media)]
 
 
 def map_stage(
@@ -147,10 +100,26 @@ def map_stage(
         fn_constructor_kwargs=arguments,
         batch_format="pyarrow",
         batch_size=batch_size,
-        compute=actor_pool(actors),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
         num_cpus=cpus,
         num_gpus=gpus or None,
         zero_copy_batch=True,
+    )
+
+
+def read_stage(
+    clips: Sequence[Clip], media: MediaConfig, store: BackboneStore, resources: StageResources, cpus: int
+) -> ray.data.Dataset:
+    """The start of a pipeline over files: clips in blocks, decoded."""
+    dataset = ray.data.from_arrow(tables.clips_to_table(clips))
+    return map_stage(
+        dataset.repartition(target_num_rows_per_block=resources.block_size),
+        Read,
+        {"config": media, "store": store, "device": resources.device},
+        actors=resources.reader_actors(cpus),
+        cpus=1,
+        gpus=resources.model_gpus,
+        batch_size=resources.block_size,
     )
 
 
@@ -159,7 +128,8 @@ def model_cpus(cluster_cpus: int) -> float:
     return min(1.0, cluster_cpus / 2 / (len(Modality) + 1))
 
 
-def _rows(table: pa.Table) -> list[Row]:
+def rows_of(table: pa.Table) -> list[Row]:
+    """The rows of a batch."""
     return cast("list[Row]", table.to_pylist())
 
 
@@ -169,14 +139,22 @@ def _media_row(item: ClipMedia | Failure) -> Row:
     return {"media": tables.pack_media(item), "error_stage": "", "error": ""}
 
 
-def _media_of(rows: Sequence[Row]) -> list[ClipMedia]:
+def media_of(rows: Sequence[Row]) -> list[ClipMedia]:
+    """The decoded clips of the rows that have not failed."""
     return [tables.unpack_media(row["media"]) for row in rows if not row["error"]]
 
 
-def _add(
-    table: pa.Table, rows: Sequence[Row], outcomes: Sequence[Features | Embedding | Failure], fields: list[pa.Field]
+def add_outcomes(
+    table: pa.Table, rows: Sequence[Row], outcomes: Sequence[Row | Failure], fields: list["pa.Field[Any]"]
 ) -> pa.Table:
-    """The modality's columns for every row, and the error columns with this stage's failures in them."""
+    """The columns `fields` for every row, and the error columns with this stage's failures in them.
+
+    Args:
+        table: The batch.
+        rows: Its rows.
+        outcomes: One for each row that had not failed before, in order.
+        fields: The columns that the outcomes fill.
+    """
     remaining = iter(outcomes)
     added: list[Row] = []
     for row in rows:
@@ -184,10 +162,6 @@ def _add(
         outcome = None if errors["error"] else next(remaining)
         if isinstance(outcome, Failure):
             added.append({"error_stage": outcome.stage, "error": outcome.reason})
-        elif isinstance(outcome, Features):
-            added.append(errors | tables.features_to_row(outcome))
-        elif outcome is not None:
-            added.append(errors | tables.embedding_to_row(outcome))
         else:
-            added.append(errors)
+            added.append(errors | (outcome or {}))
     return tables.append_columns(table, [*ERROR_FIELDS, *fields], added)

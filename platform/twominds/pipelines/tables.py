@@ -7,7 +7,7 @@ One row is one clip. Arrays of any shape are cells of `.npy` bytes (self-describ
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -23,11 +23,11 @@ from twominds.records import (
     Clip,
     ClipMedia,
     Embedding,
-    Failure,
     Features,
     FloatArray,
     Modality,
     Presence,
+    Score,
     Split,
 )
 
@@ -49,12 +49,19 @@ CLIP_SCHEMA = pa.schema(
         ("face_crops_uri", pa.string()),
     ]
 )
-FAILURE_SCHEMA = pa.schema([("clip_id", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
+SCORE_FIELDS = [
+    pa.field("probabilities", pa.list_(pa.float64())),
+    pa.field("predicted", pa.int32()),
+    pa.field("threshold", pa.float64()),
+    pa.field("seed_probabilities", pa.list_(pa.float64())),
+    pa.field("artifact_id", pa.string()),
+    pa.field("weights", pa.string()),
+]
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name != "transcript"]
 """What results carry of a clip: the transcript, which is personal, stays in the corpus."""
 
 
-def features_fields(modality: Modality) -> list[pa.Field]:
+def features_fields(modality: Modality) -> list["pa.Field[Any]"]:
     """Columns of one modality's features."""
     return [
         pa.field(f"{modality}_present", pa.bool_()),
@@ -64,7 +71,7 @@ def features_fields(modality: Modality) -> list[pa.Field]:
     ]
 
 
-def embedding_fields(modality: Modality) -> list[pa.Field]:
+def embedding_fields(modality: Modality) -> list["pa.Field[Any]"]:
     """Columns of one modality's embedding."""
     return [
         pa.field(f"{modality}_present", pa.bool_()),
@@ -130,7 +137,8 @@ def unpack_media(blob: bytes) -> ClipMedia:
     header_size = int.from_bytes(blob[:8], "little")
     header = json.loads(json.loads(blob[8 : 8 + header_size])["__metadata__"]["media"])
     header["presence"] = {
-        Modality(name): Presence(present=present, reason=reason) for name, (present, reason) in header["presence"].items()
+        Modality(name): Presence(present=present, reason=reason)
+        for name, (present, reason) in header["presence"].items()
     }
     return ClipMedia(
         scene_frames=cast("ByteArray | None", arrays.get("scene_frames")),
@@ -187,11 +195,23 @@ def embedding_from_row(row: Row, modality: Modality) -> Embedding:
     )
 
 
+def score_to_row(score: Score) -> Row:
+    """A score as the cells of `SCORE_FIELDS`."""
+    return {
+        "probabilities": score.probabilities,
+        "predicted": score.label,
+        "threshold": score.threshold,
+        "seed_probabilities": score.seed_probabilities,
+        "artifact_id": score.artifact_id,
+        "weights": score.weights,
+    }
+
+
 def _vector(cell: Sequence[float] | None) -> FloatArray | None:
     return None if cell is None else np.asarray(cell, dtype=np.float32)
 
 
-def append_columns(table: pa.Table, fields: Sequence[pa.Field], rows: Sequence[Row]) -> pa.Table:
+def append_columns(table: pa.Table, fields: Sequence["pa.Field[Any]"], rows: Sequence[Row]) -> pa.Table:
     """`table` with the columns `fields` added (or replaced), taken from `rows` in order."""
     added = pa.Table.from_pylist(list(rows), schema=pa.schema(fields))
     for name in added.schema.names:
@@ -221,8 +241,3 @@ def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[S
             if splits is None or row["split"] in splits:
                 rows[row["clip_id"]] = row
     return [rows[clip_id] for clip_id in sorted(rows)]
-
-
-def failures_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Failure]:
-    """Failures from rows of `FAILURE_SCHEMA`."""
-    return [Failure(clip_id=row["clip_id"], stage=row["stage"], reason=row["reason"]) for row in rows]

@@ -39,7 +39,6 @@ from twominds.training.fit_state import FitState
 from twominds.training.losses import cross_entropy
 from twominds.workspace import Workspace, require
 
-
 MODALITY = "modality.txt"
 """In a checkpoint, beside the state: which encoder it is of."""
 
@@ -122,9 +121,7 @@ def _train_worker(arguments: dict[str, Any]) -> None:
         _train_one(config, recipe, modality, device, resume)
 
 
-def _train_one(
-    config: TrainConfig, recipe: Recipe, modality: Modality, device: str, resume: FitState | None
-) -> None:
+def _train_one(config: TrainConfig, recipe: Recipe, modality: Modality, device: str, resume: FitState | None) -> None:
     store = BackboneStore(uri=config.models)
     torch.manual_seed(recipe.encoder_seed)
     (train, train_labels), (validation, validation_labels) = (

@@ -1,0 +1,1 @@
+"""A published system is one file of typed configs."""

@@ -1,14 +1,16 @@
 """A recipe is a published system as one typed value: every number of it in one place."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from twominds.encoders.catalog import EncodersConfig
+from twominds.errors import ConfigError
 from twominds.features.catalog import FeaturesConfig
 from twominds.fusion.batch import InputKind
 from twominds.fusion.catalog import AnyFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.recipes.space import Candidate, SearchSpace, Value, apply
+from twominds.recipes.space import Candidate, Dimension, SearchSpace, Value, apply
 from twominds.records import AH_VIDEO, Modality, Task
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
@@ -56,7 +58,7 @@ class FusionRecipe:
     """Which, in the order of the tokens."""
     seeds: tuple[int, ...] = STABILITY_SEEDS
     """Every candidate is trained once per seed."""
-    space: SearchSpace = field(default_factory=dict[str, "Choice"])
+    space: SearchSpace = field(default_factory=dict[str, Dimension])
     """Where the search looks."""
     first_points: tuple[Mapping[str, Value], ...] = ()
     """Candidates that are tried before the sampler's own."""
@@ -67,7 +69,12 @@ class FusionRecipe:
         Raises:
             ConfigError: a key that is no setting, or a value that a config refuses.
         """
-        model, fit, loss = apply(candidate, (self.model, self.fit, self.loss))
+        model, of_model = apply(candidate, self.model)
+        fit, of_fit = apply(candidate, self.fit)
+        loss, of_loss = apply(candidate, self.loss)
+        counts = Counter([*of_model, *of_fit, *of_loss])
+        if unclear := [name for name in candidate if counts[name] != 1]:
+            raise ConfigError(f"Each search parameter must be one setting of model, fit or loss, unlike {unclear}.")
         return replace(self, model=model, fit=fit, loss=loss)
 
 
@@ -95,3 +102,10 @@ class Recipe:
     """The fusion and its search."""
     task: Task = AH_VIDEO
     """What is recognised."""
+
+    @property
+    def frozen_roles(self) -> tuple[str, ...]:
+        """Roles of the backbones that features depend on."""
+        detectors = {"yolo": ("detect.yolo_face",), "yunet": ("detect.yunet",), "corpus": ()}
+        backbones = [self.features.backbone(modality) for modality in Modality]
+        return (*backbones, *detectors[self.media.detector], "speech.whisper")

@@ -3,14 +3,17 @@
 The keys are field names of the configs they change (`apply` finds which), so a space has no second vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twominds.errors import ConfigError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Value = str | int | float | bool
-ConfigT = TypeVar("ConfigT")
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +29,14 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """A number between `low` and `high`; in steps of `step` when it is given."""
+    """A number between `low` and `high`."""
 
     low: float
     high: float
-    step: float | None = None
 
     def contains(self, value: Value) -> bool:
-        """Whether `value` is in the range (and, to rounding, on the grid)."""
-        if isinstance(value, str) or not self.low <= value <= self.high:
-            return False
-        return self.step is None or abs((value - self.low) / self.step - round((value - self.low) / self.step)) < 1e-6
+        """Whether `value` is in the range."""
+        return not isinstance(value, str) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +69,7 @@ def check_candidate(candidate: Mapping[str, Value], space: SearchSpace) -> None:
             raise ConfigError(f"{name}={candidate[name]!r} is outside of the search space {dimension}.")
 
 
-def apply(candidate: Mapping[str, Any], configs: Sequence[ConfigT]) -> list[ConfigT]:
-    """The configs with every field that the candidate names replaced.
-
-    Raises:
-        ConfigError: a key that no config has as a field, or that two have.
-    """
-    owners = {name: [c for c in configs if name in {f.name for f in fields(c)}] for name in candidate}  # type: ignore[arg-type]
-    for name, found in owners.items():
-        if len(found) != 1:
-            raise ConfigError(f"The search parameter {name} must be a field of exactly one config, not {len(found)}.")
-    return [
-        replace(config, **{name: candidate[name] for name, found in owners.items() if found[0] is config})  # type: ignore[type-var]
-        for config in configs
-    ]
+def apply(candidate: Mapping[str, Any], config: ConfigT) -> tuple[ConfigT, set[str]]:
+    """The config with every one of its fields that the candidate names replaced, and the names that were."""
+    named = {f.name for f in fields(config)} & candidate.keys()
+    return replace(config, **{name: candidate[name] for name in named}), named

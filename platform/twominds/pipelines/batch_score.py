@@ -1,0 +1,121 @@
+"""Batch scoring with Ray Data: a folder of videos in, the challenge's CSV out.
+
+clips ─▶ Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv
+"""
+
+import csv
+import io
+from dataclasses import dataclass, field
+
+import ray.data
+from upath import UPath
+
+from twominds import artifacts
+from twominds.artifacts import fingerprint
+from twominds.backbones import BackboneStore
+from twominds.corpus.reading import read_corpus
+from twominds.pipelines import tables
+from twominds.pipelines.about import About, claim_folder
+from twominds.pipelines.cluster import cluster
+from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
+from twominds.pipelines.sink import QUARANTINE, ClipSink, read_quarantine
+from twominds.pipelines.stages import StageResources, map_stage, model_cpus, read_stage
+from twominds.pipelines.summary import Summary
+from twominds.records import Clip, Modality
+from twominds.scoring.ensemble import EnsembleConfig
+from twominds.scoring.scorer import encoder_uri
+from twominds.workspace import Workspace, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchScoreConfig:
+    """Score a folder (or table) of videos."""
+
+    videos: str
+    """A folder of videos, a table of clips (CSV, Parquet, JSON lines) or a BAH tree; local or s3://."""
+    output: str
+    """Folder for `scores.csv` (`id,p0,p1,pred`), details in Parquet and the quarantine; local or s3://."""
+    ensemble: str = field(default_factory=lambda: Workspace.default().ensemble)
+    """Folder of `jobs/tune_fusion.py`."""
+    models: str = field(default_factory=lambda: Workspace.default().models)
+    """The bundle of pre-trained weights."""
+    resources: StageResources = field(default_factory=StageResources)
+    """Actors and GPUs."""
+    address: str | None = None
+    """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
+
+
+def batch_score(config: BatchScoreConfig) -> Summary:
+    """Runs the job; returns what it did. Clips that were scored before are left alone.
+
+    Raises:
+        MissingInputError: the ensemble, the bundle or the videos are not there.
+        ConfigError: the output holds scores of another ensemble.
+    """
+    require(config.videos, what="videos", made_by="your camera")
+    require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
+    require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    card = artifacts.read_card(config.ensemble)
+    ensemble = artifacts.from_json(EnsembleConfig, card.config)
+    claim_folder(
+        config.output,
+        About(
+            recipe=card.recipe, corpus=config.videos, models=config.models, fingerprint=fingerprint(card.artifact_id)
+        ),
+    )
+    clips = read_corpus(config.videos)
+    done = {row["clip_id"] for row in tables.read_rows(config.output, [])}
+    before = read_quarantine(config.output)
+    missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
+    unimodal = [f for m in Modality for f in (f"{m}_present", f"{m}_reason", f"{m}_probabilities")]
+    sink = ClipSink(config.output, [*tables.WITHOUT_WORDS, *unimodal, *(f.name for f in tables.SCORE_FIELDS)])
+    if missing:
+        with cluster(config.address) as cpus:
+            _dataset(missing, config, ensemble, cpus).write_datasink(sink)
+    rows = tables.read_rows(config.output)
+    (UPath(config.output) / "scores.csv").write_text(submission(rows))
+    failures = [*before, *sink.failures]
+    summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures)
+    summary.add("videos", len(clips))
+    summary.add("scored now", sink.clips)
+    summary.add("there from before", len(done))
+    summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
+    summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
+    return summary
+
+
+def _dataset(missing: list[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int) -> ray.data.Dataset:
+    resources, store = config.resources, BackboneStore(uri=config.models)
+    dataset = read_stage(missing, ensemble.media, store, resources, cpus)
+    for modality in ensemble.modalities:
+        arguments = {
+            "modality": modality,
+            "encoder_uri": encoder_uri(config.ensemble, modality),
+            "store": store,
+            "device": resources.device,
+        }
+        dataset = map_stage(
+            dataset,
+            EmbedMedia,
+            arguments,
+            actors=resources.models,
+            cpus=model_cpus(cpus),
+            gpus=resources.model_gpus,
+            batch_size=resources.block_size,
+        )
+    arguments = {"ensemble_uri": config.ensemble}
+    return map_stage(dataset, ScoreEmbeddings, arguments, actors=1, cpus=model_cpus(cpus), gpus=0, batch_size=64)
+
+
+def submission(rows: list[tables.Row]) -> str:
+    """The challenge's CSV: `id,p0,p1,pred` with probabilities that add up to exactly 1."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    classes = len(rows[0]["probabilities"]) if rows else 2
+    writer.writerow(["id", *(f"p{i}" for i in range(classes)), "pred"])
+    for row in rows:
+        # Decimals, not floats, are what must add up: nine digits of each, the first class takes the rest.
+        rest = [round(p * 10**9) for p in row["probabilities"][1:]]
+        digits = [10**9 - sum(rest), *rest]
+        writer.writerow([row["clip_id"], *(f"{d // 10**9}.{d % 10**9:09d}" for d in digits), row["predicted"]])
+    return buffer.getvalue()

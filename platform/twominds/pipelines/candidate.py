@@ -1,0 +1,146 @@
+"""One candidate of the stability search: the same fusion trained with every seed (LEYA, section 4.2).
+
+Each seed's result rests in storage under the candidate's fingerprint as soon as it is there. Whatever is killed, a
+seed that was finished is never trained again: not by the same trial, nor by another that drew the same candidate.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from upath import UPath
+
+from twominds.artifacts import fingerprint
+from twominds.fusion.batch import FusionInputs
+from twominds.fusion.catalog import build_fusion
+from twominds.recipes.recipe import FusionRecipe
+from twominds.recipes.space import Value
+from twominds.records import Modality
+from twominds.training.examples import FusionExamples
+from twominds.training.fit import fit
+
+RESULT, MODEL = "seed-{seed}.json", "seed-{seed}.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchData:
+    """What every candidate is trained and selected on. There is no test split in it."""
+
+    train: FusionInputs
+    train_labels: Tensor
+    validation: FusionInputs
+    validation_labels: Tensor
+    num_classes: int
+
+    @property
+    def dims(self) -> dict[Modality, int]:
+        """Input dimension per modality."""
+        return self.train.dims
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedResult:
+    """One seed's training."""
+
+    seed: int
+    validation_mf1: float
+    validation_loss: float
+    best_epoch: int
+    epochs: int
+    seconds: float
+
+
+class CandidateStore:
+    """Where the results of one candidate rest."""
+
+    def __init__(self, uri: str, candidate: Mapping[str, Value]) -> None:
+        """Takes the search's folder and the candidate's settings."""
+        self.folder = UPath(uri) / "candidates" / fingerprint(dict(candidate))
+
+    def result(self, seed: int) -> SeedResult | None:
+        """The seed's result, or None while it is not finished."""
+        path = self.folder / RESULT.format(seed=seed)
+        return SeedResult(**json.loads(path.read_text())) if path.exists() else None
+
+    def save(self, result: SeedResult, state: Mapping[str, Tensor]) -> None:
+        """Keeps a finished seed: the model first, then the result that says it is complete."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        payload = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in state.items()})
+        (self.folder / MODEL.format(seed=result.seed)).write_bytes(payload)
+        partial = self.folder / f".{RESULT.format(seed=result.seed)}"
+        partial.write_text(json.dumps(vars(result)))
+        partial.rename(self.folder / RESULT.format(seed=result.seed))
+
+    def state(self, seed: int) -> dict[str, Tensor]:
+        """The model of a finished seed."""
+        return safetensors.torch.load((self.folder / MODEL.format(seed=seed)).read_bytes())
+
+    def drop_models(self) -> None:
+        """Forgets the models (not the results) of a candidate that did not win."""
+        for path in list(self.folder.glob("*.safetensors")) if self.folder.exists() else []:
+            path.unlink()
+
+
+def train_candidate(
+    candidate: Mapping[str, Value],
+    recipe: FusionRecipe,
+    data: SearchData,
+    store: CandidateStore,
+    *,
+    device: str = "cpu",
+    on_seed: Callable[[list[SeedResult]], None] | None = None,
+) -> list[SeedResult]:
+    """Trains the seeds that are not finished; returns the results of all, in the order of the seeds.
+
+    Args:
+        candidate: Settings that replace the recipe's.
+        recipe: The fusion.
+        data: Training and validation inputs.
+        store: Keeps and knows finished seeds.
+        device: Where to train.
+        on_seed: Called with the results so far after each seed.
+    """
+    chosen = recipe.with_candidate(dict(candidate))
+    train = FusionExamples(data.train, data.train_labels, device)
+    validation = FusionExamples(data.validation, data.validation_labels, device)
+    results: list[SeedResult] = []
+    for seed in recipe.seeds:
+        known = store.result(seed)
+        if known is None:
+            known, state = _train_seed(seed, chosen, train, validation, data, device)
+            store.save(known, state)
+        results.append(known)
+        if on_seed is not None:
+            on_seed(results)
+    return results
+
+
+def _train_seed(
+    seed: int, recipe: FusionRecipe, train: FusionExamples, validation: FusionExamples, data: SearchData, device: str
+) -> tuple[SeedResult, dict[str, Any]]:
+    model = build_fusion(recipe.model, dims=data.dims, num_classes=data.num_classes, seed=seed)
+    model.fit_standardization(data.train)
+    model = model.to(torch.device(device))
+    result = fit(
+        model,
+        train,
+        validation,
+        recipe.fit,
+        seed=seed,
+        loss=recipe.loss,
+        num_classes=data.num_classes,
+        device=device,
+    )
+    summary = SeedResult(
+        seed=seed,
+        validation_mf1=result.validation_mf1,
+        validation_loss=result.validation_loss,
+        best_epoch=result.best_epoch,
+        epochs=len(result.history),
+        seconds=sum(report.seconds for report in result.history),
+    )
+    return summary, model.state_dict()

@@ -1,0 +1,244 @@
+"""Evaluation: embeddings and an ensemble in, the results table out.
+
+    embeddings ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ report
+
+The scores are those of `scoring/`, the same as batch scoring and the service give. Test labels are read here, where
+nothing is chosen any more. Every number stands beside the baselines that see no video.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import ray.data
+from rich.table import Table
+from upath import UPath
+
+from twominds import artifacts
+from twominds.artifacts import Card, fingerprint
+from twominds.errors import ArtifactError, MissingInputError
+from twominds.pipelines import tables
+from twominds.pipelines.about import About, claim_folder, read_about
+from twominds.pipelines.cluster import cluster
+from twominds.pipelines.model_stages import ScoreEmbeddings
+from twominds.pipelines.sink import ClipSink
+from twominds.pipelines.stages import StageResources, map_stage, model_cpus
+from twominds.pipelines.storage import storage_of
+from twominds.pipelines.summary import Summary
+from twominds.pipelines.tables import Row
+from twominds.records import Modality, Split
+from twominds.training.metrics import grouped_macro_f1, macro_f1, majority_baseline, question_baseline
+from twominds.workspace import Workspace, require
+
+REPORTED = (Split.VALIDATION, Split.TEST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Evaluate an ensemble, its encoders and the baselines on validation and test."""
+
+    ensemble: str = field(default_factory=lambda: Workspace.default().ensemble)
+    """Folder of `jobs/tune_fusion.py`."""
+    embeddings: str = field(default_factory=lambda: Workspace.default().embeddings)
+    """Folder of `jobs/embed.py`, made by the ensemble's own encoders."""
+    output: str = field(default_factory=lambda: Workspace.default().report)
+    """Folder for the report; local or s3://."""
+    resources: StageResources = field(default_factory=StageResources)
+    """Actors."""
+    address: str | None = None
+    """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One line of the results table."""
+
+    model: str
+    mf1: dict[Split, float]
+    """Macro F1 per split, in [0, 1]."""
+    spread: dict[Split, float] = field(default_factory=dict[Split, float])
+    """Standard deviation over the seeds, where there are several models."""
+    absent: dict[Split, int] = field(default_factory=dict[Split, int])
+    """Clips without the modality; the training majority is predicted for them."""
+
+
+def evaluate(config: EvaluateConfig) -> Summary:
+    """Runs the job; returns what it did.
+
+    Raises:
+        MissingInputError: embeddings or the ensemble are not there, or no clip of them has a label.
+        ArtifactError: the embeddings were made by other encoders than the ensemble's.
+    """
+    require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
+    require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
+    card = artifacts.read_card(config.ensemble)
+    about = read_about(config.embeddings)
+    if card.data["embeddings"] != about.fingerprint:
+        raise ArtifactError(
+            f"The embeddings at {config.embeddings} were not made by the encoders of the ensemble at "
+            f"{config.ensemble}. Make them with `python jobs/embed.py --encoders {config.ensemble}/encoders`."
+        )
+    scored = _score(config, card, about)
+    labelled = [row for row in tables.read_rows(scored) if row["label"] is not None]
+    train = [
+        r for r in tables.read_rows(config.embeddings, ["label", "question"], [Split.TRAIN]) if r["label"] is not None
+    ]
+    if not labelled or not train:
+        raise MissingInputError(f"No clip of {config.embeddings} has a label: there is nothing to evaluate on.")
+    results = _results(labelled, train, card)
+    questions = _per_question(labelled, card.task.num_classes)
+    return _report(config, card, results, questions, labelled)
+
+
+def _score(config: EvaluateConfig, card: Card, about: About) -> str:
+    """Scores what is not scored yet; returns the folder of the scores."""
+    uri = f"{config.output}/scores-{fingerprint(card.artifact_id, about.corpus, about.fingerprint)}"
+    claim_folder(uri, About(recipe=card.recipe, corpus=about.corpus, models=about.models, fingerprint=card.artifact_id))
+    done = {row["clip_id"] for row in tables.read_rows(uri, [])}
+    total = {row["clip_id"] for row in tables.read_rows(config.embeddings, [])}
+    if total - done:
+        with cluster(config.address) as cpus:
+            files = [storage_of(str(path))[1] for path in tables.parquet_files(config.embeddings)]
+            dataset = ray.data.read_parquet(files, filesystem=storage_of(config.embeddings)[0])
+            if done:
+                dataset = dataset.filter(lambda row: row["clip_id"] not in done)
+            dataset = dataset.repartition(target_num_rows_per_block=64)
+            arguments = {"ensemble_uri": config.ensemble}
+            dataset = map_stage(
+                dataset, ScoreEmbeddings, arguments, actors=1, cpus=model_cpus(cpus), gpus=0, batch_size=64
+            )
+            unimodal = [f for m in Modality for f in (f"{m}_present", f"{m}_reason", f"{m}_probabilities")]
+            dataset.write_datasink(
+                ClipSink(uri, [*tables.WITHOUT_WORDS, *unimodal, *(f.name for f in tables.SCORE_FIELDS)])
+            )
+    return uri
+
+
+def _results(rows: Sequence[Row], train: Sequence[Row], card: Card) -> list[ResultRow]:
+    classes = card.task.num_classes
+    train_labels = [row["label"] for row in train]
+    by_split = {split: [row for row in rows if row["split"] == split] for split in REPORTED}
+    by_split = {split: found for split, found in by_split.items() if found}
+    labels = {split: [row["label"] for row in found] for split, found in by_split.items()}
+    majority = {split: majority_baseline(train_labels, len(found), classes) for split, found in by_split.items()}
+
+    def row_of(model: str, predictions: dict[Split, list[int]], absent: dict[Split, int] | None = None) -> ResultRow:
+        mf1 = {split: macro_f1(labels[split], predictions[split], classes) for split in by_split}
+        return ResultRow(model=model, mf1=mf1, absent=absent or {})
+
+    questions = {
+        split: question_baseline(train_labels, [r["question"] for r in train], [r["question"] for r in found], classes)
+        for split, found in by_split.items()
+    }
+    results = [
+        row_of("majority (baseline)", {s: majority[s].tolist() for s in by_split}),
+        row_of("question only (baseline)", {s: questions[s].tolist() for s in by_split}),
+    ]
+    for modality in Modality:
+        name = f"{modality}_probabilities"
+        predictions = {
+            split: [
+                int(majority[split][i]) if row[name] is None else int(np.argmax(row[name]))
+                for i, row in enumerate(found)
+            ]
+            for split, found in by_split.items()
+        }
+        absent = {split: sum(row[name] is None for row in found) for split, found in by_split.items()}
+        results.append(row_of(str(modality), predictions, absent=absent))
+    return [*results, _single(by_split, labels, card), row_of("ensemble", _predicted(by_split))]
+
+
+def _single(by_split: dict[Split, list[Row]], labels: dict[Split, list[int]], card: Card) -> ResultRow:
+    """The seed models one by one: mean and spread of their MF1."""
+    mf1: dict[Split, list[float]] = {}
+    for split, rows in by_split.items():
+        positive = np.array([row["seed_probabilities"] for row in rows])
+        thresholds = np.array([row["threshold"] for row in rows])
+        mf1[split] = [
+            macro_f1(labels[split], (positive[:, i] >= thresholds).astype(np.int64), card.task.num_classes)
+            for i in range(len(card.seeds))
+        ]
+    return ResultRow(
+        model=f"single fusion (mean of {len(card.seeds)} seeds)",
+        mf1={split: float(np.mean(values)) for split, values in mf1.items()},
+        spread={split: float(np.std(values)) for split, values in mf1.items()},
+    )
+
+
+def _predicted(by_split: dict[Split, list[Row]]) -> dict[Split, list[int]]:
+    return {split: [row["predicted"] for row in rows] for split, rows in by_split.items()}
+
+
+def _per_question(rows: Sequence[Row], num_classes: int) -> dict[str, dict[str, float]]:
+    """MF1 of the ensemble per question and split."""
+    table: dict[str, dict[str, float]] = {}
+    for split in REPORTED:
+        found = [row for row in rows if row["split"] == split]
+        scores = grouped_macro_f1(
+            [r["label"] for r in found], [r["predicted"] for r in found], [r["question"] for r in found], num_classes
+        )
+        for question, score in scores.items():
+            table.setdefault(question, {})[split] = score.macro_f1
+    return table
+
+
+def _report(
+    config: EvaluateConfig,
+    card: Card,
+    results: list[ResultRow],
+    questions: dict[str, dict[str, float]],
+    rows: Sequence[Row],
+) -> Summary:
+    folder = UPath(config.output)
+    table = Table("model", "validation MF1", "test MF1", "absent (val/test)", title="Macro F1")
+    lines = ["| model | validation MF1 | test MF1 |", "|---|---|---|"]
+    for result in results:
+        cells = [_cell(result, split) for split in REPORTED]
+        absent = "/".join(str(result.absent[split]) for split in REPORTED if split in result.absent)
+        table.add_row(result.model, *cells, absent)
+        lines.append(f"| {result.model} | {cells[0]} | {cells[1]} |")
+    by_question = Table("question", "validation MF1", "test MF1", title="Ensemble, per question")
+    for question, scores in questions.items():
+        by_question.add_row(question, *(f"{scores[s]:.3f}" if s in scores else "-" for s in REPORTED))
+    protocol = (
+        f"Selected on {card.selected_on}; test is only reported. Weights: {card.weights}. "
+        f"Ensemble {card.artifact_id} of recipe {card.recipe}, seeds {', '.join(map(str, card.seeds))}."
+    )
+    (folder / "results.md").write_text("\n".join([*lines, "", protocol, ""]))
+    (folder / "results.json").write_text(
+        json.dumps(
+            {
+                "results": [{"model": r.model, "mf1": r.mf1, "spread": r.spread, "absent": r.absent} for r in results],
+                "per_question": questions,
+                "artifact_id": card.artifact_id,
+                "selected_on": card.selected_on,
+                "weights": card.weights,
+            },
+            indent=2,
+        )
+    )
+    (folder / "scores.csv").write_text(_scores_csv(rows))
+    summary = Summary(title=f"Evaluation of {card.recipe}", where=config.output, tables=[table, by_question])
+    summary.add("protocol", protocol)
+    summary.add("files", "results.md, results.json, scores.csv")
+    summary.next_step = "serve run serve_configs/ah.yaml"
+    return summary
+
+
+def _cell(result: ResultRow, split: Split) -> str:
+    if split not in result.mf1:
+        return "-"
+    spread = f" +- {result.spread[split]:.3f}" if split in result.spread else ""
+    return f"{result.mf1[split]:.3f}{spread}"
+
+
+def _scores_csv(rows: Sequence[Row]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["clip_id", "split", "label", "predicted", "probability"])
+    for row in rows:
+        writer.writerow([row["clip_id"], row["split"], row["label"], row["predicted"], repr(row["probabilities"][-1])])
+    return buffer.getvalue()

@@ -1,0 +1,25 @@
+"""The command line of a job: options from its config, a summary at its end, errors as sentences."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+from rich.console import Console
+
+from twominds.errors import TwomindsError
+from twominds.pipelines.summary import Summary
+
+ConfigT = TypeVar("ConfigT")
+
+
+def run(job: Callable[[ConfigT], Summary], config: type[ConfigT]) -> None:
+    """Parses the command line into `config`, runs the job and prints its summary; exits 1 with a sentence on error."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    parsed = tyro.cli(config)
+    try:
+        job(parsed).show()
+    except TwomindsError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,79 @@
+"""The actors that run trained models: encoders and the ensemble. See `stages.py` for the plumbing."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import torch
+
+from twominds.backbones import BackboneStore
+from twominds.encoders.artifact import load_encoder
+from twominds.encoders.embedding import embed
+from twominds.pipelines import tables
+from twominds.pipelines.stages import add_outcomes, media_of, rows_of
+from twominds.pipelines.tables import Row
+from twominds.records import Embedding, Failure, Features, Modality
+from twominds.scoring.branch import Branch
+from twominds.scoring.ensemble import Ensemble
+from twominds.scoring.isolation import isolate
+
+
+class EmbedMedia:
+    """The frozen backbone and the trained encoder of one modality."""
+
+    def __init__(self, modality: Modality, encoder_uri: str, store: BackboneStore, device: str) -> None:
+        """Loads both."""
+        torch.set_num_threads(1)
+        self._modality = modality
+        self._branch, _ = Branch.load(encoder_uri, store, device=device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Adds the modality's embedding columns."""
+        rows = rows_of(table)
+        outcomes = [_row(outcome) for outcome in self._branch.embed(media_of(rows))]
+        return add_outcomes(table, rows, outcomes, tables.embedding_fields(self._modality))
+
+
+class EmbedFeatures:
+    """The trained encoder of one modality, over features made before."""
+
+    def __init__(self, modality: Modality, encoder_uri: str, device: str) -> None:
+        """Loads the encoder."""
+        torch.set_num_threads(1)
+        self._modality = modality
+        encoder, _ = load_encoder(encoder_uri)
+        self._encoder = encoder.to(device)
+        self._device = device
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Adds the modality's embedding columns and drops its features, which they replace."""
+        rows = rows_of(table)
+        features = [tables.features_from_row(row, self._modality) for row in rows if not row.get("error")]
+        outcomes = isolate(self._embed, features, stage=f"encoders.{self._modality}")
+        return add_outcomes(table, rows, outcomes, tables.embedding_fields(self._modality)).drop_columns(
+            [f"{self._modality}_values"]
+        )
+
+    def _embed(self, features: Sequence[Features]) -> list[Row]:
+        embeddings = embed(self._encoder, features, batch_size=max(1, len(features)), device=self._device)
+        return [tables.embedding_to_row(embedding) for embedding in embeddings]
+
+
+class ScoreEmbeddings:
+    """The ensemble."""
+
+    def __init__(self, ensemble_uri: str) -> None:
+        """Loads the seed models."""
+        torch.set_num_threads(1)
+        self._ensemble = Ensemble.load(ensemble_uri)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Adds the columns of `tables.SCORE_FIELDS`."""
+        rows = rows_of(table)
+        modalities = self._ensemble.config.modalities
+        clips = [{m: tables.embedding_from_row(row, m) for m in modalities} for row in rows if not row.get("error")]
+        outcomes = [s if isinstance(s, Failure) else tables.score_to_row(s) for s in self._ensemble.score(clips)]
+        return add_outcomes(table, rows, outcomes, tables.SCORE_FIELDS)
+
+
+def _row(outcome: Embedding | Failure) -> Row | Failure:
+    return outcome if isinstance(outcome, Failure) else tables.embedding_to_row(outcome)
