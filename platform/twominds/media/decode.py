@@ -8,14 +8,10 @@ frames than T repeats some. Times are whole ticks of the stream's own clock, so 
 What a header says of a file's length is checked against the packets at its end before it is believed.
 """
 
-import io
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -23,32 +19,26 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Discard, Disposition, Stream
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
-from upath import UPath
 
 from twominds.errors import MediaError
+from twominds.media.container import MediaFile, packets_of, picture_stream, read_only
 from twominds.records import ByteArray, FloatArray
 
 SAMPLE_RATE_HZ = 16_000
 
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,mxf,dv,nut,gif,"
-    "wav,w64,mp3,aac,flac,aiff,caf,amr"
-)
-"""What may be opened. A playlist (HLS, concat, DASH) is text that makes FFmpeg open other files: never from a user."""
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
 """Containers whose index, when there is one, names all key frames."""
+_SEEKABLE = (*_INDEXED, "mpegts")
+"""Containers in which a seek lands on a key frame with the right time; others (MPEG-PS) are decoded throughout."""
 _SEEK_GAP_S = 2.0
 """Where no index tells, seeking is tried over gaps longer than this: most key frames are at most so far apart."""
 _SEEK_FRAMES = 12
 """Frames that a seek has to save: it throws away the few that the decoder holds for reordering."""
-_READ_WHOLE_BYTES = 64 << 20
-"""A remote file up to this size is fetched once; it is read two or three times."""
 _MAX_PIXELS = 8192 * 4320
 _SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT  # the same on every CPU
 _BROKEN = (FFmpegError, EOFError, RuntimeError)
@@ -94,102 +84,9 @@ class Sound:
     """The file goes on after `max_s`."""
 
 
-class MediaFile:
-    """A file, local, remote or in memory, that is opened as often as its parts are read. A context manager.
-
-    Reads through Python's own file objects alone, so that FFmpeg opens nothing by itself.
-    """
-
-    def __init__(self, source: str | Path | bytes | BinaryIO, *, name: str | None = None) -> None:
-        """Open `source`: a path or URI, the file's bytes, or a seekable binary file (left open at the end).
-
-        Args:
-            source: where the bytes are.
-            name: what errors call the file; the path by default.
-
-        Raises:
-            MediaError: there is no file, it cannot be read, or it is empty.
-        """
-        self._owned = not hasattr(source, "read")
-        if isinstance(source, str | Path):
-            self.name = name or str(source)
-            self._handle = _open_uri(str(source), self.name)
-        else:
-            self.name = name or "the uploaded file"
-            self._handle = io.BytesIO(source) if isinstance(source, bytes) else source
-        if self._handle.seek(0, io.SEEK_END) == 0:
-            self.close()
-            raise MediaError(f"{self.name} is empty.")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close what `__init__` opened."""
-        if self._owned:
-            self._handle.close()
-
-    @contextmanager
-    def container(self) -> Generator[InputContainer]:
-        """The file from its start, for PyAV.
-
-        Raises:
-            MediaError: it is no video and no sound file.
-        """
-        self._handle.seek(0)
-        try:
-            container = av.open(self._handle, "r", container_options={"format_whitelist": _CONTAINERS})
-        except (FFmpegError, EOFError, ValueError) as error:
-            raise MediaError(
-                f"{self.name} is not a video that can be read: its content is of no known video or sound format, or "
-                "it is damaged or cut off where the format is described."
-            ) from error
-        with container:
-            yield container
-
-
-def _open_uri(uri: str, name: str) -> BinaryIO:
-    try:
-        path = UPath(uri)
-        remote = path.protocol not in ("", "file", "local")
-        if remote and path.stat().st_size <= _READ_WHOLE_BYTES:
-            return io.BytesIO(path.read_bytes())
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise MediaError(f"There is no file {name}.") from error
-    except (OSError, ValueError) as error:
-        raise MediaError(f"{name} cannot be opened: {error}.") from error
-
-
 def uniform_positions(first: int, end: int, count: int) -> list[int]:
     """Midpoints of `count` equal segments of [first, end), rounded down to whole ticks (or indices)."""
     return [first + (end - first) * (2 * k + 1) // (2 * count) for k in range(count)]
-
-
-def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The moving picture; cover art and thumbnails are none."""
-    not_moving = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & not_moving]
-    best = container.streams.best("video")
-    return next((stream for stream in streams if stream is best), streams[0] if streams else None)
-
-
-def packets_of(container: InputContainer, stream: Stream) -> "Iterator[Packet[Stream]]":
-    """Packets of one stream, until the file ends or breaks; the last one, empty, drains the decoder."""
-    packets = cast("Iterator[Packet[Stream]]", container.demux(cast(Any, stream)))
-    while True:
-        try:
-            yield next(packets)
-        except StopIteration:
-            return
-        except (FFmpegError, EOFError):
-            yield Packet()  # what was read before the damage is still to be drained
-            return
 
 
 class FrameCursor:
@@ -199,29 +96,23 @@ class FrameCursor:
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, *, threads: int = 1) -> None:
-        """Stand at the first frame of `stream`.
-
-        Raises:
-            MediaError: the picture is larger than 8192x4320.
-        """
-        if stream.width * stream.height > _MAX_PIXELS:
-            raise MediaError(f"The picture of {stream.width}x{stream.height} pixels is larger than 8192x4320.")
+        """Stand at the first frame of `stream`."""
         self.decoded_frames = 0
         self._container = container
-        self._stream = stream
+        self.stream = stream
         stream.thread_count = threads
-        for other in container.streams:
-            other.discard = Discard.default if other.index == stream.index else Discard.all
+        read_only(container, stream)
         self._tick = stream.time_base or Fraction(1, 90_000)
         self._frame_ticks = max(1, round(1 / (stream.average_rate or 25) / self._tick))
         self._indexed = container.format.name in _INDEXED
         self._seek_gap = int(_SEEK_GAP_S / self._tick)
-        self._may_seek = True
-        self.end = self._find_end()
-        """Tick at which the last frame ends."""
+        self._may_seek = container.format.name in _SEEKABLE
+        end = self._find_end()
         first = self._restart(self._before_start())
         self.first = self._stated_start() if first is None else first
         """Tick of the first frame that decodes."""
+        self.end = max(end, self.first + 1)
+        """Tick at which the last frame ends."""
 
     @property
     def duration_s(self) -> float:
@@ -238,7 +129,7 @@ class FrameCursor:
         return found[1] if found else None
 
     def _stated_start(self) -> int:
-        return self._stream.start_time or 0
+        return self.stream.start_time or 0
 
     def _before_start(self) -> int:
         """Where to seek for the first frame: MPEG program streams, asked for its very tick, begin after it."""
@@ -246,20 +137,21 @@ class FrameCursor:
 
     def _find_end(self) -> int:
         """End of the last packet. Near where the header puts it, else, if nothing is there, by reading all packets."""
-        stated = self._stream.duration
+        stated = self.stream.duration
         if stated is None and self._container.duration is not None:
             stated = int(Fraction(self._container.duration, av.time_base) / self._tick)
         if stated is not None and self._seek_to(self._stated_start() + stated):
             end = self._last_packet_end()
             if end is not None:
                 return end
-        self._seek_to(self._before_start())
+        if not self._seek_to(self._before_start()):
+            self._seek_to(self._stated_start())
         end = self._last_packet_end()
         return self._stated_start() + self._frame_ticks if end is None else end
 
     def _last_packet_end(self) -> int | None:
         end: int | None = None
-        for packet in packets_of(self._container, self._stream):
+        for packet in packets_of(self._container, self.stream):
             if packet.pts is not None and packet.size and not packet.is_discard:
                 after = packet.pts + (packet.duration or self._frame_ticks)
                 end = after if end is None else max(end, after)
@@ -267,14 +159,15 @@ class FrameCursor:
 
     def _seek_to(self, tick: int) -> bool:
         try:
-            self._container.seek(tick, stream=self._stream)
+            self._container.seek(tick, stream=self.stream)
         except (FFmpegError, EOFError):
             return False
         return True
 
     def _restart(self, tick: int) -> int | None:
         """Begin to decode at the key frame before `tick`; the tick of the first frame."""
-        self._seek_to(tick)
+        if not self._seek_to(tick):
+            self._seek_to(self._stated_start())
         self._frames = self._decode()
         self._shown: tuple[int, VideoFrame] | None = None
         self._next = next(self._frames, None)
@@ -282,9 +175,9 @@ class FrameCursor:
 
     def _decode(self) -> Iterator[tuple[int, VideoFrame]]:
         last: int | None = None
-        for packet in packets_of(self._container, self._stream):
+        for packet in packets_of(self._container, self.stream):
             try:
-                frames = self._stream.decode(cast(Any, packet))
+                frames = self.stream.decode(cast(Any, packet))
             except _BROKEN:
                 continue
             for frame in frames:
@@ -304,7 +197,7 @@ class FrameCursor:
     def _worth_seeking(self, tick: int, reached: int) -> bool:
         if not self._may_seek or tick <= reached:
             return False
-        index = self._stream.index_entries
+        index = self.stream.index_entries
         if self._indexed and len(index) and index[len(index) - 1].timestamp >= tick:
             entry = index.search_timestamp(tick, backward=True)
             return entry >= 0 and index[entry].timestamp > reached + _SEEK_FRAMES * self._frame_ticks
@@ -343,6 +236,17 @@ def as_displayed(frame: VideoFrame, width: int, height: int) -> ByteArray:
     return np.ascontiguousarray(image)
 
 
+def _cursor(file: MediaFile, container: InputContainer, threads: int) -> FrameCursor | None:
+    stream = picture_stream(container)
+    if stream is None:
+        return None
+    if stream.width * stream.height > _MAX_PIXELS:
+        raise MediaError(
+            f"The picture of {file.name}, {stream.width}x{stream.height} pixels, is larger than 8192x4320."
+        )
+    return FrameCursor(container, stream, threads=threads)
+
+
 def probe(file: MediaFile) -> VideoInfo:
     """What the file holds, by its packets and its first frame.
 
@@ -351,10 +255,9 @@ def probe(file: MediaFile) -> VideoInfo:
     """
     with file.container() as container:
         sound, subtitles = bool(container.streams.audio), bool(container.streams.subtitles)
-        stream = picture_stream(container)
-        cursor = FrameCursor(container, stream) if stream else None
+        cursor = _cursor(file, container, 1)
         frame = cursor.at(cursor.first) if cursor else None
-        if not (stream and cursor and frame):
+        if not (cursor and frame):
             return VideoInfo(
                 duration_s=0.0,
                 width=0,
@@ -364,12 +267,13 @@ def probe(file: MediaFile) -> VideoInfo:
                 has_sound=sound,
                 has_subtitles=subtitles,
             )
+        rate = cursor.stream.average_rate
         height, width = as_displayed(frame, frame.width, frame.height).shape[:2]
         return VideoInfo(
             duration_s=cursor.duration_s,
             width=width,
             height=height,
-            frames_per_s=float(stream.average_rate) if stream.average_rate else None,
+            frames_per_s=float(rate) if rate else None,
             has_picture=True,
             has_sound=sound,
             has_subtitles=subtitles,
@@ -396,10 +300,9 @@ def sample_pictures(
         MediaError: the file is no video and no sound file, or its picture is too large.
     """
     with file.container() as container:
-        stream = picture_stream(container)
-        if stream is None:
+        cursor = _cursor(file, container, threads)
+        if cursor is None:
             return None
-        cursor = FrameCursor(container, stream, threads=threads)
         wanted = sorted(
             [(tick, "scene") for tick in uniform_positions(cursor.first, cursor.end, scene_frames)]
             + [(tick, "face") for tick in uniform_positions(cursor.first, cursor.end, face_frames)]
@@ -422,9 +325,7 @@ def sample_pictures(
             images[use].append(as_displayed(frame, width, height))
         return Pictures(
             duration_s=cursor.duration_s,
-            scene=np.stack(images["scene"])
-            if images["scene"]
-            else np.empty((0, scene_size_px, scene_size_px, 3), np.uint8),
+            scene=np.stack(images["scene"]),
             faces=tuple(images["face"]),
             decoded_frames=cursor.decoded_frames,
         )
@@ -446,8 +347,7 @@ def read_sound(file: MediaFile, *, max_s: float = 600.0) -> Sound | None:
         stream = container.streams.best("audio")
         if stream is None:
             return None
-        for other in container.streams:
-            other.discard = Discard.default if other.index == stream.index else Discard.all
+        read_only(container, stream)
         for piece in _resampled(_audio_frames(container, stream)):
             pieces.append(piece[: limit - count])
             count += len(piece)

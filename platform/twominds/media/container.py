@@ -1,0 +1,125 @@
+"""Files that hold pictures, sound and subtitles, opened for PyAV without letting FFmpeg open anything by itself."""
+
+import io
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, cast
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
+from upath import UPath
+
+from twominds.errors import MediaError
+
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,mxf,dv,nut,gif,"
+    "wav,w64,mp3,aac,flac,aiff,caf,amr"
+)
+"""What may be opened. A playlist (HLS, concat, DASH) is text that makes FFmpeg open other files: never from a user."""
+_READ_WHOLE_BYTES = 64 << 20
+"""A remote file up to this size is fetched once; it is read two or three times."""
+
+
+class MediaFile:
+    """A file, local, remote or in memory, that is opened as often as its parts are read. A context manager.
+
+    Reads through Python's own file objects alone, so that FFmpeg opens nothing by itself.
+    """
+
+    def __init__(self, source: str | Path | bytes | BinaryIO, *, name: str | None = None) -> None:
+        """Open `source`: a path or URI, the file's bytes, or a seekable binary file (left open at the end).
+
+        Args:
+            source: where the bytes are.
+            name: what errors call the file; the path by default.
+
+        Raises:
+            MediaError: there is no file, it cannot be read, or it is empty.
+        """
+        self._owned = not hasattr(source, "read")
+        if isinstance(source, str | Path):
+            self.name = name or str(source)
+            self._handle = _open_uri(str(source), self.name)
+        else:
+            self.name = name or "the uploaded file"
+            self._handle = io.BytesIO(source) if isinstance(source, bytes) else source
+        if self._handle.seek(0, io.SEEK_END) == 0:
+            self.close()
+            raise MediaError(f"{self.name} is empty.")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what `__init__` opened."""
+        if self._owned:
+            self._handle.close()
+
+    @contextmanager
+    def container(self) -> Generator[InputContainer]:
+        """The file from its start, for PyAV.
+
+        Raises:
+            MediaError: it is no video and no sound file.
+        """
+        self._handle.seek(0)
+        try:
+            container = av.open(self._handle, "r", container_options={"format_whitelist": _CONTAINERS})
+        except (FFmpegError, EOFError, ValueError) as error:
+            raise MediaError(
+                f"{self.name} is not a video that can be read: its content is of no known video or sound format, or "
+                "it is damaged or cut off where the format is described."
+            ) from error
+        with container:
+            yield container
+
+
+def _open_uri(uri: str, name: str) -> BinaryIO:
+    try:
+        path = UPath(uri)
+        remote = path.protocol not in ("", "file", "local")
+        if remote and path.stat().st_size <= _READ_WHOLE_BYTES:
+            return io.BytesIO(path.read_bytes())
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise MediaError(f"There is no file {name}.") from error
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{name} cannot be opened: {error}.") from error
+
+
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """The moving picture; cover art and thumbnails are none."""
+    not_moving = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & not_moving]
+    best = container.streams.best("video")
+    return next((stream for stream in streams if stream is best), streams[0] if streams else None)
+
+
+def packets_of(container: InputContainer, stream: Stream) -> "Iterator[Packet[Stream]]":
+    """Packets of one stream, until the file ends or breaks; the last one, empty, drains the decoder."""
+    packets = cast("Iterator[Packet[Stream]]", container.demux(cast(Any, stream)))
+    while True:
+        try:
+            yield next(packets)
+        except StopIteration:
+            return
+        except (FFmpegError, EOFError):
+            yield Packet()  # what was read before the damage is still to be drained
+            return
+
+
+def read_only(container: InputContainer, stream: Stream) -> None:
+    """Skip the data of all other streams, in reading and in seeking."""
+    for other in container.streams:
+        other.discard = Discard.default if other.index == stream.index else Discard.all

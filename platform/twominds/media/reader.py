@@ -1,0 +1,217 @@
+"""From a clip's file to a `ClipMedia`: frames, face crops, sound and words, each present or absent for a reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from twominds.backbones import BackboneStore
+from twominds.errors import ConfigError, MediaError, TwomindsError
+from twominds.media.container import MediaFile
+from twominds.media.decode import Pictures, Sound, read_sound, sample_pictures
+from twominds.media.faces import (
+    CorpusFaceCrops,
+    FaceCrops,
+    FaceDetector,
+    YoloFaceDetector,
+    YuNetFaceDetector,
+    crop_faces,
+)
+from twominds.media.speech import Transcriber
+from twominds.records import PRESENT, Clip, ClipMedia, Failure, FloatArray, Modality, Presence, absent
+
+_SHORTEST_SOUND_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaConfig:
+    """What is taken from each clip. Changing any of it changes the features."""
+
+    scene_frames: int = 16
+    """Frames for the scene, uniform over the clip, at 224x224 (LEYA, section 3.1)."""
+    face_frames: int = 30
+    """Frames in which the face is looked for, uniform over the clip (LEYA, section 3.2)."""
+    face_size_px: int = 224
+    """Side of a face crop."""
+    detector: Literal["yolo", "yunet", "corpus"] = "yolo"
+    """`yolo`: the paper's (AGPL-3.0); `yunet`: OpenCV's; `corpus`: the crops that come with BAH."""
+    yolo_confidence: float = 0.01
+    """Least score of a YOLO box (LEYA's public code)."""
+    yunet_confidence: float = 0.6
+    """Least score of a YuNet box."""
+    min_face_frames: int = 1
+    """A clip with a face in fewer frames has no face modality. 0: the paper's way, full frames stand in."""
+    min_face_score: float = 0.25
+    """What counts as a face for `min_face_frames` (the paper's 0.01 lets nearly anything pass for one)."""
+    max_side_px: int = 1280
+    """Frames are shrunk to this long side before faces are looked for."""
+    max_audio_s: float = 600.0
+    """Sound after this is left out."""
+    silence_dbfs: float = -60.0
+    """A sound track whose peak is below this is no sound."""
+    recognise_speech: bool = True
+    """Let Whisper transcribe clips that come without words, where the bundle has it."""
+    language: str | None = "en"
+    """Language spoken, for Whisper; None: it recognises it."""
+    decoder_threads: int = 1
+    """Threads that decode one video."""
+
+    def __post_init__(self) -> None:
+        for name in ("scene_frames", "face_frames", "face_size_px", "max_side_px", "decoder_threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.detector not in ("yolo", "yunet", "corpus"):
+            raise ConfigError(f"detector must be yolo, yunet or corpus, not {self.detector!r}.")
+        for name in ("yolo_confidence", "yunet_confidence", "min_face_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")
+        if not 0 <= self.min_face_frames <= self.face_frames:
+            raise ConfigError(
+                f"min_face_frames must be between 0 and face_frames ({self.face_frames}), not {self.min_face_frames}."
+            )
+        if self.max_audio_s <= 0:
+            raise ConfigError(f"max_audio_s must be positive, not {self.max_audio_s}.")
+        if self.silence_dbfs > 0:
+            raise ConfigError(f"silence_dbfs must be 0 or below, not {self.silence_dbfs}.")
+
+
+class MediaReader:
+    """Reads clips, each by itself: what a clip gives never depends on the clips beside it."""
+
+    def __init__(self, config: MediaConfig, store: BackboneStore, device: str = "cpu") -> None:
+        """Load the face detector.
+
+        Args:
+            config: what is taken from each clip.
+            store: where the detector's and the speech recogniser's weights are.
+            device: where YOLO and Whisper run.
+
+        Raises:
+            BackboneError: the detector's weights are not to be had.
+        """
+        self.config = config
+        self._detector = _build_detector(config, store, device)
+        self._transcriber = Transcriber(
+            store, recognise=config.recognise_speech, language=config.language, device=device
+        )
+
+    def read(
+        self, clip: Clip, *, transcript: str | None = None, source: str | Path | bytes | BinaryIO | None = None
+    ) -> ClipMedia:
+        """Decode one clip.
+
+        Args:
+            clip: the clip; its own `transcript` is the corpus's.
+            transcript: the caller's words, which come before every other source; None where the caller has none.
+            source: where the video is, when not at `clip.video_uri` (an upload: its bytes or its file object).
+
+        Raises:
+            MediaError: there is no such file, it is no video, or it has neither a picture nor sound that decodes.
+            BackboneError: the speech recogniser cannot be loaded.
+        """
+        return self._read(clip, transcript, source, _Stage())
+
+    def read_many(self, clips: Sequence[Clip]) -> list[ClipMedia | Failure]:
+        """Decode each clip; one that cannot be read becomes a `Failure` and never stops the others."""
+        results: list[ClipMedia | Failure] = []
+        for clip in clips:
+            stage = _Stage()
+            try:
+                results.append(self._read(clip, None, None, stage))
+            except TwomindsError as error:
+                results.append(Failure(clip_id=clip.clip_id, stage=stage.name, reason=str(error)))
+            except Exception as error:  # anything may lurk in a damaged file: one of 10,000 must not end the job
+                reason = f"{clip.video_uri} could not be processed ({type(error).__name__}: {error})."
+                results.append(Failure(clip_id=clip.clip_id, stage=stage.name, reason=reason))
+        return results
+
+    def _read(
+        self, clip: Clip, transcript: str | None, source: str | Path | bytes | BinaryIO | None, stage: "_Stage"
+    ) -> ClipMedia:
+        config = self.config
+        name = clip.video_uri if source is None else clip.clip_id
+        with MediaFile(clip.video_uri if source is None else source, name=name) as file:
+            pictures = sample_pictures(
+                file,
+                scene_frames=config.scene_frames,
+                face_frames=config.face_frames if self._detector else 0,
+                max_side_px=config.max_side_px,
+                threads=config.decoder_threads,
+            )
+            sound = read_sound(file, max_s=config.max_audio_s)
+            if pictures is None and (sound is None or not len(sound.samples)):
+                raise MediaError(f"{name} has neither a picture nor sound that can be decoded.")
+            audio, audio_presence = self._judge_sound(sound)
+            stage.name = "faces"
+            faces, face_presence = self._find_faces(clip, pictures)
+            stage.name = "speech"
+            words = self._transcriber.read(file, audio, caller=transcript, corpus=clip.transcript)
+        return ClipMedia(
+            clip_id=clip.clip_id,
+            duration_s=pictures.duration_s if pictures else _duration_s(sound),
+            scene_frames=pictures.scene if pictures else None,
+            face_crops=faces.crops if faces and face_presence.present else None,
+            face_detected=faces.detected if faces else None,
+            audio=audio,
+            transcript=words.text,
+            transcript_source=words.source,
+            presence={
+                Modality.SCENE: PRESENT if pictures else absent(_NO_PICTURE),
+                Modality.FACE: face_presence,
+                Modality.AUDIO: audio_presence,
+                Modality.TEXT: words.presence,
+            },
+        )
+
+    def _judge_sound(self, sound: Sound | None) -> tuple[FloatArray | None, Presence]:
+        if sound is None:
+            return None, absent("the file has no sound track")
+        if not len(sound.samples):
+            return None, absent("nothing of the sound track can be decoded")
+        if _duration_s(sound) < _SHORTEST_SOUND_S:
+            return None, absent(f"the sound track is shorter than {_SHORTEST_SOUND_S} s")
+        if np.abs(sound.samples).max() < 10 ** (self.config.silence_dbfs / 20):
+            return None, absent(f"the sound track is silent: it stays below {self.config.silence_dbfs:g} dBFS")
+        return sound.samples, PRESENT
+
+    def _find_faces(self, clip: Clip, pictures: Pictures | None) -> tuple[FaceCrops | None, Presence]:
+        count, size = self.config.face_frames, self.config.face_size_px
+        if self._detector is None:
+            faces = (
+                CorpusFaceCrops().read(clip.face_crops_uri, count=count, size_px=size) if clip.face_crops_uri else None
+            )
+            return faces, PRESENT if faces else absent("the corpus has no face crops for this clip")
+        if pictures is None:
+            return None, absent(_NO_PICTURE)
+        faces = crop_faces(pictures.faces, self._detector.detect(pictures.faces), size)
+        seen = int((faces.detected & (faces.scores >= self.config.min_face_score)).sum())
+        if seen >= self.config.min_face_frames:
+            return faces, PRESENT
+        if seen == 0:
+            return faces, absent(f"no face was found in any of {count} frames")
+        return faces, absent(f"a face was found in {seen} of {count} frames, fewer than {self.config.min_face_frames}")
+
+
+_NO_PICTURE = "the file has no picture that can be decoded"
+
+
+@dataclass
+class _Stage:
+    """How far the reading of one clip has come."""
+
+    name: str = "decode"
+
+
+def _duration_s(sound: Sound | None) -> float:
+    return len(sound.samples) / ClipMedia.sample_rate_hz if sound else 0.0
+
+
+def _build_detector(config: MediaConfig, store: BackboneStore, device: str) -> FaceDetector | None:
+    """The detector that the config names; None where the corpus's crops are used."""
+    if config.detector == "yolo":
+        return YoloFaceDetector(store.folder("detect.yolo_face"), confidence=config.yolo_confidence, device=device)
+    if config.detector == "yunet":
+        return YuNetFaceDetector(store.folder("detect.yunet"), confidence=config.yunet_confidence)
+    return None
