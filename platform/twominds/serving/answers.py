@@ -1,0 +1,174 @@
+"""What the service answers: the JSON of a score and of the model's card. Free of torch, as is all of the ingress."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from twominds.records import Modality
+
+
+class Answer(BaseModel):
+    """Base of the answers: the literal under a field is its description in the OpenAPI document."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, frozen=True)
+
+
+class ModalityAnswer(Answer):
+    """One modality's part in a score."""
+
+    present: bool
+    """Whether the fusion saw this modality."""
+    reason: str | None = None
+    """Why it is absent."""
+    probability: float | None = None
+    """What its own encoder, alone, makes of the clip."""
+
+
+class SeedAnswer(Answer):
+    """How far the models of the ensemble agree."""
+
+    probabilities: dict[str, float]
+    """Probability of the positive class by the seed of the model."""
+    std: float
+    """Their population standard deviation."""
+    min: float
+    """The least."""
+    max: float
+    """The greatest."""
+
+
+class DurationsAnswer(Answer):
+    """Seconds that the stages took as the request saw them: waiting for a replica and for its batch included."""
+
+    upload: float
+    """Receiving the file."""
+    decode: float
+    """Frames, faces, sound and words."""
+    encoders: dict[Modality, float]
+    """Features and encoder, side by side."""
+    fusion: float
+    """The ensemble."""
+    total: float
+    """From the first byte to the answer."""
+
+
+class ScoreAnswer(Answer):
+    """The score of one clip."""
+
+    clip_id: str
+    """Made for this request; the file's name is not kept."""
+    task: str
+    """What was recognised."""
+    label: str
+    """The decided class."""
+    label_index: int
+    """Its index among the classes."""
+    probability: float
+    """Of the positive (last) class: the mean over the seeds."""
+    threshold: float
+    """The probability from which the label is positive."""
+    seeds: SeedAnswer
+    """The ensemble's models one by one."""
+    modalities: dict[Modality, ModalityAnswer]
+    """What was used, and what was not there."""
+    transcript_source: str | None
+    """`caller`, `subtitles` or `whisper`; null where there are no words."""
+    duration_s: float
+    """Of the clip."""
+    durations_s: DurationsAnswer
+    """Of the stages of this request."""
+    artifact_id: str
+    """The ensemble that answered; `/v1/model` describes it."""
+    recipe: str
+    """The published system that it follows."""
+    weights: str
+    """`published`, or `debug`: random weights, whose scores mean nothing."""
+    warnings: list[str]
+    """What to know before using this score."""
+
+
+class BackboneAnswer(Answer):
+    """A pre-trained model behind the ensemble."""
+
+    role: str
+    """Its place in the system."""
+    hub_id: str | None
+    """Where it was published."""
+    revision: str
+    """Which commit."""
+    licence: str
+    """Its licence; some forbid commercial use."""
+    weights: str
+    """`published` or `debug`."""
+
+
+class ModelAnswer(Answer):
+    """The card of the ensemble that answers, and the service's limits."""
+
+    artifact_id: str
+    """Digest of the tensors and configs."""
+    task: str
+    """What is recognised."""
+    classes: list[str]
+    """In the order of the label index."""
+    recipe: str
+    """The published system that it follows."""
+    weights: str
+    """`published` or `debug`."""
+    seeds: list[int]
+    """One fusion model each."""
+    modalities: list[Modality]
+    """What the fusion takes."""
+    threshold: float
+    """The probability from which the label is positive."""
+    selected_on: str
+    """The labels that chose this model."""
+    metrics: dict[str, Any]
+    """As measured when it was made."""
+    data: dict[str, Any]
+    """The training data's fingerprint and size."""
+    backbones: list[BackboneAnswer]
+    """Pre-trained models, with their licences."""
+    versions: dict[str, str]
+    """Packages that made it."""
+    created: str
+    """When, in UTC."""
+    limits: dict[str, float]
+    """`max_upload_mib`, `max_audio_s`, `max_requests` and `timeout_s` of this service."""
+
+
+class HealthAnswer(Answer):
+    """The service can score."""
+
+    status: str = "ok"
+    """Always `ok`: otherwise the answer is a problem document with status 503."""
+
+
+EXAMPLE: dict[str, Any] = {
+    "clip_id": "0f8fad5bd9cb469fa16570867728950e",
+    "task": "ah-video",
+    "label": "ah",
+    "label_index": 1,
+    "probability": 0.61,
+    "threshold": 0.5,
+    "seeds": {"probabilities": {"42": 0.58, "2025": 0.64}, "std": 0.03, "min": 0.58, "max": 0.64},
+    "modalities": {
+        "scene": {"present": True, "probability": 0.55},
+        "face": {"present": True, "probability": 0.6},
+        "audio": {"present": False, "reason": "the file has no sound track"},
+        "text": {"present": True, "probability": 0.66},
+    },
+    "transcript_source": "caller",
+    "duration_s": 12.4,
+    "durations_s": {
+        "upload": 0.02,
+        "decode": 0.9,
+        "encoders": {"scene": 0.8, "face": 0.3, "audio": 0.01, "text": 0.1},
+        "fusion": 0.02,
+        "total": 1.8,
+    },
+    "artifact_id": "3f2a9c51b7d0",
+    "recipe": "leya",
+    "weights": "published",
+    "warnings": [],
+}

@@ -1,0 +1,108 @@
+"""The HTTP interface: routes and their documents. What scores behind it is a `ScoringService`."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Protocol
+
+from fastapi import FastAPI, File, Form, Request, UploadFile
+
+from twominds import __version__
+from twominds.records import ByteArray
+from twominds.serving import problems
+from twominds.serving.answers import EXAMPLE, HealthAnswer, ModelAnswer, ScoreAnswer
+from twominds.serving.problems import MEDIA_TYPE, Problem, ProblemError
+from twominds.serving.uploads import UploadLimits, as_array, too_large
+
+MAX_TRANSCRIPT_CHARS = 50_000
+DESCRIPTION = """Recognises ambivalence and hesitancy in a video of a person talking.
+
+    curl -F video=@clip.mp4 http://localhost:8000/v1/score
+
+Nothing of an upload is kept. Errors are problem documents (RFC 9457) with a sentence in `detail`."""
+
+
+class ScoringService(Protocol):
+    """What the interface needs of the rest."""
+
+    model: ModelAnswer
+    """The card."""
+
+    async def score(self, clip_id: str, video: ByteArray, transcript: str | None, started_s: float) -> ScoreAnswer:
+        """The score of a video file's bytes; `started_s` is when the request began (`time.perf_counter`).
+
+        Raises:
+            ProblemError: there is no score, and why.
+        """
+        ...
+
+    async def ready(self) -> None:
+        """Returns when everything downstream answers.
+
+        Raises:
+            ProblemError: something does not, and what.
+        """
+        ...
+
+
+def create_api(service: ScoringService, *, max_upload_bytes: int, max_requests: int) -> FastAPI:
+    """The interface around a service, with its limits."""
+    api = FastAPI(title="twominds", version=__version__, description=DESCRIPTION)
+    problems.install(api)
+    api.add_middleware(UploadLimits, max_upload_bytes=max_upload_bytes, max_requests=max_requests)
+
+    @api.get("/", include_in_schema=False)
+    async def index() -> dict[str, str]:
+        return {
+            "service": "twominds",
+            "score": "curl -F video=@clip.mp4 http://localhost:8000/v1/score",
+            "documentation": "/docs",
+            "model": "/v1/model",
+            "health": "/healthz",
+        }
+
+    @api.get("/healthz", summary="Whether the service can score now", responses=_problems(503))
+    async def healthz() -> HealthAnswer:
+        await service.ready()
+        return HealthAnswer()
+
+    @api.get("/v1/model", summary="The card of the model that answers")
+    async def model() -> ModelAnswer:
+        return service.model
+
+    @api.post(
+        "/v1/score",
+        summary="Score one video",
+        response_model_exclude_none=False,
+        responses={
+            200: {"description": "The score.", "content": {"application/json": {"example": EXAMPLE}}},
+            **_problems(400, 413, 422, 500, 503),
+        },
+    )
+    async def score(
+        request: Request,
+        video: Annotated[UploadFile, File(description="The video file: MP4, MOV, WebM, AVI, ...")],
+        transcript: Annotated[
+            str | None,
+            Form(
+                max_length=MAX_TRANSCRIPT_CHARS,
+                description="What is said, if you know it; empty: nothing is said. Without this field the words come "
+                "from the file's subtitles or from speech recognition.",
+            ),
+        ] = None,
+    ) -> ScoreAnswer:
+        if not video.size:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "The uploaded file is empty.", stage="upload")
+        if video.size > max_upload_bytes:
+            raise too_large(max_upload_bytes)
+        words = (await request.form()).get("transcript")  # FastAPI takes an empty field for a missing one: here it says
+        state = request.state
+        return await service.score(
+            state.clip_id, as_array(video.file), words if isinstance(words, str) else None, state.started_s
+        )
+
+    return api
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries of the problem documents."""
+    schema = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": schema} for status in statuses}

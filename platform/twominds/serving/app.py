@@ -1,0 +1,142 @@
+"""The application that `serve run serve_configs/ah.yaml` builds, from typed arguments that all have defaults.
+
+Ingress ─▶ MediaDecoder ─▶ SceneEncoder | FaceEncoder | AudioEncoder | TextEncoder ─▶ Ensemble
+"""
+
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve import Application, Deployment
+
+from twominds import artifacts
+from twominds.artifacts import Card
+from twominds.backbones import BackboneStore
+from twominds.errors import ArtifactError
+from twominds.records import Modality
+from twominds.scoring.ensemble import EnsembleConfig
+from twominds.serving.answers import BackboneAnswer, ModelAnswer
+from twominds.serving.deployments import Encoder, EnsembleModel, MediaDecoder, Part
+from twominds.serving.ingress import Ingress
+from twominds.serving.problems import RETRY_AFTER_S
+from twominds.workspace import Workspace, require
+
+
+class ServeArgs(BaseModel):
+    """The `args:` of a Serve config file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    ensemble: str = Field(default_factory=lambda: Workspace.default().ensemble)
+    """The ensemble artifact: a folder or an object store prefix."""
+    models: str = Field(default_factory=lambda: Workspace.default().models)
+    """The bundle of backbones."""
+    device: str = "cpu"
+    """Where detector and encoders run: `cpu` or `cuda`. The deployments' `num_gpus` must fit."""
+    max_upload_mib: float = Field(default=200.0, gt=0)
+    """A larger file gets 413."""
+    max_requests: int = Field(default=16, ge=1)
+    """Clips that one ingress replica takes at once; further ones get 503 and when to come back."""
+    timeout_s: float = Field(default=300.0, gt=0)
+    """A clip that takes longer gets 503. Keep it below `http_options.request_timeout_s`."""
+    max_batch_size: int = Field(default=8, ge=1)
+    """Clips of different requests that a model sees at once."""
+    batch_wait_s: float = Field(default=0.01, ge=0)
+    """How long the first clip of a batch waits for others."""
+    torch_threads: int = Field(default=1, ge=1)
+    """Threads of each replica: six of them share the cores."""
+    cpus_per_replica: float = Field(default=0.0, ge=0)
+    """CPUs that each replica reserves unless the config file says otherwise. 0: the service takes none away from
+    jobs on a small machine, and starts beside one that has taken them all."""
+
+
+def build(args: ServeArgs) -> Application:
+    """The application, checked as far as it can be before anything starts.
+
+    Raises:
+        MissingInputError: the ensemble or the bundle is not there; says which job makes it.
+        ArtifactError: it is there and no ensemble.
+        BackboneError: the bundle lacks a backbone of the ensemble.
+    """
+    require(args.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
+    require(
+        args.models,
+        what="bundle of models",
+        made_by="python jobs/fetch_models.py` or `python jobs/make_debug_models.py",
+    )
+    card = artifacts.read_card(args.ensemble)
+    if card.kind != "ensemble":
+        raise ArtifactError(f"The artifact at {args.ensemble} is an {card.kind}, not an ensemble.")
+    config = artifacts.from_json(EnsembleConfig, card.config)
+    store = BackboneStore(uri=args.models)
+    for backbone in card.backbones:
+        store.entry(backbone.role)
+    part = Part(
+        ensemble=args.ensemble,
+        models=args.models,
+        device=args.device,
+        torch_threads=args.torch_threads,
+        max_batch_size=args.max_batch_size,
+        batch_wait_s=args.batch_wait_s,
+    )
+    encoder_ids: dict[str, str] = card.architecture["encoders"]
+    encoders = {
+        modality: _deployment(Encoder, f"{modality.capitalize()}Encoder", args).bind(
+            part, modality, encoder_ids[modality]
+        )
+        for modality in config.modalities
+    }
+    ingress = _deployment(serve.ingress()(Ingress), "Ingress", args).options(
+        # Its own limit answers first, with a sentence; this one is there in case it cannot.
+        max_ongoing_requests=4 * args.max_requests,
+        max_queued_requests=4 * args.max_requests,
+        backpressure_config={"retry_after_s": RETRY_AFTER_S},
+    )
+    return ingress.bind(
+        model_answer(card, config, args),
+        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, config.media),
+        encoders,
+        _deployment(EnsembleModel, "Ensemble", args).bind(part, card.artifact_id),
+    )
+
+
+def _deployment(target: Any, name: str, args: ServeArgs) -> Deployment:
+    return cast(Any, serve.deployment)(
+        target,
+        name=name,
+        ray_actor_options={"num_cpus": args.cpus_per_replica},
+        # All that the ingress lets in, and room for pings beside it.
+        max_ongoing_requests=max(args.max_requests, args.max_batch_size) + 8,
+        graceful_shutdown_timeout_s=10,
+    )
+
+
+def model_answer(card: Card, config: EnsembleConfig, args: ServeArgs) -> ModelAnswer:
+    """The card as `/v1/model` shows it."""
+    return ModelAnswer(
+        artifact_id=card.artifact_id,
+        task=card.task.name,
+        classes=list(card.task.classes),
+        recipe=card.recipe,
+        weights=card.weights,
+        seeds=list(card.seeds),
+        modalities=[Modality(m) for m in config.modalities],
+        threshold=config.decision.threshold,
+        selected_on=card.selected_on,
+        metrics=card.metrics,
+        data=card.data,
+        backbones=[
+            BackboneAnswer(
+                role=used.role, hub_id=used.hub_id, revision=used.revision, licence=used.licence, weights=used.weights
+            )
+            for used in card.backbones
+        ],
+        versions=card.versions,
+        created=card.created,
+        limits={
+            "max_upload_mib": args.max_upload_mib,
+            "max_audio_s": config.media.max_audio_s,
+            "max_requests": args.max_requests,
+            "timeout_s": args.timeout_s,
+        },
+    )

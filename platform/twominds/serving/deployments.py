@@ -1,0 +1,178 @@
+"""The replicas behind the ingress: the three parts of `scoring/`, each in processes of its own.
+
+Every replica works in one thread, so that what it loaded is never used twice at once, and its event loop stays free
+to collect the next batch and to answer pings. What is heavy is imported by the replica that needs it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+import ray
+from ray import serve
+
+from twominds.errors import ArtifactError, MediaError, TwomindsError
+from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Modality, Score
+
+if TYPE_CHECKING:
+    from twominds.artifacts import Card
+    from twominds.media.reader import MediaConfig
+
+logger = logging.getLogger("ray.serve")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a replica needs to load its part."""
+
+    ensemble: str
+    """Folder of the ensemble artifact."""
+    models: str
+    """The bundle of backbones."""
+    device: str
+    """Where the models run."""
+    torch_threads: int
+    """Threads of one replica."""
+    max_batch_size: int
+    """Clips that a model sees at once."""
+    batch_wait_s: float
+    """How long the first clip of a batch waits for others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What the ingress is told of a decoded clip; the media themselves stay in the object store."""
+
+    media: "ray.ObjectRef[ClipMedia]"
+    """For the encoders."""
+    duration_s: float
+    """Of the clip."""
+    transcript_source: str
+    """As in `ClipMedia`."""
+    warnings: tuple[str, ...]
+    """What to tell the caller."""
+
+
+class Replica:
+    """Base of the deployments: one working thread, torch held to its share of the cores."""
+
+    def __init__(self, torch_threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(torch_threads)
+        self._thread = ThreadPoolExecutor(max_workers=1)
+
+    async def ping(self) -> None:
+        """Answers, and so says that this replica has loaded and lives."""
+
+    async def _work(self, work: Callable[..., T], *arguments: Any) -> T:
+        """`work(*arguments)` in the replica's one thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+class MediaDecoder(Replica):
+    """A file's bytes become frames, faces, sound and words."""
+
+    def __init__(self, part: Part, config: "MediaConfig") -> None:
+        """Loads the face detector."""
+        super().__init__(part.torch_threads)
+        from twominds.backbones import BackboneStore
+        from twominds.media.reader import MediaReader
+
+        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device)
+
+    async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> Decoded | Failure:
+        """The decoded clip, or why there is none. `video` is the file; no copy of it is made on disk."""
+        return await self._work(self._decode, clip_id, video, transcript)
+
+    def _decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> Decoded | Failure:
+        try:
+            media = self._reader.read(Clip(clip_id=clip_id, video_uri=""), transcript=transcript, source=_opened(video))
+        except MediaError as error:
+            return Failure(clip_id=clip_id, stage="decode", reason=str(error).replace(clip_id, "The uploaded file"))
+        except TwomindsError:
+            raise  # a backbone that is missing is the service's fault, not the file's
+        except Exception as error:  # anything may lurk in a damaged file
+            logger.exception("clip %s could not be decoded", clip_id)
+            reason = f"The uploaded file could not be processed ({type(error).__name__}); it seems to be damaged."
+            return Failure(clip_id=clip_id, stage="decode", reason=reason)
+        limit_s = self._reader.config.max_audio_s
+        cut = media.presence[Modality.AUDIO].present and media.duration_s > limit_s
+        return Decoded(
+            media=ray.put(media),
+            duration_s=media.duration_s,
+            transcript_source=media.transcript_source,
+            warnings=(f"Only the first {limit_s:g} s of the sound were used.",) if cut else (),
+        )
+
+
+class Encoder(Replica):
+    """The frozen backbone and the trained encoder of one modality; batches across requests."""
+
+    def __init__(self, part: Part, modality: Modality, artifact_id: str) -> None:
+        """Loads both, and checks that the encoder is the one of the ensemble that was deployed."""
+        super().__init__(part.torch_threads)
+        from twominds.backbones import BackboneStore
+        from twominds.scoring.branch import Branch
+        from twominds.scoring.scorer import encoder_uri
+
+        uri = encoder_uri(part.ensemble, modality)
+        self._branch, card = Branch.load(uri, BackboneStore(uri=part.models), device=part.device)
+        _check_unchanged(card, artifact_id, uri)
+        _set_batching(self.embed_batch, part)
+
+    async def embed(self, media: ClipMedia) -> Embedding | Failure:
+        """What the encoder says of one clip."""
+        return await self.embed_batch(media)
+
+    @serve.batch
+    async def embed_batch(self, media: list[ClipMedia]) -> list[Embedding | Failure]:
+        """What it says of the clips that came together."""
+        return await self._work(self._branch.embed, media)
+
+
+class EnsembleModel(Replica):
+    """The fusion models of all seeds, and the decision."""
+
+    def __init__(self, part: Part, artifact_id: str) -> None:
+        """Loads them, and checks that they are those that were deployed."""
+        super().__init__(part.torch_threads)
+        from twominds.scoring.ensemble import Ensemble
+
+        self._ensemble = Ensemble.load(part.ensemble)
+        _check_unchanged(self._ensemble.card, artifact_id, part.ensemble)
+        _set_batching(self.score_batch, part)
+
+    async def score(self, *embeddings: Embedding) -> Score | Failure:
+        """The score of one clip, of which all modalities' embeddings are given, absent ones too."""
+        return await self.score_batch({embedding.modality: embedding for embedding in embeddings})
+
+    @serve.batch
+    async def score_batch(self, clips: list[dict[Modality, Embedding]]) -> list[Score | Failure]:
+        """The scores of the clips that came together."""
+        return await self._work(self._ensemble.score, clips)
+
+
+def _opened(video: ByteArray) -> BinaryIO:
+    """A file object over the bytes where they are: in the object store, shared by all processes of the node."""
+    import pyarrow as pa
+
+    return cast(BinaryIO, pa.BufferReader(pa.py_buffer(video.data)))
+
+
+def _set_batching(method: Any, part: Part) -> None:
+    method.set_max_batch_size(part.max_batch_size)
+    method.set_batch_wait_timeout_s(part.batch_wait_s)
+
+
+def _check_unchanged(card: "Card", artifact_id: str, uri: str) -> None:
+    """A replica that starts late must not bring in an artifact that was written after the others loaded theirs."""
+    if card.artifact_id != artifact_id:
+        raise ArtifactError(
+            f"The artifact at {uri} is now {card.artifact_id}; the service was deployed with {artifact_id}. "
+            "Deploy it again (stop `serve run` and start it) to serve the new one."
+        )

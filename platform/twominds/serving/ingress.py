@@ -1,0 +1,193 @@
+"""From an upload to the answer, over the deployments: decode, four encoders side by side, the ensemble.
+
+What is large (the file, the decoded media) travels by reference through Ray's object store, never through here.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from statistics import pstdev
+from typing import Any, TypeVar, cast
+
+import ray
+from fastapi import FastAPI
+from ray.exceptions import ObjectLostError, RayActorError, WorkerCrashedError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from twominds.records import ByteArray, Embedding, Failure, Modality, Score
+from twominds.serving.answers import DurationsAnswer, ModalityAnswer, ModelAnswer, ScoreAnswer, SeedAnswer
+from twominds.serving.api import create_api
+from twominds.serving.deployments import Decoded
+from twominds.serving.problems import ProblemError, overloaded
+
+logger = logging.getLogger("ray.serve")
+T = TypeVar("T")
+
+REPLICA_LOST = (RayActorError, ObjectLostError, WorkerCrashedError, ReplicaUnavailableError)
+"""What a replica that dies leaves behind: its callers' errors, and the loss of the media it had decoded."""
+PING_TIMEOUT_S = 10.0
+DEBUG_WARNING = "The weights are debug ones (seeded random numbers): this score means nothing."
+
+
+class RayScoringService:
+    """The `ScoringService` over deployment handles."""
+
+    def __init__(
+        self,
+        model: ModelAnswer,
+        decoder: DeploymentHandle[Any],
+        encoders: Mapping[Modality, DeploymentHandle[Any]],
+        ensemble: DeploymentHandle[Any],
+    ) -> None:
+        """Takes the card and a handle of each part; the encoders in the order of the ensemble's modalities."""
+        self.model = model
+        # By reference whatever the cluster's default: by value, every file would pass through the ingress again.
+        self._decoder = decoder.options(_by_reference=True)
+        self._encoders = {modality: handle.options(_by_reference=True) for modality, handle in encoders.items()}
+        self._ensemble = ensemble
+
+    async def ready(self) -> None:
+        """See `ScoringService`."""
+        handles = {"decoder": self._decoder, "ensemble": self._ensemble} | {
+            f"{modality} encoder": handle for modality, handle in self._encoders.items()
+        }
+        answers = await asyncio.gather(*(_answers(handle) for handle in handles.values()))
+        silent = [name for name, answered in zip(handles, answers, strict=True) if not answered]
+        if silent:
+            raise overloaded(f"Not ready: no answer from the {', the '.join(silent)}.")
+
+    async def score(self, clip_id: str, video: ByteArray, transcript: str | None, started_s: float) -> ScoreAnswer:
+        """See `ScoringService`. A request whose replica dies is done once more: scoring leaves no traces."""
+        uploaded_s = time.perf_counter()
+        # In the object store from here on, for the decoder on whichever node; freed with this reference.
+        stored = await asyncio.to_thread(_put, video)
+        try:
+            async with asyncio.timeout(self.model.limits["timeout_s"]):
+                try:
+                    outcome = await self._run(clip_id, stored, transcript)
+                except REPLICA_LOST as error:
+                    logger.warning("clip %s: a replica died (%s), trying again", clip_id, type(error).__name__)
+                    outcome = await self._run(clip_id, stored, transcript)
+        except REPLICA_LOST as error:
+            raise overloaded("A part of the service died, twice, while it worked on this clip.") from error
+        except (BackPressureError, DeploymentUnavailableError) as error:
+            raise overloaded("A part of the service has more to do than it takes, or is not there.") from error
+        except TimeoutError as error:
+            raise overloaded(f"No score within {self.model.limits['timeout_s']:g} s.") from error
+        decoded, score, durations = outcome
+        total_s = time.perf_counter() - started_s
+        logger.info("clip %s scored in %.3f s", clip_id, total_s)
+        return self._answer(decoded, score, DurationsAnswer(upload=uploaded_s - started_s, total=total_s, **durations))
+
+    async def _run(
+        self, clip_id: str, video: "ray.ObjectRef[ByteArray]", transcript: str | None
+    ) -> tuple[Decoded, Score, dict[str, Any]]:
+        """One pass through the deployments; raises what the client must be told."""
+        decoded, decode_s = await _timed(lambda: self._decoder.decode.remote(clip_id, video, transcript))
+        decoded = cast(Decoded, _checked(decoded))
+        encoded = await asyncio.gather(
+            *(_timed(lambda h=handle: h.embed.remote(decoded.media)) for handle in self._encoders.values())
+        )
+        embeddings = [cast(Embedding, _checked(embedding)) for embedding, _ in encoded]
+        score, fusion_s = await _timed(lambda: self._ensemble.score.remote(*embeddings))
+        encoders_s = {modality: seconds for modality, (_, seconds) in zip(self._encoders, encoded, strict=True)}
+        durations = {"decode": decode_s, "encoders": encoders_s, "fusion": fusion_s}
+        return decoded, cast(Score, _checked(score)), durations
+
+    def _answer(self, decoded: Decoded, score: Score, durations: DurationsAnswer) -> ScoreAnswer:
+        return ScoreAnswer(
+            clip_id=score.clip_id,
+            task=self.model.task,
+            label=self.model.classes[score.label],
+            label_index=score.label,
+            probability=score.probabilities[-1],
+            threshold=score.threshold,
+            seeds=seed_answer(self.model.seeds, score.seed_probabilities),
+            modalities={
+                part.modality: ModalityAnswer(
+                    present=part.presence.present, reason=part.presence.reason or None, probability=part.probability
+                )
+                for part in score.modalities
+            },
+            transcript_source=decoded.transcript_source or None,
+            duration_s=decoded.duration_s,
+            durations_s=durations,
+            artifact_id=score.artifact_id,
+            recipe=self.model.recipe,
+            weights=score.weights,
+            warnings=[*([DEBUG_WARNING] if score.weights == "debug" else []), *decoded.warnings],
+        )
+
+
+class Ingress:
+    """The deployment that speaks HTTP."""
+
+    def __init__(
+        self,
+        model: ModelAnswer,
+        decoder: DeploymentHandle[Any],
+        encoders: Mapping[Modality, DeploymentHandle[Any]],
+        ensemble: DeploymentHandle[Any],
+    ) -> None:
+        """Takes what `RayScoringService` takes; the limits are those of the card."""
+        self._service = RayScoringService(model, decoder, encoders, ensemble)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by `serve.ingress` in the replica."""
+        limits = self._service.model.limits
+        return create_api(
+            self._service,
+            max_upload_bytes=int(limits["max_upload_mib"] * (1 << 20)),
+            max_requests=int(limits["max_requests"]),
+        )
+
+
+def seed_answer(seeds: list[int], probabilities: tuple[float, ...]) -> SeedAnswer:
+    """The spread of the seed models."""
+    return SeedAnswer(
+        probabilities={str(seed): p for seed, p in zip(seeds, probabilities, strict=True)},
+        std=pstdev(probabilities),
+        min=min(probabilities),
+        max=max(probabilities),
+    )
+
+
+def _put(video: ByteArray) -> "ray.ObjectRef[ByteArray]":
+    return ray.put(video)
+
+
+async def _timed(call: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
+    """What a call gives, and the seconds until it does."""
+    started_s = time.perf_counter()
+    return await call(), time.perf_counter() - started_s
+
+
+async def _answers(handle: DeploymentHandle[Any]) -> bool:
+    """Whether a replica of the deployment answers a ping."""
+    try:
+        await asyncio.wait_for(_awaited(handle.ping.remote()), PING_TIMEOUT_S)
+    except (TimeoutError, *REPLICA_LOST, BackPressureError, DeploymentUnavailableError):
+        return False
+    return True
+
+
+async def _awaited(response: Awaitable[T]) -> T:
+    return await response
+
+
+def _checked(outcome: Any) -> Any:
+    """The outcome of a stage unless it is a failure.
+
+    Raises:
+        ProblemError: 422 where the clip is to blame, 500 where a model is.
+    """
+    if not isinstance(outcome, Failure):
+        return outcome
+    if outcome.stage in ("decode", "fusion"):
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, outcome.reason, stage=outcome.stage)
+    logger.error("clip %s failed in %s: %s", outcome.clip_id, outcome.stage, outcome.reason)
+    detail = f"The {outcome.stage.rpartition('.')[2]} encoder failed on this clip; the log says why."
+    raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail, stage=outcome.stage)
