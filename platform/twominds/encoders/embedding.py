@@ -1,0 +1,73 @@
+"""Running a trained encoder: features in, embeddings out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from twominds.encoders.encoder import Encoder
+from twominds.features.extractor import Precision, autocast
+from twominds.records import Embedding, Features, FloatArray
+
+
+def embed(
+    encoder: Encoder,
+    features: Sequence[Features],
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+    precision: Precision = "float32",
+) -> list[Embedding]:
+    """One embedding per clip, in order; an absent clip stays absent, with its reason.
+
+    A clip's embedding does not depend on what else is in `features` (to float32 rounding). Clips of similar length
+    share a batch, so little is computed on padding.
+
+    Args:
+        encoder: Moved to `device`; its training mode is left as it was.
+        features: Of the encoder's modality.
+        batch_size: Most clips in one forward pass; bounds memory.
+        device: Where to compute.
+        precision: `bfloat16` computes matrix products in it; probabilities then move by about 1e-2.
+    """
+    embeddings = [Embedding(clip_id=item.clip_id, modality=item.modality, presence=item.presence) for item in features]
+    order = sorted((i for i, item in enumerate(features) if item.presence.present), key=lambda i: -_length(features[i]))
+    was_training = encoder.training
+    encoder.to(device).eval()
+    try:
+        for start in range(0, len(order), max(1, batch_size)):
+            chosen = order[start : start + batch_size]
+            batch = [features[i] for i in chosen]
+            for i, embedding in zip(chosen, _embed_batch(encoder, batch, device, precision), strict=True):
+                embeddings[i] = embedding
+    finally:
+        encoder.train(was_training)
+    return embeddings
+
+
+def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, precision: Precision) -> list[Embedding]:
+    inputs = encoder.collate(batch, device)
+    with torch.inference_mode(), autocast(device, precision):
+        output = encoder(inputs)
+        logits = output.logits.float()
+        arrays = [_numpy(tensor) for tensor in (output.embedding.float(), logits, logits.softmax(dim=-1))]
+    return [
+        Embedding(
+            clip_id=item.clip_id,
+            modality=item.modality,
+            presence=item.presence,
+            vector=vector,
+            logits=row,
+            probabilities=probabilities,
+            pooled=item.pooled,
+        )
+        for item, vector, row, probabilities in zip(batch, *arrays, strict=True)
+    ]
+
+
+def _numpy(tensor: torch.Tensor) -> FloatArray:
+    return tensor.cpu().numpy().astype(np.float32, copy=False)
+
+
+def _length(features: Features) -> int:
+    return 0 if features.values is None else len(features.values)

@@ -1,0 +1,105 @@
+"""What the four unimodal encoders share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from twominds.backbones import BackboneStore
+from twominds.records import Features, Modality
+
+Architecture = Mapping[str, Any]
+"""JSON values: what a config leaves open and an empty model needs (backbone config, input dimension)."""
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What an encoder says of a batch of clips."""
+
+    logits: Tensor
+    """[B, num_classes]."""
+    embedding: Tensor
+    """[B, embedding_dim]: the token that the fusion takes."""
+
+
+class Encoder(nn.Module, ABC):
+    """One modality's features -> logits and one embedding per clip.
+
+    An absent modality never gets here: `collate` refuses it and `embed` (see `embedding.py`) passes it through.
+    """
+
+    modality: ClassVar[Modality]
+    no_decay: ClassVar[frozenset[str]] = frozenset()
+    """Last parts of the names of parameters that weight decay must leave alone."""
+    embedding_dim: int
+    architecture: dict[str, Any]
+    """With the config and the number of classes, enough for `from_architecture`; plain JSON values."""
+    backbone_lr_scale: float = 1.0
+    """Factor on the learning rate of a fine-tuned backbone."""
+
+    @classmethod
+    @abstractmethod
+    def pretrained(cls, config: Any, *, num_classes: int, store: BackboneStore, example: Features) -> Self:
+        """A new encoder to be trained, on the bundle's weights where it has a backbone.
+
+        Args:
+            config: Its settings, of the encoder's own config class.
+            num_classes: Number of logits.
+            store: Where the backbones are.
+            example: Any present clip's features: their last dimension is the input's.
+
+        Raises:
+            BackboneError: the bundle lacks the backbone, or its files are something else.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_architecture(cls, config: Any, *, num_classes: int, architecture: Architecture) -> Self:
+        """An encoder whose weights are arbitrary, to be filled by `load_state_dict`; reads no file."""
+
+    @abstractmethod
+    def forward(self, inputs: dict[str, Tensor]) -> EncoderOutput:
+        """Encode what `collate` made."""
+
+    @abstractmethod
+    def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
+        """`Features.values` of B clips as one batch on the CPU, padded and masked where lengths differ."""
+
+    def collate(self, features: Sequence[Features], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Features of B clips as the input of `forward`.
+
+        Raises:
+            ValueError: a clip's features are absent, empty, or another modality's.
+        """
+        values: list[npt.NDArray[Any]] = []
+        for item in features:
+            if item.modality != self.modality:
+                raise ValueError(f"the {self.modality} encoder was given {item.modality} features")
+            if not item.presence.present or item.values is None or item.values.size == 0:
+                raise ValueError(
+                    f"{self.modality} features are absent: {item.presence.reason or 'there are no values'}"
+                )
+            values.append(item.values)
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in self.stack(values).items()}
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Trainable parameters as a torch optimizer's groups: a backbone, the rest, and what must not decay."""
+        backbone: list[nn.Parameter] = []
+        head: list[nn.Parameter] = []
+        undecayed: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                if name.rpartition(".")[2] in self.no_decay:
+                    undecayed.append(parameter)
+                else:
+                    (backbone if name.startswith("backbone.") else head).append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": backbone, "lr": lr * self.backbone_lr_scale},
+            {"params": head, "lr": lr},
+            {"params": undecayed, "lr": lr, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
