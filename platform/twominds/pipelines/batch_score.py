@@ -13,7 +13,7 @@ from upath import UPath
 from twominds import artifacts
 from twominds.artifacts import fingerprint
 from twominds.backbones import BackboneStore
-from twominds.corpus.reading import read_corpus
+from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.cluster import cluster

@@ -42,11 +42,11 @@ class ClipSink(Datasink[Written]):
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
         """Writes the rows of one task."""
-        table = pa.concat_tables([cast("pa.Table", BlockAccessor.for_block(b).to_arrow()) for b in blocks])
+        table = pa.concat_tables([BlockAccessor.for_block(b).to_arrow() for b in blocks])
         if table.num_rows == 0:
             return Written(clips=0, failures=())
         digest = hashlib.sha256("\n".join(sorted(cast("list[str]", table["clip_id"].to_pylist()))).encode()).hexdigest()
-        failed = [row for row in cast("list[tables.Row]", table.select(_ERRORS).to_pylist()) if row["error"]]
+        failed = [row for row in table.select(_ERRORS).to_pylist() if row["error"]]
         mask = pa.array([not error for error in cast("list[str]", table["error"].to_pylist())])
         kept = table.filter(mask).select(self._columns)
         if kept.num_rows:

@@ -130,7 +130,7 @@ def model_cpus(cluster_cpus: int) -> float:
 
 def rows_of(table: pa.Table) -> list[Row]:
     """The rows of a batch."""
-    return cast("list[Row]", table.to_pylist())
+    return table.to_pylist()
 
 
 def _media_row(item: ClipMedia | Failure) -> Row:

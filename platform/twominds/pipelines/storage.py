@@ -11,4 +11,5 @@ def storage_of(uri: str) -> tuple[pafs.FileSystem, str]:
     path = UPath(uri)
     if path.protocol in ("", "file"):
         return pafs.LocalFileSystem(), str(Path(path.path).resolve())
-    return pafs.PyFileSystem(pafs.FSSpecHandler(path.fs)), path.path
+    handler = pafs.FSSpecHandler(path.fs)  # pyright: ignore[reportAbstractUsage]  # the stubs do not know its methods
+    return pafs.PyFileSystem(handler), path.path

@@ -102,7 +102,7 @@ def clip_to_row(clip: Clip) -> Row:
 
 def clip_from_row(row: Row) -> Clip:
     """The clip of a row; without its transcript where the table has none."""
-    fields = {name: row.get(name) for name in CLIP_SCHEMA.names}
+    fields: Row = {name: row.get(name) for name in CLIP_SCHEMA.names}
     fields["split"] = None if row.get("split") is None else Split(row["split"])
     fields["attributes"] = json.loads(row.get("attributes") or "{}")
     return Clip(**fields)
@@ -237,7 +237,7 @@ def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[S
     for path in parquet_files(uri):
         with path.open("rb") as file:
             table = pq.read_table(cast("Any", file), columns=wanted)
-        for row in cast("list[Row]", table.to_pylist()):
+        for row in table.to_pylist():
             if splits is None or row["split"] in splits:
                 rows[row["clip_id"]] = row
     return [rows[clip_id] for clip_id in sorted(rows)]

@@ -1,0 +1,254 @@
+"""The jobs one after another on a small drawn corpus: what they leave, what they leave alone, and that scores agree."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+from twominds.corpus.synthetic.corpus import make_corpus
+
+from twominds import artifacts
+from twominds.backbones import BackboneStore
+from twominds.corpus.manifest import read_corpus
+from twominds.corpus.synthetic.config import SyntheticCorpusConfig
+from twominds.errors import ArtifactError, ConfigError, MissingInputError
+from twominds.pipelines import tables
+from twominds.pipelines.batch_score import BatchScoreConfig, batch_score
+from twominds.pipelines.embed import EmbedConfig, embed_features
+from twominds.pipelines.evaluate import EvaluateConfig, evaluate
+from twominds.pipelines.preprocess import PreprocessConfig, preprocess
+from twominds.pipelines.search import SearchConfig, search_fusion
+from twominds.pipelines.sink import read_quarantine
+from twominds.pipelines.summary import Summary
+from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.records import Clip, Failure, Modality, Score
+from twominds.scoring.scorer import Scorer
+from twominds.workspace import Workspace
+
+pytestmark = [pytest.mark.ray, pytest.mark.e2e]
+
+CLIPS = 32
+TRIALS = 2
+SEEDS = {"42", "2025", "7777", "12345", "31415"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A workspace in which every job has run, the configs, and what each job said."""
+
+    workspace: Workspace
+    preprocess: PreprocessConfig
+    train: TrainConfig
+    embed: EmbedConfig
+    search: SearchConfig
+    evaluate: EvaluateConfig
+    summaries: dict[str, Summary]
+
+    def clips(self) -> list[Clip]:
+        return read_corpus(self.workspace.corpus)
+
+    def quarantined(self) -> set[str]:
+        return {failure.clip_id for failure in read_quarantine(self.workspace.features)}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    if ray.is_initialized():
+        ray.shutdown()
+    ray.init(address="local", num_cpus=2, object_store_memory=400_000_000, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory, cluster: None) -> Finished:
+    workspace = Workspace(root=str(tmp_path_factory.mktemp("workspace")))
+    shutil.copytree(tiny_bundle, workspace.models)
+    make_corpus(SyntheticCorpusConfig(clips=CLIPS, clip_s=2.0, width=192, height=144), Path(workspace.corpus))
+    jobs = Finished(
+        workspace=workspace,
+        preprocess=PreprocessConfig(
+            corpus=workspace.corpus, output=workspace.features, models=workspace.models, recipe="leya/demo"
+        ),
+        train=TrainConfig(features=workspace.features, output=workspace.encoders, models=workspace.models),
+        embed=EmbedConfig(features=workspace.features, encoders=workspace.encoders, output=workspace.embeddings),
+        search=SearchConfig(
+            embeddings=workspace.embeddings,
+            encoders=workspace.encoders,
+            output=workspace.search,
+            ensemble=workspace.ensemble,
+            trials=TRIALS,
+        ),
+        evaluate=EvaluateConfig(ensemble=workspace.ensemble, embeddings=workspace.embeddings, output=workspace.report),
+        summaries={},
+    )
+    summaries = {
+        "preprocess": preprocess(jobs.preprocess),
+        "train": train_encoders(jobs.train),
+        "embed": embed_features(jobs.embed),
+        "search": search_fusion(jobs.search),
+        "evaluate": evaluate(jobs.evaluate),
+    }
+    return replace(jobs, summaries=summaries)
+
+
+def fact(summary: Summary, what: str) -> str:
+    return dict(summary.facts)[what]
+
+
+def test_every_clip_has_features_or_a_reason(finished: Finished) -> None:
+    truth = json.loads((Path(finished.workspace.corpus) / "synthetic-truth.json").read_text())
+    unreadable = {clip["clip_id"] for clip in truth["clips"] if {"truncated", "not_video"} & set(clip["nuisances"])}
+    assert unreadable, "the corpus has files that cannot be read, or this test shows nothing"
+    rows = tables.read_rows(finished.workspace.features)
+    assert {row["clip_id"] for row in rows} | unreadable == {clip.clip_id for clip in finished.clips()}
+    assert finished.quarantined() == unreadable
+    assert all(failure.reason and failure.stage for failure in read_quarantine(finished.workspace.features))
+    silent = {
+        clip["clip_id"] for clip in truth["clips"] if {"no_audio", "silence"} & set(clip["nuisances"])
+    } - unreadable
+    assert {row["clip_id"] for row in rows if not row["audio_present"]} == silent
+    assert all(row["audio_reason"] for row in rows if not row["audio_present"])
+    assert all((row["scene_values"] is not None) == row["scene_present"] for row in rows)
+
+
+def test_running_again_does_only_what_is_missing(finished: Finished) -> None:
+    again = preprocess(finished.preprocess)
+    assert fact(again, "features made now") == "0"
+    victim = sorted(Path(finished.workspace.features).glob("*.parquet"))[0]
+    lost = pq.read_table(victim, columns=["clip_id"]).num_rows
+    others = {path: path.stat().st_mtime_ns for path in victim.parent.glob("*.parquet") if path != victim}
+    victim.unlink()
+    again = preprocess(finished.preprocess)
+    assert fact(again, "features made now") == str(lost)
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+    assert fact(embed_features(finished.embed), "embedded now") == "0"
+    assert train_encoders(finished.train).title
+
+
+def test_features_of_other_settings_are_not_mixed(finished: Finished) -> None:
+    with pytest.raises(ConfigError, match="other settings"):
+        preprocess(replace(finished.preprocess, recipe="leya"))
+
+
+def test_encoders_are_artifacts_that_say_where_they_come_from(finished: Finished) -> None:
+    for modality in Modality:
+        card = artifacts.read_card(f"{finished.workspace.encoders}/{modality}")
+        assert card.recipe == "leya/demo"
+        assert 0 <= card.metrics["validation_mf1"] <= 1
+        assert card.weights == ("published" if modality == Modality.TEXT else "debug")
+        assert card.selected_on == "validation"
+
+
+def test_the_search_ends_with_five_seeds_of_the_best_candidate(finished: Finished) -> None:
+    (run,) = Path(finished.workspace.search).iterdir()
+    trials = pq.read_table(run / "trials.parquet").to_pylist()
+    assert len(trials) == TRIALS
+    card = artifacts.read_card(finished.workspace.ensemble)
+    assert set(card.metrics["validation_mf1"]) == SEEDS
+    best = max(trials, key=lambda trial: trial["score"])
+    assert card.metrics["validation_mf1_mean"] == pytest.approx(best["mean_mf1"])
+    assert card.metrics["validation_mf1_mean"] == pytest.approx(sum(card.metrics["validation_mf1"].values()) / 5)
+    assert card.weights == "debug"
+    assert trials[0]["hidden_dim"] == 128, "the paper's configuration is the first point"
+    assert trials[0]["learning_rate"] == 9.44e-5
+
+
+def test_a_finished_search_is_not_run_again(finished: Finished) -> None:
+    results = {p: p.stat().st_mtime_ns for p in Path(finished.workspace.search).rglob("seed-*.json")}
+    assert len(results) == 5 * TRIALS
+    before = artifacts.read_card(finished.workspace.ensemble).artifact_id
+    search_fusion(finished.search)
+    assert {p: p.stat().st_mtime_ns for p in Path(finished.workspace.search).rglob("seed-*.json")} == results
+    assert artifacts.read_card(finished.workspace.ensemble).artifact_id == before
+
+
+def test_the_report_has_every_model_beside_the_baselines(finished: Finished) -> None:
+    report = json.loads((Path(finished.workspace.report) / "results.json").read_text())
+    names = [row["model"] for row in report["results"]]
+    assert names == [
+        "majority (baseline)",
+        "question only (baseline)",
+        "scene",
+        "face",
+        "audio",
+        "text",
+        "single fusion (mean of 5 seeds)",
+        "ensemble",
+    ]
+    assert all(set(row["mf1"]) == {"val", "test"} for row in report["results"])
+    assert report["selected_on"] == "validation"
+
+
+def test_embeddings_of_other_encoders_are_refused(finished: Finished, tmp_path: Path) -> None:
+    foreign = tmp_path / "embeddings"
+    shutil.copytree(finished.workspace.embeddings, foreign)
+    about = json.loads((foreign / "_about.json").read_text()) | {"fingerprint": "0" * 12}
+    (foreign / "_about.json").write_text(json.dumps(about))
+    with pytest.raises(ArtifactError, match="not made by the encoders"):
+        evaluate(replace(finished.evaluate, embeddings=str(foreign), output=str(tmp_path / "report")))
+
+
+def test_missing_inputs_are_named_with_the_job_that_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"jobs/make_corpus\.py"):
+        preprocess(PreprocessConfig(corpus=str(tmp_path / "no"), output=str(tmp_path / "out")))
+    with pytest.raises(MissingInputError, match=r"jobs/embed\.py"):
+        search_fusion(SearchConfig(embeddings=str(tmp_path / "no")))
+
+
+def test_evaluation_batch_scoring_and_the_scorer_agree_alone_and_in_a_batch(finished: Finished, tmp_path: Path) -> None:
+    """The same clip and artifact: the same probability to 1e-5, whichever way it went."""
+    with (Path(finished.workspace.report) / "scores.csv").open() as file:
+        evaluated = {row["clip_id"]: float(row["probability"]) for row in csv.DictReader(file)}
+    summary = batch_score(
+        BatchScoreConfig(
+            videos=finished.workspace.corpus,
+            output=str(tmp_path / "scores"),
+            ensemble=finished.workspace.ensemble,
+            models=finished.workspace.models,
+        )
+    )
+    with (tmp_path / "scores" / "scores.csv").open() as file:
+        submitted = list(csv.DictReader(file))
+    assert {row["id"] for row in submitted} | finished.quarantined() == {clip.clip_id for clip in finished.clips()}
+    assert all(Decimal(row["p0"]) + Decimal(row["p1"]) == 1 for row in submitted)
+    assert all(float(row["p0"]) + float(row["p1"]) == 1.0 for row in submitted)
+    assert fact(summary, "videos") == str(CLIPS)
+    batched = {row["id"]: float(row["p1"]) for row in submitted}
+    assert {clip_id: batched[clip_id] for clip_id in evaluated} == pytest.approx(evaluated, abs=1e-5)
+    scorer = Scorer.load(finished.workspace.ensemble, BackboneStore(uri=finished.workspace.models))
+    eight = _mixed(finished, 8)
+    together = [result for result in scorer.score(eight) if isinstance(result, Score)]
+    alone = [result for clip in eight for result in scorer.score([clip]) if isinstance(result, Score)]
+    assert [s.clip_id for s in together] == [s.clip_id for s in alone] == [clip.clip_id for clip in eight]
+    for a, b in zip(together, alone, strict=True):
+        assert a.probabilities[1] == pytest.approx(b.probabilities[1], abs=1e-5)
+        assert a.probabilities[1] == pytest.approx(batched[a.clip_id], abs=1e-5)
+        assert sum(a.probabilities) == pytest.approx(1.0, abs=1e-12)
+
+
+def _mixed(finished: Finished, count: int) -> list[Clip]:
+    """Readable clips, those with something absent first."""
+    rows = tables.read_rows(finished.workspace.features)
+    incomplete = {row["clip_id"] for row in rows if not all(row[f"{m}_present"] for m in Modality)}
+    readable = [clip for clip in finished.clips() if clip.clip_id not in finished.quarantined()]
+    assert incomplete, "some clip lacks a modality, or this test shows too little"
+    return sorted(readable, key=lambda clip: clip.clip_id not in incomplete)[:count]
+
+
+def test_a_bad_clip_in_a_batch_is_a_failure_of_its_own(finished: Finished) -> None:
+    bad = next(clip for clip in finished.clips() if clip.clip_id in finished.quarantined())
+    good = _mixed(finished, 2)
+    scorer = Scorer.load(finished.workspace.ensemble, BackboneStore(uri=finished.workspace.models))
+    first, failure, second = scorer.score([good[0], bad, good[1]])
+    assert isinstance(failure, Failure)
+    assert failure.clip_id == bad.clip_id
+    assert isinstance(first, Score)
+    assert isinstance(second, Score)
+    assert (first.clip_id, second.clip_id) == (good[0].clip_id, good[1].clip_id)

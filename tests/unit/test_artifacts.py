@@ -1,0 +1,92 @@
+"""Artifacts: what is saved comes back, what is half-written or foreign is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from twominds import artifacts
+from twominds.artifacts import Card, UsedBackbone
+from twominds.errors import ArtifactError
+from twominds.media.reader import MediaConfig
+from twominds.records import AH_VIDEO
+
+
+def card(**changes: object) -> Card:
+    fields: dict[str, object] = {"kind": "encoder", "task": AH_VIDEO, "recipe": "leya", "config": {"a": 1}}
+    return artifacts.from_json(Card, fields | changes)
+
+
+def backbone(role: str, weights: str) -> UsedBackbone:
+    entry = {"role": role, "hub_id": None, "revision": "x", "licence": "MIT", "weights": weights}
+    return artifacts.from_json(UsedBackbone, entry)
+
+
+def test_round_trip_keeps_tensors_bit_for_bit_and_names_the_artifact(tmp_path: Path) -> None:
+    tensors = {"weight": torch.randn(3, 4), "half": torch.randn(2).to(torch.bfloat16), "count": torch.tensor(7)}
+    saved = artifacts.save(str(tmp_path / "a"), tensors, card())
+    loaded = artifacts.load_tensors(str(tmp_path / "a"))
+    assert artifacts.read_card(str(tmp_path / "a")) == saved
+    assert saved.task == AH_VIDEO
+    assert len(saved.artifact_id) == 12
+    assert all(
+        torch.equal(loaded[name], tensor) and loaded[name].dtype == tensor.dtype for name, tensor in tensors.items()
+    )
+
+
+def test_id_is_that_of_content_and_config_alone(tmp_path: Path) -> None:
+    tensors = {"w": torch.ones(2)}
+    first = artifacts.save(str(tmp_path / "a"), tensors, card())
+    later = artifacts.save(str(tmp_path / "b"), tensors, card(created="2030-01-01", metrics={"mf1": 0.5}))
+    other_config = artifacts.save(str(tmp_path / "c"), tensors, card(config={"a": 2}))
+    other_weights = artifacts.save(str(tmp_path / "d"), {"w": torch.zeros(2)}, card())
+    assert first.artifact_id == later.artifact_id
+    assert len({first.artifact_id, other_config.artifact_id, other_weights.artifact_id}) == 3
+
+
+def test_weights_are_debug_as_soon_as_one_backbone_is() -> None:
+    published, debug = backbone("text", "published"), backbone("scene", "debug")
+    assert artifacts.merge_backbones([]) == ()
+    assert artifacts.from_json(Card, vars(card()) | {"backbones": (published,)}).weights == "published"
+    assert artifacts.from_json(Card, vars(card()) | {"backbones": (published, debug)}).weights == "debug"
+
+
+def test_missing_incomplete_and_newer_artifacts_are_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"No artifact at .*nothing"):
+        artifacts.read_card(str(tmp_path / "nothing"))
+    folder = tmp_path / "a"
+    artifacts.save(str(folder), {"w": torch.ones(1)}, card())
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="incomplete"):
+        artifacts.load_tensors(str(folder))
+    raw = json.loads((folder / "card.json").read_text()) | {"format_version": 99}
+    (folder / "card.json").write_text(json.dumps(raw))
+    with pytest.raises(ArtifactError, match="newer version"):
+        artifacts.read_card(str(folder))
+
+
+def test_a_save_that_is_cut_off_leaves_no_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a"
+    artifacts.save(str(folder), {"w": torch.ones(1)}, card())
+
+    def cut_off(_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artifacts, "to_json", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        artifacts.save(str(folder), {"w": torch.zeros(1)}, card())
+    with pytest.raises(ArtifactError, match="No artifact"):
+        artifacts.read_card(str(folder))
+
+
+def test_configs_survive_json_and_wrong_fields_are_refused() -> None:
+    config = MediaConfig(face_frames=12, detector="yunet", language=None)
+    assert artifacts.from_json(MediaConfig, json.loads(json.dumps(artifacts.to_json(config)))) == config
+    with pytest.raises(ArtifactError, match="MediaConfig"):
+        artifacts.from_json(MediaConfig, {"face_frames": "many"})
+
+
+def test_fingerprint_ignores_the_order_of_keys_but_not_values() -> None:
+    assert artifacts.fingerprint({"a": 1, "b": 2}) == artifacts.fingerprint({"b": 2, "a": 1})
+    assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": 2})
