@@ -30,9 +30,9 @@ def test_round_trip_keeps_tensors_bit_for_bit_and_names_the_artifact(tmp_path: P
     assert artifacts.read_card(str(tmp_path / "a")) == saved
     assert saved.task == AH_VIDEO
     assert len(saved.artifact_id) == 12
-    assert all(
-        torch.equal(loaded[name], tensor) and loaded[name].dtype == tensor.dtype for name, tensor in tensors.items()
-    )
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert torch.equal(loaded[name], tensor)
 
 
 def test_id_is_that_of_content_and_config_alone(tmp_path: Path) -> None:

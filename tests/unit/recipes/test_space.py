@@ -16,7 +16,7 @@ def test_dimensions_know_what_they_contain() -> None:
 
 
 def test_a_point_outside_of_the_space_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="dropout=0.9"):
+    with pytest.raises(ConfigError, match=r"dropout=0\.9"):
         check_candidate({**PAPER_CANDIDATE, "dropout": 0.9}, SPACE)
     with pytest.raises(ConfigError, match="no value for use_cls"):
         check_candidate({k: v for k, v in PAPER_CANDIDATE.items() if k != "use_cls"}, SPACE)
@@ -36,9 +36,8 @@ def test_the_papers_configuration_is_in_the_space_and_is_the_recipes_own() -> No
 
 def test_a_candidate_changes_what_it_names_and_nothing_else() -> None:
     fusion = leya().fusion
-    changed = fusion.with_candidate(
-        {**PAPER_CANDIDATE, "hidden_dim": 256, "learning_rate": 2e-4, "prototype_weight": 0.5}
-    )
+    other = {"hidden_dim": 256, "learning_rate": 2e-4, "prototype_weight": 0.5}
+    changed = fusion.with_candidate({**PAPER_CANDIDATE, **other})
     assert changed.model.hidden_dim == 256
     assert changed.fit.learning_rate == 2e-4
     assert changed.loss.prototype_weight == 0.5
