@@ -108,6 +108,7 @@ def _deployment(target: Any, name: str, args: ServeArgs) -> Deployment:
         # All that the ingress lets in, and room for pings beside it.
         max_ongoing_requests=max(args.max_requests, args.max_batch_size) + 8,
         graceful_shutdown_timeout_s=10,
+        health_check_period_s=3,  # how long a dead replica goes unnoticed
     )
 
 
