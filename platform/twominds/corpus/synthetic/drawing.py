@@ -275,14 +275,13 @@ def _shade(image: ByteArray, head: _Head, backdrop: Backdrop) -> None:
     height, width = image.shape[:2]
     left, top = np.floor(head.centre - head.half).astype(int)
     right, bottom = np.ceil(head.centre + head.half).astype(int)
-    if right - left < 4 or bottom - top < 4:
+    if right - left < 4 or bottom - top < 4 or right <= 0 or bottom <= 0 or left >= width or top >= height:
         return
     shade = cv2.resize(sphere_shade(round(backdrop.light_x, 2), round(backdrop.light, 2)), (right - left, bottom - top))
     rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
     patch = image[rows, columns]
-    if patch.size:
-        part = shade[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        cv2.multiply(patch, part, patch, 1.0 / 255.0)
+    part = shade[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    cv2.multiply(patch, part, patch, 1.0 / 255.0)
 
 
 def _draw_hand(image: ByteArray, body_x: float, head: tuple[float, float], head_px: float, person: Person) -> None:

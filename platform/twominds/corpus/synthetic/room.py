@@ -90,5 +90,5 @@ def sphere_shade(light_x: float, light: float) -> ByteArray:
     direction = direction / np.linalg.norm(direction)
     lit = np.clip(x * direction[0] + y * direction[1] + z * direction[2], 0.0, 1.0)
     darkness = light * 0.75 * (1.0 - lit) * np.clip((1.0 - radius) / 0.08, 0.0, 1.0)
-    shade = np.round(255.0 * (1.0 - darkness)).astype(np.uint8)
+    shade: ByteArray = np.asarray(np.round(255.0 * (1.0 - darkness)), dtype=np.uint8)
     return np.stack([shade] * 3, axis=2)

@@ -1,0 +1,149 @@
+"""What a drawn corpus is to be: its size, its planted truth and its nuisances."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Literal
+
+from twominds.errors import ConfigError
+
+PresetName = Literal["default", "conflict", "none"]
+
+QUESTIONS = ("neutral", "positive", "negative", "ambivalent", "willing", "resistant", "hesitant")
+"""What BAH's questions 1-7 elicit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CueStrengths:
+    """How much each cue tells of the label.
+
+    In d': the distance between the two classes' means of the clip's latent, in standard deviations. A cue alone can
+    be right at most Phi(d'/2) of the time: 0.73 at 1.2, 0.5 at 0.
+    """
+
+    text: float = 1.2
+    """Hedging against decided wording."""
+    audio: float = 1.2
+    """Pauses, fillers, an unsteady pitch."""
+    face: float = 1.2
+    """Furrowed brows, pressed lips, narrowed eyes, a gaze that avoids the camera."""
+    scene: float = 1.2
+    """Sway, shrugs, a raised hand, leaning away."""
+    disagreement: float = 0.8
+    """What the face shows against what the words say: only both together tell."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0.0 <= value <= 10.0:
+                raise ConfigError(f"strengths.{name} must be between 0 and 10, found {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuisanceRates:
+    """The share of clips with each defect that real corpora have; rounded up, so a small corpus has one of each."""
+
+    no_audio: float = 0.02
+    """No audio track."""
+    silence: float = 0.02
+    """An audio track of zeros."""
+    no_face: float = 0.02
+    """An empty room."""
+    face_leaves: float = 0.03
+    """The person is out of the picture for part of the clip."""
+    two_faces: float = 0.03
+    """Somebody smaller in the background."""
+    empty_transcript: float = 0.02
+    """Nothing is said but fillers."""
+    variable_frame_rate: float = 0.05
+    """Uneven time stamps."""
+    rotated: float = 0.03
+    """Stored lying on its side, with the flag that turns it upright."""
+    space_in_path: float = 0.05
+    """A file name with spaces."""
+    odd_suffix: float = 0.05
+    """A file name with a machine's name after `_Video`."""
+    truncated: float = 0.01
+    """The file ends too early to be read."""
+    not_video: float = 0.01
+    """Text in a file named .mp4."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0.0 <= value <= 1.0:
+                raise ConfigError(f"nuisances.{name} must be between 0 and 1, found {value}.")
+
+    @classmethod
+    def none(cls) -> "NuisanceRates":
+        """No defects at all."""
+        return cls(**{rate.name: 0.0 for rate in fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Where a corpus's labels come from."""
+
+    labels: Literal["cues", "disagreement", "coin"]
+    """`cues`: each modality carries some of it. `disagreement`: 1 where the face's valence is not the words', each
+    of the four combinations equally often in every split, and nothing else tells. `coin`: nothing tells."""
+    question_priors: tuple[float, ...] = (0.5,) * 7
+    """P(label 1) for questions 1-7."""
+
+
+PRESETS: dict[PresetName, Preset] = {
+    "default": Preset(labels="cues", question_priors=(0.30, 0.35, 0.45, 0.70, 0.40, 0.60, 0.70)),
+    "conflict": Preset(labels="disagreement"),
+    "none": Preset(labels="coin"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticCorpusConfig:
+    """A drawn corpus. The same config makes the same clips, whatever the number of workers."""
+
+    preset: PresetName = "default"
+    """Where the labels come from: `default` cues in all four modalities, `conflict` only in their disagreement,
+    `none` nowhere."""
+    clips: int = 160
+    """Number of videos, split by participant as in BAH: about 65 % train, 10 % val, 25 % test."""
+    clip_s: float = 4.0
+    """Mean length of a clip; clips are within 15 % of it."""
+    width: int = 320
+    """Pixels."""
+    height: int = 240
+    """Pixels."""
+    fps: float = 24.0
+    """Frames a second."""
+    seed: int = 0
+    """Everything random follows from it."""
+    strengths: CueStrengths = field(default_factory=CueStrengths)
+    """How much each cue tells; of preset `default` alone."""
+    nuisances: NuisanceRates = field(default_factory=NuisanceRates)
+    """How often clips have which defect."""
+    clean: bool = False
+    """No defects, whatever `nuisances` says."""
+    face_crops: bool = False
+    """Also write `cropped-aligned-faces/`, one JPEG a frame."""
+    face_crop_px: int = 112
+    """Side of those JPEGs."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, found {self.preset!r}.")
+        if self.clips < 12:
+            raise ConfigError(f"clips must be at least 12 (some in every split, of both classes), found {self.clips}.")
+        if self.preset == "conflict" and self.clips % 4:
+            raise ConfigError(f"clips must be a multiple of 4 in preset conflict, found {self.clips}.")
+        if not 1.0 <= self.clip_s <= 600.0:
+            raise ConfigError(f"clip_s must be between 1 and 600 seconds, found {self.clip_s}.")
+        for name, value in (("width", self.width), ("height", self.height)):
+            if not 64 <= value <= 4096 or value % 2:
+                raise ConfigError(f"{name} must be an even number of pixels between 64 and 4096, found {value}.")
+        if not 1.0 <= self.fps <= 120.0:
+            raise ConfigError(f"fps must be between 1 and 120, found {self.fps}.")
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, found {self.seed}.")
+        if not 16 <= self.face_crop_px <= 1024:
+            raise ConfigError(f"face_crop_px must be between 16 and 1024, found {self.face_crop_px}.")
+
+    @property
+    def defects(self) -> NuisanceRates:
+        """The rates that apply: `nuisances`, or none when `clean`."""
+        return NuisanceRates.none() if self.clean else self.nuisances
