@@ -38,3 +38,25 @@ def shared_media() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/media beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A bundle with every backbone at its smallest, made once; treat it as read-only."""
+    from twominds.features.debug import make_debug_models
+
+    uri = str(tmp_path_factory.mktemp("bundle") / "models")
+    make_debug_models(uri, size="tiny")
+    return uri
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BAH tree of twelve drawn clips of two seconds, none of them broken, drawn once; treat it as read-only."""
+    from twominds.corpus.synthetic.config import SyntheticCorpusConfig
+    from twominds.corpus.synthetic.tree import make_corpus
+
+    root = tmp_path_factory.mktemp("corpus") / "bah"
+    config = SyntheticCorpusConfig(clips=12, clip_s=2.0, width=160, height=120, fps=12.0, clean=True, seed=7)
+    make_corpus(config, root, workers=1)
+    return root
