@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the suite's clusters are its own and short-lived
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # ultralytics may not install packages in mid-test
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
