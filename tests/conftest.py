@@ -8,7 +8,7 @@ import pytest
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the suite's clusters are its own and short-lived
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # ultralytics may not install packages in mid-test
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there: no test may need the public hub
 
 ROOT = Path(__file__).resolve().parents[1]
 
