@@ -1,11 +1,12 @@
 """The geometry of a drawn face: polygons in face coordinates, from anatomy and expression.
 
 Face coordinates: the head is the unit disc seen from the front, x to the viewer's right, y down, y = -1 the top of
-the skull and +1 the chin. Every function returns float64 points [n, 2]; `drawing` turns them with the head and fills
-them.
+the skull and +1 the chin. Every function returns float64 points [n, 2], which `drawing` turns with the head and fills;
+those that depend on the anatomy alone are computed once, and not to be written to.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,8 @@ Side = Literal[-1, 1]
 _EYE_Y = -0.02
 _MOUTH_Y = 0.54
 _ARC = np.linspace(0.0, np.pi, 9)
-_BOW = np.sin(_ARC)
+_BOW, _ARC_X = np.sin(_ARC), np.cos(_ARC)
+_ALONG = np.linspace(0.0, 1.0, 7)
 _RING = np.linspace(0.0, 2.0 * np.pi, 14, endpoint=False)
 _RING_X, _RING_Y = np.cos(_RING), np.sin(_RING)
 _RIM = np.linspace(0.0, 2.0 * np.pi, 40, endpoint=False)
@@ -101,6 +103,7 @@ def disc(x: float, y: float, radius_x: float, radius_y: float) -> Points:
     return _stack(x + radius_x * _RING_X, y + radius_y * _RING_Y)
 
 
+@lru_cache(maxsize=256)
 def outline(anatomy: Anatomy, grow: float = 1.0) -> Points:
     """The silhouette of the head, scaled by `grow`."""
     x, y = np.cos(_RIM), np.sin(_RIM)
@@ -108,6 +111,7 @@ def outline(anatomy: Anatomy, grow: float = 1.0) -> Points:
     return _stack(grow * narrowed, grow * y)
 
 
+@lru_cache(maxsize=256)
 def hair_cap(hairline: float) -> Points:
     """Hair over the skull from ear to ear; `hairline` is where the forehead begins (about -0.55)."""
     outer = np.linspace(np.pi + 0.02, 2.0 * np.pi - 0.02, 22)
@@ -116,6 +120,7 @@ def hair_cap(hairline: float) -> Points:
     return np.concatenate([_stack(1.06 * np.cos(outer), 1.08 * np.sin(outer)), _stack(inner, dip)])
 
 
+@lru_cache(maxsize=256)
 def beard(anatomy: Anatomy) -> Points:
     """The lower face from ear to ear, below the cheeks."""
     rim = np.linspace(-0.1, np.pi + 0.1, 20)
@@ -131,13 +136,12 @@ def beard(anatomy: Anatomy) -> Points:
 
 def brow(anatomy: Anatomy, expression: Expression, side: Side) -> Points:
     """One eyebrow, from its inner end to its outer end and back."""
-    along = np.linspace(0.0, 1.0, 7)
     furrow, raised = expression.brow_furrow, expression.brow_raise
     inner = anatomy.eye_spacing - 0.2 - 0.07 * furrow
-    x = inner + along * 0.42
-    y = _EYE_Y - 0.25 - 0.11 * raised - 0.07 * np.sin(np.pi * (0.25 + 0.6 * along))
-    y = y + 0.15 * furrow * (1.0 - along) ** 1.5
-    thickness = 0.045 * anatomy.brow_weight * (1.0 + 0.35 * furrow) * (1.0 - 0.6 * along)
+    x = inner + _ALONG * 0.42
+    y = _EYE_Y - 0.25 - 0.11 * raised - 0.07 * np.sin(np.pi * (0.25 + 0.6 * _ALONG))
+    y = y + 0.15 * furrow * (1.0 - _ALONG) ** 1.5
+    thickness = 0.045 * anatomy.brow_weight * (1.0 + 0.35 * furrow) * (1.0 - 0.6 * _ALONG)
     upper, lower = _stack(side * x, y - thickness), _stack(side * x, y + thickness)
     return np.concatenate([upper, lower[::-1]])
 
@@ -155,7 +159,7 @@ def eye(anatomy: Anatomy, expression: Expression, side: Side) -> Eye:
     squint = 0.35 * max(expression.smile, 0.0) + 0.2 * expression.brow_furrow
     upper = height * expression.eye_open
     lower = 0.75 * height * (1.0 - squint)
-    x = centre_x - width * np.cos(_ARC)
+    x = centre_x - width * _ARC_X
     floor = _EYE_Y + lower * _BOW
     lid_y = np.minimum(_EYE_Y + (lower * 0.6) * (1.0 - expression.eye_open) - upper * _BOW, floor)
     iris_x, iris_y = centre_x + 0.085 * expression.gaze_x, _EYE_Y - 0.01 + 0.045 * expression.gaze_y
@@ -176,6 +180,7 @@ def eye(anatomy: Anatomy, expression: Expression, side: Side) -> Eye:
     )
 
 
+@lru_cache(maxsize=256)
 def nose(anatomy: Anatomy) -> tuple[Points, Points, Points]:
     """The shaded side of the bridge, the tip's lower edge, and the two nostrils' line."""
     tip = _EYE_Y + 0.33 * anatomy.nose_length
@@ -190,7 +195,7 @@ def mouth(anatomy: Anatomy, expression: Expression) -> Mouth:
     smile, press, gap = expression.smile, expression.lip_press, expression.mouth_open * (1.0 - expression.lip_press)
     width = 0.29 * anatomy.mouth_width * (1.0 + 0.24 * smile * (smile > 0) - 0.18 * gap + 0.1 * press)
     bow = _BOW
-    x = -width * np.cos(_ARC)
+    x = -width * _ARC_X
     bend = 0.13 * smile
     middle = _MOUTH_Y + bend * (bow - 0.6)
     upper_thickness, lower_thickness = 0.065 * (1.0 - 0.85 * press), 0.085 * (1.0 - 0.85 * press)

@@ -1,5 +1,7 @@
 """Antialiased shapes on a picture, in sub-pixel coordinates."""
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ Colour = tuple[int, int, int]
 _SUBPIXEL_BITS = 4
 
 
+@lru_cache(maxsize=4096)
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """The colour `share` of the way from `first` to `second`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
