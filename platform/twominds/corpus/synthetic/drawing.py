@@ -242,9 +242,9 @@ def _draw_head(image: ByteArray, head: _Head, person: Person, backdrop: Backdrop
     blush, socket = mix(skin, (225, 110, 100), 0.13), mix(skin, dark, 0.22)
     relief = [_Shape(face.disc(side * 0.5, 0.33, 0.2, 0.13), blush) for side in _SIDES]
     relief += [_Shape(face.disc(side * shape.eye_spacing, 0.02, 0.23, 0.15), socket) for side in _SIDES]
-    if look.beard > 0:
-        relief.append(_Shape(face.beard(shape), mix(skin, look.hair, 0.25 + 0.6 * look.beard)))
     head.draw(image, relief)
+    if look.beard > 0:
+        fill(image, head.flat(face.beard(shape)), mix(skin, look.hair, 0.25 + 0.6 * look.beard))
     _shade(image, head, backdrop)
     head.draw(image, _features(person, backdrop, head.half[1] / 55.0))
     if look.hair_style != "bald":
