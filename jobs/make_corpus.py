@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twominds.corpus.synthetic.config import SyntheticCorpusConfig
-from twominds.corpus.synthetic.tree import TRUTH_FILE, CorpusSummary, make_corpus
+from twominds.corpus.synthetic.corpus import TRUTH_FILE, CorpusSummary, make_corpus
 from twominds.errors import ConfigError, TwomindsError
 from twominds.workspace import Workspace
 
