@@ -99,11 +99,18 @@ def _open_uri(uri: str, name: str) -> BinaryIO:
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The moving picture; cover art and thumbnails are none."""
+    """The moving picture, if it can be decoded; cover art and thumbnails are none."""
     not_moving = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & not_moving]
+    streams = [
+        stream for stream in container.streams.video if not stream.disposition & not_moving and has_decoder(stream)
+    ]
     best = container.streams.best("video")
     return next((stream for stream in streams if stream is best), streams[0] if streams else None)
+
+
+def has_decoder(stream: Stream) -> bool:
+    """Whether FFmpeg knows the stream's codec."""
+    return cast(Any, stream).codec_context is not None
 
 
 def packets_of(container: InputContainer, stream: Stream) -> "Iterator[Packet[Stream]]":
@@ -114,7 +121,7 @@ def packets_of(container: InputContainer, stream: Stream) -> "Iterator[Packet[St
             yield next(packets)
         except StopIteration:
             return
-        except (FFmpegError, EOFError):
+        except (FFmpegError, EOFError, IndexError):  # IndexError: PyAV at the end, when streams turned up on the way
             yield Packet()  # what was read before the damage is still to be drained
             return
 

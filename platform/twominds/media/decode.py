@@ -40,6 +40,7 @@ _SEEK_GAP_S = 2.0
 _SEEK_FRAMES = 12
 """Frames that a seek has to save: it throws away the few that the decoder holds for reordering."""
 _MAX_PIXELS = 8192 * 4320
+_MAX_CHANNELS = 8
 _SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT  # the same on every CPU
 _BROKEN = (FFmpegError, EOFError, RuntimeError)
 """What PyAV raises on damaged data (RuntimeError: FFmpeg has no decoder for the stream)."""
@@ -370,6 +371,8 @@ def _resampled(frames: Iterator[AudioFrame]) -> Iterator[FloatArray]:
     resampler: AudioResampler | None = None
     form: tuple[str, str, int] | None = None
     for frame in frames:
+        if frame.layout.nb_channels > _MAX_CHANNELS:  # damaged AAC can claim 17, on which the resampler crashes
+            continue
         if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # also in the middle of some streams
             yield from _mono(resampler, None)
             form = (frame.format.name, frame.layout.name, frame.sample_rate)
