@@ -55,7 +55,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BAH tree of twelve drawn clips of two seconds, none of them broken, drawn once; treat it as read-only."""
     from twominds.corpus.synthetic.config import SyntheticCorpusConfig
-    from twominds.corpus.synthetic.tree import make_corpus
+    from twominds.corpus.synthetic.corpus import make_corpus
 
     root = tmp_path_factory.mktemp("corpus") / "bah"
     config = SyntheticCorpusConfig(clips=12, clip_s=2.0, width=160, height=120, fps=12.0, clean=True, seed=7)
