@@ -31,3 +31,7 @@ class MissingInputError(TwomindsError):
 
 class SelectionError(TwomindsError):
     """A split was asked for that the caller's protocol may not see."""
+
+
+class TrainingError(TwomindsError):
+    """Training came to nothing (a loss that is not a number, no clip to train on); says when and what to change."""

@@ -1,0 +1,1 @@
+"""Ways to fuse one token per modality into one answer."""

@@ -1,0 +1,78 @@
+"""Losses: cross entropy of class logits, and LEYA's objective for the fusion (eq. 10)."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from twominds.errors import ConfigError
+from twominds.fusion.model import FusionOutput
+
+
+class HasLogits(Protocol):
+    """What every classifier of the platform returns."""
+
+    @property
+    def logits(self) -> Tensor:
+        """[N, C]."""
+        ...
+
+
+class LossFunction(Protocol):
+    """From a model's output to the scalar that training descends."""
+
+    def __call__(
+        self,
+        output: Any,
+        labels: Tensor,
+        *,
+        class_weights: Tensor | None,
+        label_smoothing: float,
+    ) -> Tensor:
+        """Mean loss of N clips with labels [N] under class weights [C]."""
+        ...
+
+
+def cross_entropy(output: HasLogits, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
+    """Cross entropy of the logits: the loss of a unimodal encoder and of fusion models without prototypes."""
+    return F.cross_entropy(output.logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionLoss:
+    """L = CE(logits) + prototype_weight * CE(prototype logits) + diversity_weight * diversity (LEYA, eq. 10).
+
+    Both cross entropies take the class weights and the label smoothing. Models without a prototype head get the first
+    term alone. The defaults are the paper's.
+    """
+
+    prototype_weight: float = 0.2
+    """lambda_proto."""
+    diversity_weight: float = 0.0
+    """lambda_div."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a negative weight."""
+        if self.prototype_weight < 0 or self.diversity_weight < 0:
+            raise ConfigError("prototype_weight and diversity_weight must be 0 or more.")
+
+    def __call__(
+        self, output: FusionOutput, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: float
+    ) -> Tensor:
+        """Mean loss of N clips with labels [N]."""
+        loss = F.cross_entropy(output.logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing)
+        if output.prototype_logits is not None and self.prototype_weight:
+            loss = loss + self.prototype_weight * F.cross_entropy(
+                output.prototype_logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing
+            )
+        if output.diversity is not None and self.diversity_weight:
+            loss = loss + self.diversity_weight * output.diversity
+        return loss
+
+
+def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Weights [C] of N / (C * N_c) from the training labels (scikit-learn's "balanced"); 0 for a class with no clip."""
+    counts = torch.bincount(labels, minlength=num_classes).float()
+    return torch.where(counts > 0, len(labels) / (num_classes * counts.clamp_min(1)), 0.0)

@@ -1,0 +1,72 @@
+"""Optimizers and learning-rate schedules of the training loop, by name."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+OptimizerName = Literal["adamw", "rmsprop", "sgd"]
+SchedulerName = Literal["cosine", "plateau", "none"]
+
+PLATEAU_FACTOR = 0.5
+PLATEAU_PATIENCE = 2
+"""LEYA's plateau schedule: half the learning rate after more than 2 epochs without a lower validation loss."""
+
+
+@runtime_checkable
+class HasParameterGroups(Protocol):
+    """A model that gives its parts learning rates of their own."""
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Groups for a torch optimizer, for the base learning rate `lr`."""
+        ...
+
+
+def trainable_groups(model: nn.Module, learning_rate: float) -> list[dict[str, Any]]:
+    """The optimizer's parameter groups: the model's own if it has any, else all that require a gradient."""
+    if isinstance(model, HasParameterGroups):
+        return model.parameter_groups(learning_rate)
+    return [{"params": [p for p in model.parameters() if p.requires_grad], "lr": learning_rate}]
+
+
+def make_optimizer(
+    name: OptimizerName, groups: Iterable[dict[str, Any]], *, learning_rate: float, weight_decay: float, momentum: float
+) -> Optimizer:
+    """The optimizer; `momentum` is that of rmsprop and sgd. Groups keep settings of their own."""
+    groups = list(groups)
+    match name:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=learning_rate, weight_decay=weight_decay, momentum=momentum)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=learning_rate, weight_decay=weight_decay, momentum=momentum)
+
+
+@dataclass(kw_only=True)
+class Schedule:
+    """Factor on every group's own learning rate, changed once per epoch; its whole state is three numbers."""
+
+    name: SchedulerName
+    epochs: int
+    scale: float = 1.0
+    lowest_loss: float = math.inf
+    waited: int = 0
+
+    def step(self, epoch: int, validation_loss: float) -> None:
+        """After `epoch` (from 1) with its validation loss: set the factor of the next epoch."""
+        match self.name:
+            case "cosine":
+                self.scale = (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+            case "plateau":
+                self.waited = 0 if validation_loss < self.lowest_loss else self.waited + 1
+                self.lowest_loss = min(self.lowest_loss, validation_loss)
+                if self.waited > PLATEAU_PATIENCE:
+                    self.scale *= PLATEAU_FACTOR
+                    self.waited = 0
+            case "none":
+                pass
