@@ -50,16 +50,16 @@ def create_api(service: ScoringService, *, max_upload_bytes: int, max_requests: 
     api.add_middleware(UploadLimits, max_upload_bytes=max_upload_bytes, max_requests=max_requests)
 
     @api.get("/", include_in_schema=False)
-    async def index() -> dict[str, str]:
+    async def index(request: Request) -> dict[str, str]:
         return {
             "service": "twominds",
-            "score": "curl -F video=@clip.mp4 http://localhost:8000/v1/score",
-            "documentation": "/docs",
-            "model": "/v1/model",
-            "health": "/healthz",
+            "score": f"curl -F video=@clip.mp4 {request.base_url}v1/score",
+            "model": f"{request.base_url}v1/model",
+            "health": f"{request.base_url}healthz",
+            "documentation": f"{request.base_url}docs",
         }
 
-    @api.get("/healthz", summary="Whether the service can score now", responses=_problems(503))
+    @api.get("/healthz", summary="Whether the service can score now: readiness, not liveness", responses=_problems(503))
     async def healthz() -> HealthAnswer:
         await service.ready()
         return HealthAnswer()

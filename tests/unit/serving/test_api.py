@@ -233,7 +233,7 @@ def test_health(client: TestClient, service: StandIn) -> None:
 
 def test_pages(client: TestClient) -> None:
     assert client.get("/v1/model").json()["artifact_id"] == MODEL.artifact_id
-    assert client.get("/").json()["documentation"] == "/docs"
+    assert client.get("/").json()["documentation"] == "http://testserver/docs"
     assert client.get("/docs").status_code == 200
     check_problem(client.get("/nowhere"), HTTPStatus.NOT_FOUND)
 

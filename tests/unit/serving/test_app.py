@@ -1,0 +1,120 @@
+"""The application before it runs: its arguments, what it refuses to start with, its config files. No cluster."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from ray import serve
+from ray.serve.schema import ServeDeploySchema
+
+from twominds import artifacts
+from twominds.artifacts import Card, UsedBackbone
+from twominds.errors import ArtifactError, BackboneError, MissingInputError
+from twominds.fusion.transformer import TransformerFusionConfig
+from twominds.records import AH_VIDEO, Modality
+from twominds.scoring.ensemble import EnsembleConfig
+from twominds.serving.answers import ModelAnswer
+from twominds.serving.app import ServeArgs, build
+from twominds.serving.deployments import Part
+
+CONFIGS = Path(__file__).parents[3] / "serve_configs"
+ROLE = "text.all_minilm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    args: ServeArgs
+    card: Card
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """An ensemble by its card alone, and a bundle without anything in it."""
+    uri, models = str(tmp_path / "ensemble"), tmp_path / "models"
+    models.mkdir()
+    card = Card(
+        kind="ensemble",
+        task=AH_VIDEO,
+        recipe="leya",
+        config=artifacts.to_json(EnsembleConfig(fusion=TransformerFusionConfig())),
+        architecture={"encoders": {str(modality): f"id of {modality}" for modality in Modality}},
+        seeds=(42, 2025),
+    )
+    return Folders(args=ServeArgs(ensemble=uri, models=str(models)), card=artifacts.save(uri, {}, card))
+
+
+def bound(application: serve.Application) -> Any:
+    """The deployment that an application binds, with the arguments of its constructor."""
+    return cast(Any, application)._bound_deployment
+
+
+def test_the_parts_and_how_they_hang_together(folders: Folders) -> None:
+    ingress = bound(build(folders.args))
+    model, decoder, encoders, ensemble = ingress.init_args
+    assert isinstance(model, ModelAnswer)
+    assert (model.artifact_id, model.seeds) == (folders.card.artifact_id, [42, 2025])
+    assert bound(decoder).name == "MediaDecoder"
+    assert {modality: bound(encoder).name for modality, encoder in encoders.items()} == {
+        "scene": "SceneEncoder",
+        "face": "FaceEncoder",
+        "audio": "AudioEncoder",
+        "text": "TextEncoder",
+    }
+    part, modality, artifact_id = bound(encoders[Modality.AUDIO]).init_args
+    assert isinstance(part, Part)
+    assert (modality, artifact_id) == (Modality.AUDIO, "id of audio")
+    assert bound(ensemble).init_args[1] == folders.card.artifact_id
+
+
+def test_by_default_it_reserves_no_cpu(folders: Folders) -> None:
+    assert bound(build(folders.args)).ray_actor_options == {"num_cpus": 0}
+
+
+@pytest.mark.parametrize(
+    ("missing", "job"), [("ensemble", "jobs/tune_fusion.py"), ("models", "jobs/make_debug_models")]
+)
+def test_what_is_missing_is_said_with_the_job_that_makes_it(
+    folders: Folders, tmp_path: Path, missing: str, job: str
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    with pytest.raises(MissingInputError, match=job) as error:
+        build(folders.args.model_copy(update={missing: nowhere}))
+    assert nowhere in str(error.value)
+
+
+def test_a_bundle_without_one_of_the_backbones(folders: Folders) -> None:
+    used = UsedBackbone(role=ROLE, hub_id=None, revision="", licence="", weights="debug")
+    artifacts.save(folders.args.ensemble, {}, replace(folders.card, backbones=(used,)))
+    with pytest.raises(BackboneError, match=ROLE):
+        build(folders.args)
+
+
+def test_an_encoder_is_no_ensemble(folders: Folders) -> None:
+    artifacts.save(folders.args.ensemble, {}, replace(folders.card, kind="encoder"))
+    with pytest.raises(ArtifactError, match="not an ensemble"):
+        build(folders.args)
+
+
+def test_arguments_are_checked() -> None:
+    for wrong in ({"max_batch_size": 0}, {"max_upload_mib": -1}, {"no_such_argument": 1}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            ServeArgs.model_validate(wrong)
+
+
+@pytest.mark.parametrize("name", ["ah.yaml", "ah-gpu.yaml"])
+def test_config_files_fit_the_application(folders: Folders, name: str) -> None:
+    raw = yaml.safe_load((CONFIGS / name).read_text())
+    schema = ServeDeploySchema.model_validate(raw)
+    (application,) = schema.applications
+    assert application.import_path == f"{build.__module__}:{build.__name__}"
+    args = ServeArgs.model_validate(application.args)
+    assert args.ensemble == ServeArgs().ensemble  # they run on what the demo leaves
+    assert schema.http_options.request_timeout_s
+    assert schema.http_options.request_timeout_s > args.timeout_s
+    ingress = bound(build(args.model_copy(update={"ensemble": folders.args.ensemble, "models": folders.args.models})))
+    _, decoder, encoders, ensemble = ingress.init_args
+    names = {ingress.name, *(bound(part).name for part in (decoder, *encoders.values(), ensemble))}
+    assert {deployment.name for deployment in application.deployments} <= names
