@@ -4,9 +4,9 @@
 package's fused scan where it can be imported, elsewhere with `selective_scan` below. Which one runs is decided by the
 input's device at each call, so a checkpoint moves between machines unchanged.
 
-Why a scan of our own: on two CPU cores, for a batch of 8 x 500 steps with 512 channels and 8 states, a training step
+Why a scan of our own: on one CPU thread, for a batch of 8 x 500 steps with 512 channels and 8 states, a training step
 takes 60 s with the loop of transformers' mixer, 2.2 s with mambapy's parallel scan and 0.5 s with this one (at 1350
-steps mambapy takes 11.8 s, this one 1.5 s). It works as the CUDA kernel does: it never holds all states [T, B, N, D]
+steps mambapy takes 8 s, this one 1.5 s). It works as the CUDA kernel does: it never holds all states [T, B, N, D]
 at once, but keeps one per chunk of time and recomputes the rest when the gradient is asked for (section 3.3.2 there).
 Transformers' mixer can't be used either way once mamba_ssm is installed: it then calls the CUDA kernel on the CPU too.
 """
@@ -99,6 +99,7 @@ def selective_scan(
     d: Tensor,
     z: Tensor,
     delta_bias: Tensor,
+    *,
     delta_softplus: bool = True,
 ) -> Tensor:
     """The selective scan in plain torch, called like `mamba_ssm`'s `selective_scan_fn`.
