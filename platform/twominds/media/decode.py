@@ -141,7 +141,7 @@ class FrameCursor:
         stated = self.stream.duration
         if stated is None and self._container.duration is not None:
             stated = int(Fraction(self._container.duration, av.time_base) / self._tick)
-        if stated is not None and self._seek_to(self._stated_start() + stated):
+        if stated is not None and self._may_seek and self._seek_to(self._stated_start() + stated):
             end = self._last_packet_end()
             if end is not None:
                 return end

@@ -52,7 +52,8 @@ def write_video(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         path = tmp_path / name
         with av.open(str(path), "w", format=container, options=container_options or {}) as output:
-            stream = output.add_stream(cast(Any, codec), rate=rate, options=options or {"g": "12", "preset": "ultrafast"})
+            encoder = {"g": "12", "preset": "ultrafast"} if options is None else options
+            stream: av.VideoStream = cast(Any, output).add_stream(codec, rate=rate, options=encoder)
             first = pictures[0] if pictures else numbered_picture(0)
             stream.height, stream.width = first.shape[:2]
             stream.pix_fmt = "yuv420p"
