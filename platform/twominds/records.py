@@ -178,6 +178,8 @@ class Score:
     """Index of the decided class."""
     threshold: float
     """The probability of the last class from which the label is 1."""
+    abstains: bool = False
+    """Whether the probability is within the ensemble's abstention band, where a person should decide."""
     seed_probabilities: tuple[float, ...]
     """The positive-class probability of each seed model, in the order of the artifact's seeds."""
     modalities: tuple[ModalityScore, ...]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 from upath import UPath
 
@@ -19,27 +18,23 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Value
-from twominds.records import Modality
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit
+from twominds.training.selection import SelectionView
 
 RESULT, MODEL = "seed-{seed}.json", "seed-{seed}.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchData:
-    """What every candidate is trained and selected on. There is no test split in it."""
+class LabelledInputs:
+    """One split as the fusion takes it."""
 
-    train: FusionInputs
-    train_labels: Tensor
-    validation: FusionInputs
-    validation_labels: Tensor
-    num_classes: int
+    inputs: FusionInputs
+    labels: Tensor
 
-    @property
-    def dims(self) -> dict[Modality, int]:
-        """Input dimension per modality."""
-        return self.train.dims
+
+SearchData = SelectionView[LabelledInputs]
+"""What every candidate is trained and selected on: a view without the test split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +86,7 @@ def train_candidate(
     data: SearchData,
     store: CandidateStore,
     *,
+    num_classes: int,
     device: str = "cpu",
     on_seed: Callable[[list[SeedResult]], None] | None = None,
 ) -> list[SeedResult]:
@@ -101,17 +97,18 @@ def train_candidate(
         recipe: The fusion.
         data: Training and validation inputs.
         store: Keeps and knows finished seeds.
+        num_classes: Number of logits.
         device: Where to train.
         on_seed: Called with the results so far after each seed.
     """
     chosen = recipe.with_candidate(dict(candidate))
-    train = FusionExamples(data.train, data.train_labels, device)
-    validation = FusionExamples(data.validation, data.validation_labels, device)
+    train = FusionExamples(data.train.inputs, data.train.labels, device)
+    validation = FusionExamples(data.validation.inputs, data.validation.labels, device)
     results: list[SeedResult] = []
     for seed in recipe.seeds:
         known = store.result(seed)
         if known is None:
-            known, state = _train_seed(seed, chosen, train, validation, data, device)
+            known, state = _train_seed(seed, chosen, train, validation, num_classes, device)
             store.save(known, state)
         results.append(known)
         if on_seed is not None:
@@ -120,11 +117,15 @@ def train_candidate(
 
 
 def _train_seed(
-    seed: int, recipe: FusionRecipe, train: FusionExamples, validation: FusionExamples, data: SearchData, device: str
+    seed: int, recipe: FusionRecipe, train: FusionExamples, validation: FusionExamples, num_classes: int, device: str
 ) -> tuple[SeedResult, dict[str, Any]]:
-    model = build_fusion(recipe.model, dims=data.dims, num_classes=data.num_classes, seed=seed)
-    model.fit_standardization(data.train)
-    model = model.to(torch.device(device))
+    model = build_fusion(
+        recipe.model,
+        dims=train.inputs.dims,
+        num_classes=num_classes,
+        seed=seed,
+        train=(train.inputs.to("cpu"), train.labels.cpu()),
+    )
     result = fit(
         model,
         train,
@@ -132,7 +133,7 @@ def _train_seed(
         recipe.fit,
         seed=seed,
         loss=recipe.loss,
-        num_classes=data.num_classes,
+        num_classes=num_classes,
         device=device,
     )
     summary = SeedResult(

@@ -21,11 +21,11 @@ from rich.table import Table
 from upath import UPath
 
 from twominds.artifacts import Card, fingerprint, to_json
-from twominds.errors import MissingInputError, TwomindsError
+from twominds.errors import TwomindsError
 from twominds.fusion.batch import InputKind, fusion_inputs
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
-from twominds.pipelines.candidate import CandidateStore, SearchData, SeedResult, train_candidate
+from twominds.pipelines.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.progress import SearchProgress
 from twominds.pipelines.storage import storage_of
@@ -35,6 +35,7 @@ from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.recipes.space import Candidate, Choice, Dimension, LogUniform, check_candidate
 from twominds.records import Modality, Split
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.training.selection import LabelledSplits
 from twominds.workspace import Workspace, require
 
 SCORE = "score"
@@ -111,12 +112,12 @@ def search_fusion(config: SearchConfig) -> Summary:
     about = read_about(config.embeddings)
     recipe = find_recipe(config.recipe or about.recipe)
     fusion = replace(recipe.fusion, inputs=config.inputs or recipe.fusion.inputs)
-    data = read_search_data(config.embeddings, fusion, recipe.task.num_classes)
+    data = read_search_data(config.embeddings, fusion)
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
     identity = [about.fingerprint, to_json(fusion), config.trials, config.sampler, config.sampler_seed]
     run_uri = f"{config.output}/{fingerprint(identity, config.random_starts, config.std_penalty)}"
     with cluster(config.address) as cpus:
-        grid = _tune(config, fusion, data, run_uri, cpus)
+        grid = _tune(config, recipe, fusion, data, run_uri, cpus)
         trials = _finished(grid, fusion, run_uri, config.std_penalty)
         errored = len([result for result in grid if result.error])
     if not trials:
@@ -127,34 +128,34 @@ def search_fusion(config: SearchConfig) -> Summary:
     return _summary(config, recipe, trials, best, card, run_uri, errored)
 
 
-def read_search_data(embeddings_uri: str, fusion: FusionRecipe, num_classes: int) -> SearchData:
+def read_search_data(embeddings_uri: str, fusion: FusionRecipe) -> SearchData:
     """Training and validation inputs of the fusion from a folder of embeddings.
 
     Raises:
-        MissingInputError: a split has no labelled clip.
+        SelectionError: a split has no labelled clip.
     """
     columns = ["label", *(f.name for m in fusion.modalities for f in tables.embedding_fields(m))]
-    parts: list[Any] = []
+    splits: dict[Split, LabelledInputs] = {}
     dims: dict[Modality, int] | None = None
     for split in (Split.TRAIN, Split.VALIDATION):
         rows = [row for row in tables.read_rows(embeddings_uri, columns, [split]) if row["label"] is not None]
-        if not rows:
-            raise MissingInputError(f"{embeddings_uri} has no labelled clip of the split {split}.")
-        clips = [{m: tables.embedding_from_row(row, m) for m in fusion.modalities} for row in rows]
-        inputs = fusion_inputs(clips, fusion.modalities, fusion.inputs, dims)
-        dims = inputs.dims
-        parts += [inputs, torch.tensor([row["label"] for row in rows])]
-    return SearchData(
-        train=parts[0],
-        train_labels=parts[1],
-        validation=parts[2],
-        validation_labels=parts[3],
-        num_classes=num_classes,
-    )
+        if rows:
+            clips = [{m: tables.embedding_from_row(row, m) for m in fusion.modalities} for row in rows]
+            inputs = fusion_inputs(clips, fusion.modalities, fusion.inputs, dims)
+            dims = inputs.dims
+            splits[split] = LabelledInputs(inputs=inputs, labels=torch.tensor([row["label"] for row in rows]))
+    return LabelledSplits(splits).for_selection()
 
 
 def _trainable(
-    candidate: dict[str, Any], *, fusion: FusionRecipe, data: SearchData, run_uri: str, std_penalty: float, device: str
+    candidate: dict[str, Any],
+    *,
+    fusion: FusionRecipe,
+    data: SearchData,
+    num_classes: int,
+    run_uri: str,
+    std_penalty: float,
+    device: str,
 ) -> None:
     """Runs in a trial."""
     torch.set_num_threads(1)
@@ -171,10 +172,13 @@ def _trainable(
             }
         )
 
-    train_candidate(candidate, fusion, data, CandidateStore(run_uri, candidate), device=device, on_seed=on_seed)
+    store = CandidateStore(run_uri, candidate)
+    train_candidate(candidate, fusion, data, store, num_classes=num_classes, device=device, on_seed=on_seed)
 
 
-def _tune(config: SearchConfig, fusion: FusionRecipe, data: SearchData, run_uri: str, cpus: int) -> ResultGrid:
+def _tune(
+    config: SearchConfig, recipe: Recipe, fusion: FusionRecipe, data: SearchData, run_uri: str, cpus: int
+) -> ResultGrid:
     # Seconds between snapshots of the search: what a killed driver can lose of the sampler's memory.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
     # The trials' own artifacts and loggers would write every result three times more.
@@ -184,6 +188,7 @@ def _tune(config: SearchConfig, fusion: FusionRecipe, data: SearchData, run_uri:
             _trainable,
             fusion=fusion,
             data=data,
+            num_classes=recipe.task.num_classes,
             run_uri=run_uri,
             std_penalty=config.std_penalty,
             device="cuda" if config.gpus_per_trial else "cpu",
@@ -299,7 +304,10 @@ def _save(
         config={},
         data={
             "embeddings": data_fingerprint,
-            "clips": {str(Split.TRAIN): len(data.train), str(Split.VALIDATION): len(data.validation)},
+            "clips": {
+                str(Split.TRAIN): len(data.train.labels),
+                str(Split.VALIDATION): len(data.validation.labels),
+            },
         },
         metrics={
             "validation_mf1_mean": best.mean,
@@ -308,10 +316,12 @@ def _save(
             "candidate": best.candidate,
             "candidates_searched": searched,
         },
-        selected_on="validation",
+        selected_on=data.selected_on,
     )
     states = {seed: store.state(seed) for seed in fusion.seeds}
-    return save_ensemble(config.ensemble, states, ensemble, dims=data.dims, encoders_uri=config.encoders, card=card)
+    return save_ensemble(
+        config.ensemble, states, ensemble, dims=data.train.inputs.dims, encoders_uri=config.encoders, card=card
+    )
 
 
 def _summary(

@@ -10,7 +10,7 @@ A clip that fails keeps its row; `error_stage` and `error` say why, and the late
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import ray.data

@@ -8,7 +8,7 @@ from twominds.encoders.catalog import EncodersConfig
 from twominds.errors import ConfigError
 from twominds.features.catalog import FeaturesConfig
 from twominds.fusion.batch import InputKind
-from twominds.fusion.catalog import AnyFusionConfig
+from twominds.fusion.catalog import FusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.space import Candidate, Dimension, SearchSpace, Value, apply
 from twominds.records import AH_VIDEO, Modality, Task
@@ -46,7 +46,7 @@ class EncoderFits:
 class FusionRecipe:
     """How the fusion is built, trained and searched."""
 
-    model: AnyFusionConfig
+    model: FusionConfig
     """The paper's selected configuration: the first point of the search."""
     fit: FitConfig
     """Its training."""

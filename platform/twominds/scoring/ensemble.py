@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from upath import UPath
@@ -18,7 +19,7 @@ from twominds.errors import ArtifactError
 from twominds.fusion.batch import InputKind, fusion_inputs
 from twominds.fusion.catalog import Fusion, FusionConfig, build_fusion
 from twominds.media.reader import MediaConfig
-from twominds.records import Embedding, Failure, FloatArray, Modality, ModalityScore, Score
+from twominds.records import Embedding, Failure, Modality, ModalityScore, Score
 from twominds.scoring.decision import Decision
 
 EmbeddingsOfClip = Mapping[Modality, Embedding]
@@ -78,38 +79,37 @@ class Ensemble:
         return cls(models, config, dims, card)
 
     @torch.inference_mode()
-    def probabilities(self, clips: Sequence[EmbeddingsOfClip]) -> FloatArray:
-        """Class probabilities of each seed model.
+    def probabilities(self, clips: Sequence[EmbeddingsOfClip]) -> npt.NDArray[np.float64]:
+        """Calibrated class probabilities of each seed model.
 
         Args:
             clips: Each with at least one modality present.
 
         Returns:
-            float32 [seeds, clips, classes].
+            [seeds, clips, classes].
         """
         inputs = fusion_inputs(clips, self.config.modalities, self.config.inputs, self._dims)
-        scale = 1.0 / self.config.decision.temperature
-        stacked = torch.stack([torch.softmax(m(inputs).logits.float() * scale, -1) for m in self.models.values()])
-        return stacked.cpu().numpy().astype(np.float32)
+        logits = torch.stack([model(inputs).logits.double() for model in self.models.values()])
+        return self.config.decision.probabilities(logits.numpy())
 
     def score(self, clips: Sequence[EmbeddingsOfClip]) -> list[Score | Failure]:
         """One score per clip, in order; a clip without any modality is a failure, not a guess."""
         scorable = [i for i, clip in enumerate(clips) if any(clip[m].presence.present for m in self.config.modalities)]
-        by_seed = self.probabilities([clips[i] for i in scorable]) if scorable else np.zeros((0, 0, 0), np.float32)
+        by_seed = self.probabilities([clips[i] for i in scorable]) if scorable else np.zeros((0, 0, 0))
         results: list[Score | Failure] = [self._nothing_present(clip) for clip in clips]
         for column, i in enumerate(scorable):
             results[i] = self._decide(clips[i], by_seed[:, column])
         return results
 
-    def _decide(self, clip: EmbeddingsOfClip, by_seed: FloatArray) -> Score:
-        mean = by_seed.astype(np.float64).mean(axis=0)
-        mean /= mean.sum()
+    def _decide(self, clip: EmbeddingsOfClip, by_seed: npt.NDArray[np.float64]) -> Score:
+        mean = by_seed.mean(axis=0)
         decision = self.config.decision
         return Score(
             clip_id=next(iter(clip.values())).clip_id,
             probabilities=tuple(float(p) for p in mean),
             label=decision.label(float(mean[-1])),
             threshold=decision.threshold,
+            abstains=decision.abstains(float(mean[-1])),
             seed_probabilities=tuple(float(p) for p in by_seed[:, -1]),
             modalities=tuple(modality_score(clip[m]) for m in self.config.modalities),
             artifact_id=self.card.artifact_id,
