@@ -1,0 +1,184 @@
+"""The published architectures with seeded random weights, tiny or in full size.
+
+Hugging Face's initialisation (normal, 0.02) is meant for training: stacked up untrained it leaves next to nothing but
+the input's linear projection. Here every linear layer has weights of variance 1 / fan-in, so that each block adds
+about as much as it gets, and the last layer of each residual branch is scaled by 1 / sqrt(2 * layers) (as in GPT-2),
+so that deep models keep their tokens apart.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from twominds.features.face import efficientnet_b0
+
+BundleSize = Literal["tiny", "full"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSize:
+    """Width and depth of one Transformer."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+
+
+SCENE: dict[BundleSize, TransformerSize] = {
+    "tiny": TransformerSize(hidden=48, layers=2, heads=4, feed_forward=96),
+    "full": TransformerSize(hidden=768, layers=12, heads=12, feed_forward=3072),
+}
+AUDIO: dict[BundleSize, TransformerSize] = {
+    "tiny": TransformerSize(hidden=64, layers=12, heads=4, feed_forward=128),
+    "full": TransformerSize(hidden=1024, layers=12, heads=16, feed_forward=4096),
+}
+AUDIO_CHANNELS: dict[BundleSize, int] = {"tiny": 32, "full": 512}
+TEXT: dict[BundleSize, TransformerSize] = {
+    "tiny": TransformerSize(hidden=64, layers=2, heads=4, feed_forward=128),
+    "full": TransformerSize(hidden=768, layers=6, heads=12, feed_forward=3072),
+}
+FACE_WIDTH: dict[BundleSize, float] = {"tiny": 0.3, "full": 1.0}
+ROBERTA_VOCABULARY = 50_265
+
+
+def videomae(size: BundleSize) -> nn.Module:
+    """VideoMAE over 16 frames of 224 px in tubelets of 2 x 16 x 16, without a final LayerNorm as published."""
+    from transformers import VideoMAEConfig, VideoMAEModel
+
+    shape = SCENE[size]
+    config = VideoMAEConfig(
+        image_size=224,
+        num_frames=16,
+        tubelet_size=2,
+        patch_size=16,
+        use_mean_pooling=True,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+    )
+    model = VideoMAEModel(config)
+    _rescale(model, shape.layers, ("attention.output.dense", "output.dense"))
+    _draw_tubelet_filters(model.embeddings.patch_embeddings.projection)
+    return model.eval()
+
+
+def wav2vec2(size: BundleSize) -> nn.Module:
+    """wav2vec2 as `wav2vec2-large-robust` cut to 12 layers: 7 layer-normed convolutions, pre-norm Transformer."""
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    shape = AUDIO[size]
+    config = Wav2Vec2Config(
+        conv_dim=(AUDIO_CHANNELS[size],) * 7,
+        conv_kernel=(10, 3, 3, 3, 3, 2, 2),
+        conv_stride=(5, 2, 2, 2, 2, 2, 2),
+        conv_bias=True,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=128,
+        num_conv_pos_embedding_groups=16,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+        apply_spec_augment=False,
+    )
+    model = Wav2Vec2Model(config)
+    _rescale(model, shape.layers, ("attention.out_proj", "feed_forward.output_dense"))
+    return model.eval()
+
+
+def roberta(size: BundleSize, vocabulary: int) -> nn.Module:
+    """The encoder of DistilRoBERTa: RoBERTa with half the layers, without a pooler."""
+    from transformers import RobertaConfig, RobertaModel
+
+    shape = TEXT[size]
+    config = RobertaConfig(
+        vocab_size=ROBERTA_VOCABULARY if size == "full" else vocabulary,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    model = RobertaModel(config, add_pooling_layer=False)
+    _rescale(model, shape.layers, ("attention.output.dense", "output.dense"))
+    return model.eval()
+
+
+def whisper(size: BundleSize) -> nn.Module:
+    """whisper-base; `tiny` has 2 layers of width 64. With random weights it writes noise: for speed figures alone."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    hidden, layers, heads = (512, 6, 8) if size == "full" else (64, 2, 4)
+    config = WhisperConfig(
+        d_model=hidden,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=4 * hidden,
+        decoder_ffn_dim=4 * hidden,
+    )
+    return WhisperForConditionalGeneration(config).eval()
+
+
+def efficientnet(size: BundleSize) -> nn.Module:
+    """EfficientNet-B0 with timm's own random weights; BatchNorm is still to be calibrated."""
+    return efficientnet_b0(width=FACE_WIDTH[size]).eval()
+
+
+def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    """What `build` makes when torch's random numbers start at `seed`; they go on afterwards as if nothing was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def save_transformer(model: nn.Module, folder: Path) -> None:
+    """config.json and model.safetensors as Hugging Face writes them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    cast(Any, model).save_pretrained(folder, max_shard_size="50GB")
+
+
+def _rescale(model: nn.Module, layers: int, branch_ends: tuple[str, ...]) -> None:
+    """Weights of variance 1 / fan-in; the last layers of residual branches smaller by sqrt(2 * layers)."""
+    with torch.no_grad():
+        for name, module in cast(Iterable[tuple[str, nn.Module]], model.named_modules()):
+            if isinstance(module, nn.Linear):
+                std = 1.0 / math.sqrt(module.in_features)
+                if name.endswith(branch_ends):
+                    std /= math.sqrt(2.0 * layers)
+                module.weight.normal_(0.0, std)
+
+
+def _draw_tubelet_filters(projection: nn.Conv3d) -> None:
+    """Random filters of three kinds, a third each, for patches [3 colours, 2 frames, 16, 16].
+
+    White noise over a patch mostly measures its brightness, which in pictures outweighs all else. So one third of the
+    filters are smooth random patterns (what is where), one third the same with zero mean over the patch (edges), and
+    one third change sign between the two frames (movement), as trained first layers do. Scales come from `calibration`.
+    """
+    with torch.no_grad():
+        channels = projection.weight.shape[0]
+        coarse = torch.randn(channels, 3, 1, 4, 4)
+        smooth = nn.functional.interpolate(coarse, size=(1, 16, 16), mode="trilinear").repeat(1, 1, 2, 1, 1)
+        third = channels // 3
+        edges = smooth[third : 2 * third]
+        edges -= edges.mean(dim=(1, 2, 3, 4), keepdim=True)
+        smooth[2 * third :, :, 1] *= -1.0
+        projection.weight.copy_(smooth)
+        cast(Tensor, projection.bias).zero_()

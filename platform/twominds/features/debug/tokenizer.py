@@ -1,0 +1,64 @@
+"""A real tokenizer in RoBERTa's format, trained on a handful of sentences."""
+
+import json
+from pathlib import Path
+
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+SENTENCES = (
+    "I want to change, but I am not sure that I can.",
+    "Um, well, I don't know, maybe I will start next week.",
+    "Honestly, I have thought about it for a long time and I am ready.",
+    "On the one hand it would be good for me, on the other hand I enjoy it.",
+    "Yes, definitely, I decided to do it and I feel great about it.",
+    "No, I really would not like to stop, it is who I am.",
+    "Part of me says go for it, and another part says leave it alone.",
+    "I guess I could try to walk more, you know, if the weather is fine.",
+    "My doctor told me to eat less sugar, so, uh, I am kind of trying.",
+    "It makes me happy when my family comes to see me on Sunday.",
+    "I used to smoke every day; now it is only with friends, sometimes.",
+    "I hate getting up early, yet I love how the morning feels.",
+    "There is nothing that could stop me from finishing this.",
+    "What if it does not work? Then I have lost nothing, I suppose.",
+    "They asked us how often we exercise, and I was ashamed to answer.",
+    "Last year I tried, I failed, and I tried again; this time is different.",
+)
+
+
+def train_tokenizer(folder: Path, vocabulary: int = 800) -> int:
+    """Write tokenizer.json, tokenizer_config.json, vocab.json and merges.txt of a byte-level BPE.
+
+    Bytes are its alphabet, so that it takes any text in any language.
+
+    Returns:
+        The size of the vocabulary, at most `vocabulary`.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = models.BPE()
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.model.save(str(folder))
+    config = {
+        "tokenizer_class": "RobertaTokenizer",
+        "model_max_length": 512,
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return tokenizer.get_vocab_size()
