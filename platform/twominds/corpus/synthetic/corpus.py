@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from twominds.corpus.synthetic.clip import DrawnClip, draw_clip
 from twominds.corpus.synthetic.config import SyntheticCorpusConfig
 from twominds.corpus.synthetic.plan import CorpusPlan, plan_corpus
+from twominds.corpus.synthetic.voice import SpokenClause
 from twominds.errors import CorpusError
 from twominds.records import Split
 
@@ -217,7 +218,8 @@ def _write_annotations(root: Path, drawn: list[DrawnClip]) -> None:
             "all_cues": clip.cues,
         }
         stem = clip_id.rsplit("/", 1)[-1].removesuffix(".mp4")
-        _write_yaml(root / "transcription" / clip_id / f"{stem}.yml", _timed_transcript(clip))
+        chunks = recognised_chunks(clip.clauses, open_end=clip.plan.index % _OPEN_END_SHARE == 0)
+        _write_yaml(root / "transcription" / clip_id / f"{stem}.yml", {"chunks": chunks, "text": clip.transcript})
     _write_yaml(root / "video_annotation_transcript.yaml", annotations)
 
 
@@ -232,19 +234,23 @@ def _clock(time_s: float) -> str:
     return f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}:{seconds:06.3f}"
 
 
-def _timed_transcript(clip: DrawnClip) -> dict[str, object]:
-    """The recogniser's output: one chunk per clause, with time stamps that restart with each window."""
+def recognised_chunks(clauses: Sequence[SpokenClause], *, open_end: bool = False) -> list[dict[str, object]]:
+    """The recogniser's output: one chunk per clause, with time stamps that restart about every 30 s.
+
+    Args:
+        clauses: What is said, in order.
+        open_end: The last end is not known.
+    """
     chunks: list[dict[str, object]] = []
     offset_s = end_s = 0.0
-    for clause in clip.clauses:
+    for number, clause in enumerate(clauses, start=1):
         if clause.end_s - offset_s > _WINDOW_S:
             offset_s = end_s
         start_s, end_s = round(clause.start_s, 2), round(clause.end_s, 2)
-        stamp = (round(start_s - offset_s, 2), round(end_s - offset_s, 2))
+        end = None if open_end and number == len(clauses) else round(end_s - offset_s, 2)
+        stamp = (round(start_s - offset_s, 2), end)
         chunks.append({"language": "english", "text": f" {clause.text},", "timestamp": stamp})
-    if chunks and clip.plan.index % _OPEN_END_SHARE == 0:
-        chunks[-1]["timestamp"] = (cast(tuple[float, float], chunks[-1]["timestamp"])[0], None)
-    return {"chunks": chunks, "text": clip.transcript}
+    return chunks
 
 
 def _write_truth(root: Path, header: dict[str, Any], drawn: list[DrawnClip]) -> None:

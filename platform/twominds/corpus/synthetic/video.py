@@ -41,12 +41,11 @@ def write_video(
     file.parent.mkdir(parents=True, exist_ok=True)
     width, height = reversed(size) if rotated else size
     with av.open(str(file), "w", format="mp4") as container:
-        # One thread and no wall clock: the same frames make the same file.
-        video: Any = container.add_stream(
-            "libx264",
-            rate=Fraction(_mean_rate(times_s)).limit_denominator(1000),
-            options={"preset": "veryfast", "crf": "23", "threads": "1"},
-        )
+        # The same frames make the same file: one thread, and none of x264's macroblock-tree, whose assembler is not
+        # deterministic (two outcomes for the same input).
+        options = {"preset": "veryfast", "crf": "23", "threads": "1", "x264-params": "mbtree=0"}
+        rate = Fraction(_mean_rate(times_s)).limit_denominator(1000)
+        video: Any = container.add_stream("libx264", rate=rate, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.time_base = Fraction(1, _TICKS_PER_S)
         audio: Any = None

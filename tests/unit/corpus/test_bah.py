@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import pytest
+
+from twominds.corpus.annotations import read_annotations, read_frame_labels
+from twominds.corpus.bah import continuous_times, find_bah, read_bah, read_bah_corpus, read_transcript
+from twominds.corpus.manifest import read_corpus
+from twominds.errors import CorpusError
+from twominds.records import Split
+
+CLIP = "Videos/31/Visite_1/31_Question_2_2000-01-02_10-20-30_Video.mp4"
+SPACED = "Videos/32/Visite 1/32 Question 7 2000-01-02_10-20-30_Video-DESKTOP-AB12 (1).mp4"
+SILENT = "Videos/32/Visite_1/32_Question_1_2000-01-02_10-30-30_Video.mp4"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "split").mkdir()
+    (tmp_path / "split" / "train.txt").write_text(f"{CLIP},1,Well, yes, and, no.\n{SPACED},0,Sure\n{SILENT},1,\n")
+    (tmp_path / "split" / "private.txt").write_text(
+        "Videos/40/Visite_1/40_Question_3_Video.mp4\nVideos/40/Visite_1/40_Question_4_Video.mp4,,a, b\n"
+        "Videos/40/Visite_1/40_Question_5_Video.mp4,maybe, maybe not\n"
+    )
+    (tmp_path / "meta_data.yml").write_text(
+        "'31': {Age: 30, Age range: 25-34, Gender: Female, Ethnicity simplified: White, Is student: 'No',"
+        " Use in challenges: 'Yes', Use in publications: 'No'}\n"
+        "32: {Age: 41, Age range: 35-44, Gender: Male, Use in challenges: 'No', Use in publications: true}\n"
+    )
+    return tmp_path
+
+
+def test_split_rows_keep_commas_spaces_and_empty_transcripts(tree: Path) -> None:
+    first, second, third, *_ = read_bah(str(tree))
+    assert (first.clip_id, first.label, first.transcript) == (CLIP, 1, "Well, yes, and, no.")
+    assert (first.split, first.participant_id, first.question) == (Split.TRAIN, "31", 2)
+    assert first.video_uri == f"{tree}/{CLIP}"  # the file need not exist
+    assert first.attributes == {
+        "gender": "Female",
+        "age_range": "25-34",
+        "ethnicity": "White",
+        "is_student": "No",
+    }
+    assert (second.clip_id, second.label, second.participant_id, second.question) == (SPACED, 0, "32", 7)
+    assert third.transcript == ""
+    assert third.face_crops_uri is None
+
+
+def test_private_rows_have_no_label(tree: Path) -> None:
+    private = [clip for clip in read_bah(str(tree)) if clip.split is Split.PRIVATE]
+    assert [(clip.label, clip.transcript) for clip in private] == [
+        (None, None),
+        (None, "a, b"),
+        (None, "maybe, maybe not"),
+    ]
+
+
+@pytest.mark.parametrize(("purpose", "left"), [("challenge", {"31"}), ("publication", {"32"})])
+def test_refused_consent_is_honoured_and_counted(tree: Path, purpose: str, left: set[str]) -> None:
+    assert purpose == "challenge" or purpose == "publication"
+    corpus = read_bah_corpus(str(tree), purpose=purpose)
+    assert {clip.participant_id for clip in corpus.clips} == left  # 40 has no metadata: no consent is known
+    assert corpus.refused_participants == 2
+    assert corpus.refused_clips == 6 - len(corpus.clips)
+
+
+def test_consent_needs_metadata(tree: Path) -> None:
+    (tree / "meta_data.yml").unlink()
+    assert len(read_bah(str(tree))) == 6
+    with pytest.raises(CorpusError, match=r"meta_data\.yml is missing"):
+        read_bah(str(tree), purpose="challenge")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("Videos/1/a.mp4,2,words", "line 2: the label must be 0 or 1, found '2'"),
+        ("Videos/1/a.mp4", "line 2: the label"),
+        ("Videos/../../etc/a.mp4,1,words", "line 2: expected a path below the corpus"),
+        ("/etc/a.mp4,1,words", "line 2: expected a path below the corpus"),
+        (f"{CLIP},1,again", "is already in"),
+    ],
+)
+def test_wrong_rows_are_named(tree: Path, line: str, message: str) -> None:
+    (tree / "split" / "test.txt").write_text(f"Videos/9/Visite_1/x.mp4,0,fine\n{line}\n")
+    with pytest.raises(CorpusError, match=message):
+        read_bah(str(tree))
+
+
+def test_unsafe_yaml_is_refused(tree: Path) -> None:
+    (tree / "meta_data.yml").write_text("'31': {Gender: Female}\n'32': !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(CorpusError, match=r"meta_data.yml, line 2.*python/object"):
+        read_bah(str(tree))
+
+
+def test_abaw8_variant(tmp_path: Path) -> None:
+    (tmp_path / "data" / "default-split").mkdir(parents=True)
+    (tmp_path / "data" / "default-split" / "val.txt").write_text("77/Visite 1/77_Question_6_x_Video.mp4,1,Hm, no\n")
+    (tmp_path / "data" / "cropped-aligned-faces").mkdir()
+    found = find_bah(str(tmp_path))
+    assert found is not None
+    assert found[1] == "abaw8"
+    (clip,) = read_corpus(str(tmp_path))
+    assert (clip.clip_id, clip.participant_id, clip.question) == ("77/Visite 1/77_Question_6_x_Video.mp4", "77", 6)
+    assert clip.video_uri == f"{tmp_path}/data/videos/77/Visite 1/77_Question_6_x_Video.mp4"
+    assert clip.face_crops_uri == f"{tmp_path}/data/cropped-aligned-faces/77/Visite 1/77_Question_6_x_Video.mp4"
+
+
+def test_transcript_with_tuples_restarts_and_an_open_end(tree: Path) -> None:
+    folder = tree / "transcription" / CLIP
+    folder.mkdir(parents=True)
+    (folder / f"{Path(CLIP).stem}.yml").write_text(
+        "chunks:\n"
+        "- {language: english, text: ' one', timestamp: !!python/tuple [0.0, 12.5]}\n"
+        "- {language: english, text: ' two', timestamp: !!python/tuple [12.5, 29.0]}\n"
+        "- {language: english, text: ' three', timestamp: !!python/tuple [0.0, 4.0]}\n"
+        "- {language: english, text: ' four', timestamp: !!python/tuple [4.5, null]}\n"
+        "text: one two three four\n"
+    )
+    chunks = read_transcript(str(tree), CLIP)
+    assert [(chunk.text, chunk.start_s, chunk.end_s) for chunk in chunks] == [
+        ("one", 0.0, 12.5),
+        ("two", 12.5, 29.0),
+        ("three", 29.0, 33.0),
+        ("four", 33.5, None),
+    ]
+    (tree / "split" / "test.txt").write_text("")
+    (tree / "split" / "train.txt").write_text(f"{CLIP},1\n")  # no third column: the transcription has the words
+    assert read_bah(str(tree))[0].transcript == "one two three four"
+
+
+def test_windows_of_a_single_chunk_and_open_ends() -> None:
+    assert continuous_times([(0.0, 28.0), (0.0, 28.5), (0.0, 3.0)]) == [(0.0, 28.0), (28.0, 56.5), (56.5, 59.5)]
+    assert continuous_times([(0.0, None), (0.0, 2.0)]) == [(0.0, None), (30.0, 32.0)]
+    assert continuous_times([]) == []
+
+
+def test_annotations(tree: Path) -> None:
+    (tree / "video_annotation_transcript.yaml").write_text(
+        f"{CLIP}:\n"
+        "  global_ah: 1\n  annotator_id: 2\n  transcript: Well\n  certainty_ah: [3, 2]\n"
+        "  time_detailed_ah: [['00:00:01.500', '00:00:02.250'], [00:01:01.000, 00:01:02.000]]\n"
+        "  fr_detailed_ah: [[36, 54], [1464, 1488]]\n"
+        f"  frame_annotation: [[{CLIP}/frame-0.jpg, 0], [{CLIP}/frame-1.jpg, 1]]\n"
+        "  all_cues: {audio: [pause], body: null, facial: frown, inconsistencies: [], language: [maybe, 'no, yes']}\n"
+    )
+    annotation = read_annotations(str(tree))[CLIP]
+    assert [(s.start_s, s.end_s, s.start_frame, s.end_frame, s.certainty) for s in annotation.segments] == [
+        (1.5, 2.25, 36, 54, 3),
+        (61.0, 62.0, 1464, 1488, 2),  # unquoted: YAML counts it in base 60
+    ]
+    assert annotation.frame_labels.tolist() == [0, 1]
+    assert annotation.cues == {
+        "audio": ("pause",),
+        "body": (),
+        "facial": ("frown",),
+        "inconsistencies": (),
+        "language": ("maybe", "no, yes"),
+    }
+
+
+def test_wrong_annotations_are_named(tree: Path) -> None:
+    file = tree / "video_annotation_transcript.yaml"
+    file.write_text(f"{CLIP}: {{global_ah: 1, time_detailed_ah: [['1 s', '00:00:02.000']]}}\n")
+    with pytest.raises(CorpusError, match=r"31_Question_2.*expected a time as HH:MM:SS.mmm, found '1 s'"):
+        read_annotations(str(tree))
+    (tree / "split-frames").mkdir()
+    (tree / "split-frames" / "val.txt").write_text(f"{CLIP}/frame-0.jpg,0\n{CLIP}/frame-x.jpg,0\n")
+    with pytest.raises(CorpusError, match=r"val.txt, line 2"):
+        read_frame_labels(str(tree), Split.VALIDATION)

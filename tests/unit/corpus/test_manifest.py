@@ -1,0 +1,108 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from upath import UPath
+
+from twominds.corpus.manifest import read_corpus, read_manifest
+from twominds.errors import CorpusError
+from twominds.records import Split
+
+
+def test_folder_is_searched_by_name(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("a.MP4", "b/two words.mov", "b/c/x.webm", "notes.txt", "b/.hidden.mp4"):
+        (tmp_path / name).write_bytes(b"not opened")
+    clips = read_corpus(str(tmp_path))
+    assert [clip.clip_id for clip in clips] == ["a.MP4", "b/c/x.webm", "b/two words.mov"]
+    assert clips[2].video_uri == str(tmp_path / "b" / "two words.mov")
+    assert clips[0].label is None
+    assert clips[0].transcript is None
+
+
+def test_one_video(tmp_path: Path) -> None:
+    (tmp_path / "a.mkv").write_bytes(b"")
+    assert [clip.clip_id for clip in read_corpus(str(tmp_path / "a.mkv"))] == ["a.mkv"]
+
+
+def test_csv(tmp_path: Path) -> None:
+    table = tmp_path / "clips.csv"
+    table.write_text(
+        "\ufeffclip_id,video,split,label,transcript,participant,question,gender\n"
+        'one,v/a.mp4,Train,1,"yes, no",7,3,Female\n'
+        ",s3://bucket/b.mp4,dev,,,,,\n"
+        ",/abs/c.mp4,test,0,,,,\n"
+    )
+    one, two, three = read_corpus(str(table))
+    assert (one.clip_id, one.video_uri, one.split, one.label) == ("one", f"{tmp_path}/v/a.mp4", Split.TRAIN, 1)
+    assert (one.transcript, one.participant_id, one.question) == ("yes, no", "7", 3)
+    assert one.attributes == {"gender": "Female"}
+    assert (two.clip_id, two.video_uri, two.split, two.label, two.transcript) == (
+        "s3://bucket/b.mp4",
+        "s3://bucket/b.mp4",
+        Split.VALIDATION,
+        None,
+        None,
+    )
+    assert three.video_uri == "/abs/c.mp4"
+
+
+def test_jsonl_tells_silence_from_absence(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"video": "a.mp4", "transcript": "", "label": 0},
+        {"video": "b.mp4", "transcript": None},
+    ]
+    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    assert [clip.transcript for clip in read_manifest(str(tmp_path / "clips.jsonl"))] == ["", None]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    parquet: Any = pyarrow.parquet
+    parquet.write_table(pa.table({"video": ["a.mp4", "b.mp4"], "label": [1, None]}), tmp_path / "clips.parquet")
+    assert [(clip.clip_id, clip.label) for clip in read_manifest(str(tmp_path / "clips.parquet"))] == [
+        ("a.mp4", 1),
+        ("b.mp4", None),
+    ]
+
+
+def test_other_filesystems() -> None:
+    for name in ("a.mp4", "sub/b c.mp4", "clips.csv"):
+        file = UPath(f"memory://manifest-test/{name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("video\nsub/b c.mp4\n")
+    assert [clip.clip_id for clip in read_corpus("memory://manifest-test")] == ["a.mp4", "sub/b c.mp4"]
+    (clip,) = read_corpus("memory://manifest-test/clips.csv")
+    assert UPath(clip.video_uri) == UPath("memory://manifest-test/sub/b c.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "file\na.mp4\n", "row 2: no column `video`; found file"),
+        ("t.csv", "video,label\na.mp4,yes\n", "row 2: the label must be a whole number from 0, found 'yes'"),
+        ("t.csv", "video,split\na.mp4,\nb.mp4,holdout\n", "row 3: the split must be one of .* found 'holdout'"),
+        ("t.csv", "video,label\na.mp4,1,2\n", "row 2: more cells"),
+        ("t.csv", "video\na.mp4\na.mp4\n", "row 3: clip 'a.mp4' is already in row 2"),
+        ("t.csv", "video\n", "has no rows"),
+        ("t.csv", 'video\n"a.mp4', "unexpected end of data"),
+        ("t.jsonl", '{"video": "a.mp4"}\n{"video":\n', "row 2: "),
+        ("t.jsonl", '["a.mp4"]\n', "row 1: expected a JSON object"),
+        ("t.jsonl", '{"video": ""}\n', "row 1: the video is empty"),
+        ("t.parquet", "no parquet", "is no Parquet table"),
+        ("t.txt", "a.mp4\n", "neither a video nor a table"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CorpusError, match=message):
+        read_corpus(str(tmp_path / name))
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="There is nothing at"):
+        read_corpus(str(tmp_path / "missing"))
+    with pytest.raises(CorpusError, match="No videos in"):
+        read_corpus(str(tmp_path))
