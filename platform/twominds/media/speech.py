@@ -97,6 +97,7 @@ class WhisperRecogniser:
             raise BackboneError(f"{WHISPER_ROLE} in {folder} cannot be loaded: {error}. Fetch it again.") from error
         self._model: Any = cast(Any, model).to(device).eval()
         self._device = device
+        self._model.generation_config.max_length = self._model.config.max_target_positions
         multilingual = bool(getattr(self._model.generation_config, "is_multilingual", False))
         self._options = {"task": "transcribe", "language": language} if multilingual else {}
 
@@ -111,7 +112,6 @@ class WhisperRecogniser:
             tokens = self._model.generate(
                 inputs["input_features"],
                 attention_mask=inputs["attention_mask"],
-                max_new_tokens=self._model.config.max_target_positions - 8,  # room for the prompt
                 do_sample=False,
                 num_beams=1,
                 **self._options,

@@ -1,5 +1,6 @@
 """Small videos whose every frame carries its own number, written while the tests run."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.records import ByteArray
 
 BITS = 12
@@ -81,3 +83,17 @@ def write_video(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def add_role(tmp_path: Path) -> Callable[[str, Path], BackboneStore]:
+    """Put a copy of a folder into a bundle as a role."""
+
+    def add(role: str, folder: Path) -> BackboneStore:
+        staging = tmp_path / "staging" / role
+        shutil.copytree(folder, staging)
+        entry = BundleEntry(weights="debug", hub_id=None, revision="test", licence="test")
+        add_to_bundle(str(tmp_path / "bundle"), role, staging, entry)
+        return BackboneStore(uri=str(tmp_path / "bundle"))
+
+    return add
