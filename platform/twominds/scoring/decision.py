@@ -86,9 +86,11 @@ def calibrate(
     positives = int(truth.sum())
     target: Array = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
 
+    margin = stacked[..., 1] - stacked[..., 0]
+
     def cost(temperature: float, bias: float) -> float:
-        candidate = replace(decision, temperature=temperature, bias=bias)
-        chance: Array = np.clip(candidate.probabilities(stacked)[..., 1].mean(axis=0), 1e-12, 1 - 1e-12)
+        odds = np.exp(-np.clip(margin / temperature + bias, -500, 500))
+        chance: Array = np.clip((1 / (1 + odds)).mean(axis=0), 1e-12, 1 - 1e-12)
         return float(-np.mean(target * np.log(chance) + (1 - target) * np.log(1 - chance)))
 
     temperatures: list[float] = np.geomspace(0.05, 20, 241).tolist()

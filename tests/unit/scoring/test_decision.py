@@ -1,0 +1,90 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from twominds.errors import ConfigError
+from twominds.scoring.decision import Calibration, Decision, calibrate, choose_abstention, choose_threshold
+
+
+def test_the_default_is_softmax_at_one_half() -> None:
+    decision = Decision()
+    p = decision.probabilities([[0.0, math.log(3.0)]])
+    np.testing.assert_allclose(p, [[0.25, 0.75]])
+    assert [decision.label(x) for x in (0.4999, 0.5, 0.75)] == [0, 1, 1]
+    assert decision.labels([0.4999, 0.5, 0.75]).tolist() == [0, 1, 1]
+    assert not decision.abstains(0.5)
+
+
+def test_temperature_and_bias_by_hand() -> None:
+    decision = Decision(temperature=2.0, bias=0.5)
+    z = 3.0 / 2 + 0.5
+    np.testing.assert_allclose(decision.probabilities([1.0, 4.0])[1], 1 / (1 + math.exp(-z)))
+    logits = np.array([[1.0, 4.0]])
+    decision.probabilities(logits)
+    assert logits.tolist() == [[1.0, 4.0]]  # the caller's array is not written to
+
+
+def test_large_logits_do_not_overflow() -> None:
+    np.testing.assert_allclose(Decision().probabilities([1e4, -1e4]), [1.0, 0.0])
+
+
+def test_abstention_band() -> None:
+    decision = Decision(threshold=0.6, abstain_band=0.1)
+    assert [decision.abstains(p) for p in (0.45, 0.51, 0.65, 0.75)] == [False, True, True, False]
+
+
+def planted(temperature: float, bias: float, clips: int = 5_000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of one model whose true probabilities are sigmoid((l1 - l0) / temperature + bias)."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (1, clips, 2))
+    chance = 1 / (1 + np.exp(-((logits[0, :, 1] - logits[0, :, 0]) / temperature + bias)))
+    return logits, (rng.random(clips) < chance).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("method", "temperature", "bias"), [("temperature", 3.0, 0.0), ("temperature", 0.5, 0.0), ("platt", 2.0, -1.0)]
+)
+def test_calibration_finds_what_was_planted(method: Calibration, temperature: float, bias: float) -> None:
+    logits, labels = planted(temperature, bias)
+    found = calibrate(Decision(threshold=0.4), logits, labels, method)
+    assert found.temperature == pytest.approx(temperature, rel=0.1)
+    assert found.bias == pytest.approx(bias, abs=0.15)
+    assert found.threshold == 0.4
+
+
+def test_separated_classes_keep_a_finite_temperature() -> None:
+    logits = np.array([[[1.0, -1.0], [2.0, -2.0], [-1.0, 1.0], [-2.0, 2.0]]])
+    found = calibrate(Decision(), logits, [0, 0, 1, 1])
+    assert 0.3 < found.temperature < 20
+
+
+def test_no_calibration_changes_nothing_and_three_classes_are_refused() -> None:
+    assert calibrate(Decision(threshold=0.3), [[[0.0, 1.0]]], [1], "none") == Decision(threshold=0.3)
+    with pytest.raises(ConfigError, match="two classes"):
+        calibrate(Decision(), np.zeros((1, 2, 3)), [0, 1])
+
+
+def test_threshold_by_hand() -> None:
+    chance, labels = [0.1, 0.3, 0.35, 0.8], [0, 0, 1, 1]
+    found = choose_threshold(Decision(), chance, labels)
+    assert found.threshold == pytest.approx(0.325)
+    assert choose_threshold(Decision(), [0.2, 0.45, 0.7], [0, 0, 1]).threshold == 0.5  # already the best
+
+
+def test_abstention_keeps_the_coverage() -> None:
+    chance = [0.05, 0.45, 0.52, 0.7, 0.95]
+    found = choose_abstention(Decision(), chance, coverage=0.6)
+    assert [found.abstains(p) for p in chance] == [False, True, True, False, False]
+    assert choose_abstention(Decision(), chance, coverage=1.0).abstains(0.52) is False
+    with pytest.raises(ConfigError, match="coverage"):
+        choose_abstention(Decision(), chance, coverage=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("threshold", 1.0), ("temperature", 0.0), ("bias", math.inf), ("abstain_band", -0.1)]
+)
+def test_settings_out_of_range_are_named(setting: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        replace(Decision(), **{setting: value})

@@ -1,0 +1,273 @@
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from twominds.errors import ConfigError, MissingInputError, TrainingError
+from twominds.fusion.batch import FusionInputs
+from twominds.fusion.catalog import build_fusion
+from twominds.fusion.model import Fusion
+from twominds.fusion.transformer import TransformerFusionConfig
+from twominds.records import Modality
+from twominds.training.examples import FusionExamples
+from twominds.training.fit import EpochReport, FitConfig, FitResult, fit
+from twominds.training.fit_state import FitState
+from twominds.training.losses import FusionLoss, cross_entropy
+from twominds.training.optim import OptimizerName, SchedulerName
+
+FACE, TEXT = Modality.FACE, Modality.TEXT
+CONFIG = FitConfig(epochs=6, batch_size=8, learning_rate=1e-3, patience=6)
+
+
+def examples(clips: int, seed: int) -> FusionExamples:
+    """Class = sign of the first face value, with a little noise; text is absent now and then."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = {FACE: torch.randn(clips, 4, generator=generator), TEXT: torch.randn(clips, 3, generator=generator)}
+    labels = (tokens[FACE][:, 0] + 0.2 * torch.randn(clips, generator=generator) > 0).long()
+    mask = torch.rand(clips, 2, generator=generator) > 0.2
+    mask[:, 0] = True
+    return FusionExamples(FusionInputs(tokens=tokens, mask=mask), labels)
+
+
+TRAIN, VALIDATION = examples(50, 0), examples(30, 1)
+
+
+def model_of(seed: int = 0) -> Fusion:
+    config = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, prototypes_per_class=2, dropout=0.1)
+    return build_fusion(config, dims=TRAIN.inputs.dims, num_classes=2, seed=seed)
+
+
+def trained(seed: int = 0, config: FitConfig = CONFIG) -> tuple[FitResult, dict[str, Tensor]]:
+    model = model_of()
+    result = fit(model, TRAIN, VALIDATION, config, seed=seed, loss=FusionLoss(), num_classes=2)
+    return result, model.state_dict()
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def losses(result: FitResult) -> list[tuple[float, float, float]]:
+    return [(epoch.train_loss, epoch.validation_loss, epoch.validation_mf1) for epoch in result.history]
+
+
+def test_same_seed_is_bit_for_bit_the_same_and_two_seeds_differ() -> None:
+    result, weights = trained(seed=7)
+    torch.rand(13)  # what the global random state is in must not matter
+    again, weights_again = trained(seed=7)
+    other, other_weights = trained(seed=8)
+    assert losses(result) == losses(again)
+    assert same(weights, weights_again)
+    assert losses(result) != losses(other)
+    assert not same(weights, other_weights)
+
+
+def test_global_random_state_is_left_as_it_was() -> None:
+    before = torch.get_rng_state()
+    trained()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_learns() -> None:
+    result, _ = trained(config=replace(CONFIG, epochs=15, patience=15, learning_rate=1e-2, optimizer="adamw"))
+    assert result.validation_mf1 > 0.75
+    assert result.history[-1].train_loss < result.history[0].train_loss
+
+
+class InterruptedByTestError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adamw", "sgd"])
+@pytest.mark.parametrize("scheduler", ["cosine", "plateau"])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    optimizer: OptimizerName, scheduler: SchedulerName, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, optimizer=optimizer, scheduler=scheduler)
+    result, weights = trained(config=config)
+
+    def stop(report: EpochReport) -> None:
+        report.fit_state().save(str(tmp_path))
+        if report.epoch == 3:
+            raise InterruptedByTestError
+
+    with pytest.raises(InterruptedByTestError):
+        fit(model_of(), TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_classes=2, on_epoch=stop)
+    torch.rand(5)
+    model = model_of(seed=99)
+    state = FitState.load(str(tmp_path))
+    resumed = fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_classes=2, resume=state)
+    assert losses(resumed) == losses(result)
+    assert resumed.best_epoch == result.best_epoch
+    assert same(weights, model.state_dict())
+
+
+def test_resuming_what_is_finished_trains_no_further() -> None:
+    states: list[FitState] = []
+    model = model_of()
+    result = fit(
+        model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_classes=2,
+        on_epoch=lambda report: states.append(report.fit_state()),
+    )  # fmt: skip
+    resumed_model = model_of(seed=99)
+    resumed = fit(resumed_model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_classes=2, resume=states[-1])
+    assert losses(resumed) == losses(result)
+    assert same(model.state_dict(), resumed_model.state_dict())
+
+
+def test_a_state_of_another_seed_or_of_nothing_is_refused(tmp_path: Path) -> None:
+    states: list[FitState] = []
+    fit(
+        model_of(), TRAIN, VALIDATION, replace(CONFIG, epochs=1), seed=0, loss=FusionLoss(), num_classes=2,
+        on_epoch=lambda report: states.append(report.fit_state()),
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="seed 0"):
+        fit(model_of(), TRAIN, VALIDATION, CONFIG, seed=1, loss=FusionLoss(), num_classes=2, resume=states[0])
+    with pytest.raises(MissingInputError):
+        FitState.load(str(tmp_path / "nowhere"))
+
+
+def test_a_report_outside_of_training_has_no_state() -> None:
+    result, _ = trained()
+    with pytest.raises(RuntimeError, match="on_epoch"):
+        result.history[0].fit_state()
+
+
+# --- a model whose validation answers are scripted, to see what selects ---
+
+
+@dataclass(frozen=True)
+class Output:
+    logits: Tensor
+
+
+class Scripted(nn.Module):
+    """Answers validation in epoch e with script[e]: (how many of 4 clips are right, confidence)."""
+
+    def __init__(self, script: list[tuple[int, float]]) -> None:
+        super().__init__()
+        self.script = script
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
+        self.epoch: Tensor
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, labels: Tensor) -> Output:
+        if self.training:
+            self.epoch += 1
+            return Output(logits=self.weight * torch.ones(len(labels), 2))
+        right, confidence = self.script[int(self.epoch) - 1]
+        sign = torch.where(torch.arange(4) < right, 1.0, -1.0) * confidence
+        return Output(logits=torch.stack([(1 - 2 * labels) * sign, (2 * labels - 1) * sign], dim=1))
+
+
+class FourClips:
+    in_memory = True
+    labels = torch.tensor([0, 1, 0, 1])
+
+    def __len__(self) -> int:
+        return 4
+
+    def batch(self, indices: Tensor) -> Tensor:
+        return self.labels[indices]
+
+
+def scripted(script: list[tuple[int, float]], **settings: int) -> tuple[FitResult, int]:
+    model = Scripted(script)
+    config = replace(FitConfig(batch_size=4, epochs=len(script), patience=99), **settings)
+    result = fit(model, FourClips(), FourClips(), config, seed=0, loss=cross_entropy, num_classes=2)
+    return result, int(model.epoch)
+
+
+def test_best_epoch_is_of_macro_f1_and_its_weights_come_back() -> None:
+    result, restored = scripted([(2, 0.1), (4, 0.1), (3, 0.9)])
+    assert (result.best_epoch, restored, result.validation_mf1) == (2, 2, 1.0)
+
+
+def test_of_equal_macro_f1_the_lower_loss_wins() -> None:
+    assert scripted([(4, 0.1), (4, 0.9), (4, 0.5)])[0].best_epoch == 2
+    assert scripted([(4, 0.9), (4, 0.9)])[0].best_epoch == 1
+
+
+def test_patience_and_min_epochs() -> None:
+    script = [(4, 0.5)] + [(2, 0.5)] * 9
+    assert len(scripted(script, patience=3)[0].history) == 4
+    assert len(scripted(script, patience=3, min_epochs=6)[0].history) == 9
+    assert len(scripted(script, patience=20)[0].history) == 10
+
+
+def test_validation_loss_is_the_plain_cross_entropy() -> None:
+    result, _ = scripted([(3, 1.0)])
+    p = 1 / (1 + np.exp(-2.0))
+    assert result.validation_loss == pytest.approx(-(3 * np.log(p) + np.log(1 - p)) / 4, rel=1e-6)
+
+
+def test_accumulated_batches_equal_one_large_batch() -> None:
+    config = replace(CONFIG, optimizer="sgd", class_weights=False, epochs=2)
+    steps: list[dict[str, Tensor]] = []
+    for settings in ({"batch_size": 16, "accumulate": 1}, {"batch_size": 4, "accumulate": 4}):
+        model = build_fusion(
+            TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0),
+            dims=TRAIN.inputs.dims, num_classes=2,
+        )  # fmt: skip
+        fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), num_classes=2)
+        steps.append(model.state_dict())
+    for name, tensor in steps[0].items():
+        torch.testing.assert_close(tensor, steps[1][name])
+
+
+def test_evaluation_in_small_batches_gives_the_same() -> None:
+    whole, _ = trained()
+    pieces, _ = trained(config=replace(CONFIG, evaluation_batch_size=7))
+    assert [e.validation_loss for e in pieces.history] == pytest.approx([e.validation_loss for e in whole.history])
+
+
+def test_clipping_bounds_the_step() -> None:
+    config = replace(CONFIG, optimizer="sgd", momentum=0.0, weight_decay=0.0, grad_clip=1e-3, epochs=1, batch_size=50)
+    model, start = model_of(), model_of()
+    fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_classes=2)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), start.parameters(), strict=True)])
+    assert moved.norm().item() == pytest.approx(1e-3 * config.learning_rate, rel=0.05)
+
+
+def test_a_loss_that_is_not_a_number_ends_with_a_sentence() -> None:
+    bad = examples(50, 0)
+    bad.inputs.tokens[FACE][3] = float("nan")  # present, and broken
+    with pytest.raises(TrainingError, match=r"nan in epoch 1.*learning_rate"):
+        fit(model_of(), bad, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_classes=2)
+    with pytest.raises(TrainingError, match="validation"):
+        fit(model_of(), TRAIN, bad, CONFIG, seed=0, loss=FusionLoss(), num_classes=2)
+
+
+def test_bf16_trains_and_keeps_fp32_weights() -> None:
+    result, weights = trained(config=replace(CONFIG, precision="bf16"))
+    assert len(result.history) == 6
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+
+
+def test_defaults_are_the_papers() -> None:
+    config = FitConfig()
+    assert (config.optimizer, config.learning_rate, config.weight_decay) == ("rmsprop", 9.44e-5, 5.55e-4)
+    assert (config.label_smoothing, config.grad_clip, config.scheduler) == (0.02, 0.5, "cosine")
+    assert (config.momentum, config.batch_size, config.epochs, config.patience) == (0.9, 32, 100, 10)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("evaluation_batch_size", 0),
+        ("learning_rate", 0.0),
+        ("weight_decay", -1.0),
+        ("momentum", 1.0),
+        ("label_smoothing", 1.0),
+        ("grad_clip", 0.0),
+        ("min_epochs", -1),
+    ],
+)
+def test_settings_out_of_range_are_named(setting: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        replace(FitConfig(), **{setting: value})

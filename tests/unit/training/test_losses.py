@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from twominds.errors import ConfigError
+from twominds.fusion.model import FusionOutput
+from twominds.training.losses import FusionLoss, balanced_class_weights, cross_entropy
+
+LOGITS = torch.tensor([[2.0, -1.0], [0.5, 0.0], [-1.0, 1.0]])
+PROTOTYPE_LOGITS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+LABELS = torch.tensor([0, 1, 1])
+WEIGHTS = torch.tensor([1.5, 0.75])
+
+
+def smoothed(logits: Tensor, smoothing: float) -> float:
+    """Class-weighted cross entropy with label smoothing, written out clip by clip."""
+    total, weight = 0.0, 0.0
+    labels: list[int] = LABELS.numpy().tolist()
+    w: list[float] = WEIGHTS.numpy().tolist()
+    for row, label in zip(logits.double().numpy(), labels, strict=True):
+        log_p = row - np.log(np.exp(row).sum())
+        target = [smoothing / 2 + (1 - smoothing) * (c == label) for c in range(2)]
+        total -= sum(target[c] * w[c] * log_p[c] for c in range(2))
+        weight += w[label]
+    return total / weight
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_smoothed_cross_entropy_by_hand(smoothing: float) -> None:
+    output = FusionOutput(logits=LOGITS, fused=LOGITS)
+    loss = cross_entropy(output, LABELS, class_weights=WEIGHTS, label_smoothing=smoothing)
+    assert loss.item() == pytest.approx(smoothed(LOGITS, smoothing), rel=1e-6)
+
+
+def test_equation_10_by_hand() -> None:
+    output = FusionOutput(logits=LOGITS, fused=LOGITS, prototype_logits=PROTOTYPE_LOGITS, diversity=torch.tensor(0.7))
+    objective = FusionLoss(prototype_weight=0.2, diversity_weight=0.1)
+    loss = objective(output, LABELS, class_weights=WEIGHTS, label_smoothing=0.02)
+    expected = smoothed(LOGITS, 0.02) + 0.2 * smoothed(PROTOTYPE_LOGITS, 0.02) + 0.1 * 0.7
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_defaults_are_the_papers() -> None:
+    assert (FusionLoss().prototype_weight, FusionLoss().diversity_weight) == (0.2, 0.0)
+
+
+def test_a_model_without_prototypes_gets_the_first_term() -> None:
+    output = FusionOutput(logits=LOGITS, fused=LOGITS)
+    loss = FusionLoss()(output, LABELS, class_weights=WEIGHTS, label_smoothing=0.0)
+    assert loss.item() == pytest.approx(smoothed(LOGITS, 0.0), rel=1e-6)
+
+
+def test_balanced_weights_by_hand() -> None:
+    assert balanced_class_weights(torch.tensor([0, 1, 1, 1]), 2).tolist() == pytest.approx([4 / 2, 4 / 6])
+    assert balanced_class_weights(torch.tensor([1, 1]), 2).tolist() == [0.0, 0.5]
+
+
+def test_negative_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="prototype_weight"):
+        FusionLoss(prototype_weight=-1)

@@ -1,0 +1,65 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from twominds.training.optim import OptimizerName, Schedule, make_optimizer, trainable_groups
+
+
+def test_cosine_equals_torch() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+    schedule = Schedule(name="cosine", epochs=10)
+    for epoch in range(1, 11):
+        optimizer.step()
+        reference.step()
+        schedule.step(epoch, validation_loss=1.0)
+        assert schedule.scale == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+
+
+def test_plateau_equals_torch() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, threshold=0.0)
+    schedule = Schedule(name="plateau", epochs=99)
+    for epoch, loss in enumerate([5, 4, 4, 4, 4, 3, 3, 3, 3, 3, 3, 3, 2, 9, 9, 9, 9], start=1):
+        reference.step(loss)
+        schedule.step(epoch, validation_loss=loss)
+        assert schedule.scale == optimizer.param_groups[0]["lr"], epoch
+
+
+def test_none_is_constant() -> None:
+    schedule = Schedule(name="none", epochs=5)
+    schedule.step(1, math.inf)
+    assert schedule.scale == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop), ("sgd", torch.optim.SGD)]
+)
+def test_optimizers_take_their_settings(name: OptimizerName, kind: type[torch.optim.Optimizer]) -> None:
+    groups = trainable_groups(nn.Linear(2, 1), 0.1)
+    optimizer = make_optimizer(name, groups, learning_rate=0.1, weight_decay=0.01, momentum=0.9)
+    assert isinstance(optimizer, kind)
+    assert optimizer.defaults["weight_decay"] == 0.01
+    assert optimizer.defaults.get("momentum", 0.9) == 0.9
+
+
+class TwoRates(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, object]]:
+        return [
+            {"params": list(self.backbone.parameters()), "lr": lr / 10},
+            {"params": list(self.head.parameters()), "lr": lr},
+        ]
+
+
+def test_a_models_own_groups_are_used_and_frozen_parameters_are_not() -> None:
+    assert [group["lr"] for group in trainable_groups(TwoRates(), 1.0)] == [0.1, 1.0]
+    model = nn.Linear(2, 1)
+    model.bias.requires_grad_(False)
+    assert [p is model.weight for p in trainable_groups(model, 1.0)[0]["params"]] == [True]
