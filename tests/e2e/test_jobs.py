@@ -3,33 +3,31 @@
 import csv
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
-import ray
-from twominds.corpus.synthetic.corpus import make_corpus
 
 from twominds import artifacts
 from twominds.backbones import BackboneStore
-from twominds.corpus.manifest import read_corpus
-from twominds.corpus.synthetic.config import SyntheticCorpusConfig
 from twominds.errors import ArtifactError, ConfigError, MissingInputError
 from twominds.pipelines import tables
 from twominds.pipelines.batch_score import BatchScoreConfig, batch_score
-from twominds.pipelines.embed import EmbedConfig, embed_features
-from twominds.pipelines.evaluate import EvaluateConfig, evaluate
+from twominds.pipelines.embed import embed_features
+from twominds.pipelines.evaluate import evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.search import SearchConfig, search_fusion
 from twominds.pipelines.sink import read_quarantine
 from twominds.pipelines.summary import Summary
-from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.pipelines.train import train_encoders
 from twominds.records import Clip, Failure, Modality, Score
 from twominds.scoring.scorer import Scorer
-from twominds.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Finished
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
@@ -38,71 +36,11 @@ TRIALS = 2
 SEEDS = {"42", "2025", "7777", "12345", "31415"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A workspace in which every job has run, the configs, and what each job said."""
-
-    workspace: Workspace
-    preprocess: PreprocessConfig
-    train: TrainConfig
-    embed: EmbedConfig
-    search: SearchConfig
-    evaluate: EvaluateConfig
-    summaries: dict[str, Summary]
-
-    def clips(self) -> list[Clip]:
-        return read_corpus(self.workspace.corpus)
-
-    def quarantined(self) -> set[str]:
-        return {failure.clip_id for failure in read_quarantine(self.workspace.features)}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    if ray.is_initialized():
-        ray.shutdown()
-    ray.init(address="local", num_cpus=2, object_store_memory=400_000_000, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory, cluster: None) -> Finished:
-    workspace = Workspace(root=str(tmp_path_factory.mktemp("workspace")))
-    shutil.copytree(tiny_bundle, workspace.models)
-    make_corpus(SyntheticCorpusConfig(clips=CLIPS, clip_s=2.0, width=192, height=144), Path(workspace.corpus))
-    jobs = Finished(
-        workspace=workspace,
-        preprocess=PreprocessConfig(
-            corpus=workspace.corpus, output=workspace.features, models=workspace.models, recipe="leya/demo"
-        ),
-        train=TrainConfig(features=workspace.features, output=workspace.encoders, models=workspace.models),
-        embed=EmbedConfig(features=workspace.features, encoders=workspace.encoders, output=workspace.embeddings),
-        search=SearchConfig(
-            embeddings=workspace.embeddings,
-            encoders=workspace.encoders,
-            output=workspace.search,
-            ensemble=workspace.ensemble,
-            trials=TRIALS,
-        ),
-        evaluate=EvaluateConfig(ensemble=workspace.ensemble, embeddings=workspace.embeddings, output=workspace.report),
-        summaries={},
-    )
-    summaries = {
-        "preprocess": preprocess(jobs.preprocess),
-        "train": train_encoders(jobs.train),
-        "embed": embed_features(jobs.embed),
-        "search": search_fusion(jobs.search),
-        "evaluate": evaluate(jobs.evaluate),
-    }
-    return replace(jobs, summaries=summaries)
-
-
 def fact(summary: Summary, what: str) -> str:
     return dict(summary.facts)[what]
 
 
-def test_every_clip_has_features_or_a_reason(finished: Finished) -> None:
+def test_every_clip_has_features_or_a_reason(finished: "Finished") -> None:
     truth = json.loads((Path(finished.workspace.corpus) / "synthetic-truth.json").read_text())
     unreadable = {clip["clip_id"] for clip in truth["clips"] if {"truncated", "not_video"} & set(clip["nuisances"])}
     assert unreadable, "the corpus has files that cannot be read, or this test shows nothing"
@@ -116,7 +54,7 @@ def test_every_clip_has_features_or_a_reason(finished: Finished) -> None:
     assert all((row["scene_values"] is not None) == row["scene_present"] for row in rows)
 
 
-def test_running_again_does_only_what_is_missing(finished: Finished) -> None:
+def test_running_again_does_only_what_is_missing(finished: "Finished") -> None:
     again = preprocess(finished.preprocess)
     assert fact(again, "features made now") == "0"
     victim = sorted(Path(finished.workspace.features).glob("*.parquet"))[0]
@@ -130,12 +68,12 @@ def test_running_again_does_only_what_is_missing(finished: Finished) -> None:
     assert train_encoders(finished.train).title
 
 
-def test_features_of_other_settings_are_not_mixed(finished: Finished) -> None:
+def test_features_of_other_settings_are_not_mixed(finished: "Finished") -> None:
     with pytest.raises(ConfigError, match="other settings"):
         preprocess(replace(finished.preprocess, recipe="leya"))
 
 
-def test_encoders_are_artifacts_that_say_where_they_come_from(finished: Finished) -> None:
+def test_encoders_are_artifacts_that_say_where_they_come_from(finished: "Finished") -> None:
     for modality in Modality:
         card = artifacts.read_card(f"{finished.workspace.encoders}/{modality}")
         assert card.recipe == "leya/demo"
@@ -144,7 +82,7 @@ def test_encoders_are_artifacts_that_say_where_they_come_from(finished: Finished
         assert card.selected_on == "validation"
 
 
-def test_the_search_ends_with_five_seeds_of_the_best_candidate(finished: Finished) -> None:
+def test_the_search_ends_with_five_seeds_of_the_best_candidate(finished: "Finished") -> None:
     (run,) = Path(finished.workspace.search).iterdir()
     trials = pq.read_table(run / "trials.parquet").to_pylist()
     assert len(trials) == TRIALS
@@ -158,7 +96,7 @@ def test_the_search_ends_with_five_seeds_of_the_best_candidate(finished: Finishe
     assert trials[0]["learning_rate"] == 9.44e-5
 
 
-def test_a_finished_search_is_not_run_again(finished: Finished) -> None:
+def test_a_finished_search_is_not_run_again(finished: "Finished") -> None:
     results = {p: p.stat().st_mtime_ns for p in Path(finished.workspace.search).rglob("seed-*.json")}
     assert len(results) == 5 * TRIALS
     before = artifacts.read_card(finished.workspace.ensemble).artifact_id
@@ -167,7 +105,7 @@ def test_a_finished_search_is_not_run_again(finished: Finished) -> None:
     assert artifacts.read_card(finished.workspace.ensemble).artifact_id == before
 
 
-def test_the_report_has_every_model_beside_the_baselines(finished: Finished) -> None:
+def test_the_report_has_every_model_beside_the_baselines(finished: "Finished") -> None:
     report = json.loads((Path(finished.workspace.report) / "results.json").read_text())
     names = [row["model"] for row in report["results"]]
     assert names == [
@@ -184,7 +122,7 @@ def test_the_report_has_every_model_beside_the_baselines(finished: Finished) -> 
     assert report["selected_on"] == "validation"
 
 
-def test_embeddings_of_other_encoders_are_refused(finished: Finished, tmp_path: Path) -> None:
+def test_embeddings_of_other_encoders_are_refused(finished: "Finished", tmp_path: Path) -> None:
     foreign = tmp_path / "embeddings"
     shutil.copytree(finished.workspace.embeddings, foreign)
     about = json.loads((foreign / "_about.json").read_text()) | {"fingerprint": "0" * 12}
@@ -200,7 +138,9 @@ def test_missing_inputs_are_named_with_the_job_that_makes_them(tmp_path: Path) -
         search_fusion(SearchConfig(embeddings=str(tmp_path / "no")))
 
 
-def test_evaluation_batch_scoring_and_the_scorer_agree_alone_and_in_a_batch(finished: Finished, tmp_path: Path) -> None:
+def test_evaluation_batch_scoring_and_the_scorer_agree_alone_and_in_a_batch(
+    finished: "Finished", tmp_path: Path
+) -> None:
     """The same clip and artifact: the same probability to 1e-5, whichever way it went."""
     with (Path(finished.workspace.report) / "scores.csv").open() as file:
         evaluated = {row["clip_id"]: float(row["probability"]) for row in csv.DictReader(file)}
@@ -231,7 +171,7 @@ def test_evaluation_batch_scoring_and_the_scorer_agree_alone_and_in_a_batch(fini
         assert sum(a.probabilities) == pytest.approx(1.0, abs=1e-12)
 
 
-def _mixed(finished: Finished, count: int) -> list[Clip]:
+def _mixed(finished: "Finished", count: int) -> list[Clip]:
     """Readable clips, those with something absent first."""
     rows = tables.read_rows(finished.workspace.features)
     incomplete = {row["clip_id"] for row in rows if not all(row[f"{m}_present"] for m in Modality)}
@@ -240,7 +180,7 @@ def _mixed(finished: Finished, count: int) -> list[Clip]:
     return sorted(readable, key=lambda clip: clip.clip_id not in incomplete)[:count]
 
 
-def test_a_bad_clip_in_a_batch_is_a_failure_of_its_own(finished: Finished) -> None:
+def test_a_bad_clip_in_a_batch_is_a_failure_of_its_own(finished: "Finished") -> None:
     bad = next(clip for clip in finished.clips() if clip.clip_id in finished.quarantined())
     good = _mixed(finished, 2)
     scorer = Scorer.load(finished.workspace.ensemble, BackboneStore(uri=finished.workspace.models))

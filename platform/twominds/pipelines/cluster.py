@@ -1,10 +1,12 @@
 """Joining a Ray cluster, or starting a small one on this machine."""
 
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import ray
+import ray.data
 
 OBJECT_STORE_BYTES = 1_000_000_000
 """For a cluster started here; a cluster that is joined has its own."""
@@ -20,6 +22,8 @@ def cluster(address: str | None = None) -> Generator[int]:
     Args:
         address: `auto` for a cluster running on this machine, `ray://host:10001` for a remote one.
     """
+    # A line per operator every ten seconds is for terminals that redraw them in place, not for logs.
+    ray.data.DataContext.get_current().enable_operator_progress_bars = sys.stderr.isatty()
     if ray.is_initialized():
         yield _cpus()
         return

@@ -88,8 +88,8 @@ def evaluate(config: EvaluateConfig) -> Summary:
     ]
     if not labelled or not train:
         raise MissingInputError(f"No clip of {config.embeddings} has a label: there is nothing to evaluate on.")
-    results = _results(labelled, train, card)
-    questions = _per_question(labelled, card.task.num_classes)
+    results = results_table(labelled, train, card)
+    questions = per_question(labelled, card.task.num_classes)
     return _report(config, card, results, questions, labelled)
 
 
@@ -117,7 +117,14 @@ def _score(config: EvaluateConfig, card: Card, about: About) -> str:
     return uri
 
 
-def _results(rows: Sequence[Row], train: Sequence[Row], card: Card) -> list[ResultRow]:
+def results_table(rows: Sequence[Row], train: Sequence[Row], card: Card) -> list[ResultRow]:
+    """Baselines, encoders, single fusion and ensemble on every reported split that has labels.
+
+    Args:
+        rows: Scored clips with their labels.
+        train: Labels and questions of the training split, which the baselines learn from.
+        card: The ensemble's.
+    """
     classes = card.task.num_classes
     train_labels = [row["label"] for row in train]
     by_split = {split: [row for row in rows if row["split"] == split] for split in REPORTED}
@@ -172,7 +179,7 @@ def _predicted(by_split: dict[Split, list[Row]]) -> dict[Split, list[int]]:
     return {split: [row["predicted"] for row in rows] for split, rows in by_split.items()}
 
 
-def _per_question(rows: Sequence[Row], num_classes: int) -> dict[str, dict[str, float]]:
+def per_question(rows: Sequence[Row], num_classes: int) -> dict[str, dict[str, float]]:
     """MF1 of the ensemble per question and split."""
     table: dict[str, dict[str, float]] = {}
     for split in REPORTED:

@@ -181,8 +181,6 @@ def _tune(
 ) -> ResultGrid:
     # Seconds between snapshots of the search: what a killed driver can lose of the sampler's memory.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
-    # The trials' own artifacts and loggers would write every result three times more.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     trainable = tune.with_resources(
         tune.with_parameters(
             _trainable,

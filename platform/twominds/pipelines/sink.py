@@ -51,7 +51,7 @@ class ClipSink(Datasink[Written]):
         kept = table.filter(mask).select(self._columns)
         if kept.num_rows:
             self._write(f"{digest[:16]}.parquet", _parquet(kept))
-        failures = tuple(Failure(clip_id=r["clip_id"], stage=r["error_stage"], reason=r["error"]) for r in failed)
+        failures = tuple(_failure(row["clip_id"], row["video_uri"], row["error_stage"], row["error"]) for row in failed)
         if failed:
             self._write(f"{QUARANTINE}/{digest[:16]}.jsonl", "\n".join(map(_quarantine_line, failed)).encode() + b"\n")
         return Written(clips=kept.num_rows, failures=failures)
@@ -101,4 +101,9 @@ def read_quarantine(uri: str) -> list[Failure]:
         return []
     lines = [line for path in sorted(folder.glob("*.jsonl"), key=str) for line in path.read_text().splitlines() if line]
     rows = {row["clip_id"]: row for row in map(json.loads, lines)}
-    return [Failure(clip_id=row["clip_id"], stage=row["stage"], reason=row["reason"]) for row in rows.values()]
+    return [_failure(row["clip_id"], row["video_uri"], row["stage"], row["reason"]) for row in rows.values()]
+
+
+def _failure(clip_id: str, video_uri: str, stage: str, reason: str) -> Failure:
+    """A failure for the summary, without the file's name: that may tell who it is, and stays in the quarantine."""
+    return Failure(clip_id=clip_id, stage=stage, reason=reason.replace(video_uri, "the file"))

@@ -33,7 +33,7 @@ class StageResources:
     """What each kind of stage takes of the cluster. Zero actors: as many as the cluster has room for."""
 
     readers: int = 0
-    """Actors that decode files and crop faces, one CPU each; 0: half of the cluster's CPUs."""
+    """Actors that decode files and crop faces; 0: one for every two of the cluster's CPUs."""
     models: int = 1
     """Actors per modality."""
     model_gpus: float = 0.0
@@ -117,15 +117,18 @@ def read_stage(
         Read,
         {"config": media, "store": store, "device": resources.device},
         actors=resources.reader_actors(cpus),
-        cpus=1,
+        cpus=min(1.0, cpus / 4),
         gpus=resources.model_gpus,
         batch_size=resources.block_size,
     )
 
 
 def model_cpus(cluster_cpus: int) -> float:
-    """CPUs that each model actor reserves: small enough that all pools of a two-core machine can start at once."""
-    return min(1.0, cluster_cpus / 2 / (len(Modality) + 1))
+    """CPUs that each model actor reserves: few enough that all pools of a two-core machine can start at once.
+
+    What they, the readers and the writing tasks reserve together must leave a whole CPU for the tasks between them.
+    """
+    return min(1.0, cluster_cpus / 20)
 
 
 def rows_of(table: pa.Table) -> list[Row]:

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from twominds.errors import ConfigError
-from twominds.recipes.leya import leya, leya_demo
+from twominds.recipes.leya import leya, leya_demo, pooled
 from twominds.recipes.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "leya": leya,
+    "leya-pooled": lambda: pooled(leya()),
     "leya/demo": leya_demo,
+    "leya/demo-pooled": lambda: pooled(leya_demo()),
 }
 
 

@@ -149,3 +149,35 @@ def leya_demo() -> Recipe:
         ),
         fusion=replace(recipe.fusion, fit=replace(recipe.fusion.fit, epochs=60)),
     )
+
+
+POOLED_CANDIDATE: Candidate = {
+    **PAPER_CANDIDATE,
+    "num_layers": 2,
+    "feedforward_factor": 2,
+    "dropout": 0.3,
+    "prototypes_per_class": 8,
+    "learning_rate": 5e-4,
+}
+"""A lighter model of the same space (ours): pooled features come without a trained encoder's help."""
+
+
+def pooled(recipe: Recipe) -> Recipe:
+    """The same system with a fusion over pooled frozen features: no trained encoder is in its path (ours).
+
+    Encoders trained on labels that no modality can tell alone throw the evidence away; this fusion sees the evidence
+    as the backbones left it, projected onto the directions that bear on the class alone or with another modality.
+    """
+    fusion = replace(
+        recipe.fusion,
+        inputs="pooled",
+        model=TransformerFusionConfig(standardize="interaction"),
+        first_points=(POOLED_CANDIDATE, PAPER_CANDIDATE),
+    )
+    return replace(
+        recipe,
+        name=f"{recipe.name}-pooled",
+        description=f"{recipe.name} with a fusion over pooled frozen features",
+        source="ours",
+        fusion=fusion,
+    )

@@ -1,0 +1,85 @@
+"""One small run of every job, made once, that the end-to-end tests look at."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import ray
+
+from twominds.corpus.manifest import read_corpus
+from twominds.corpus.synthetic.config import SyntheticCorpusConfig
+from twominds.corpus.synthetic.corpus import make_corpus
+from twominds.pipelines.embed import EmbedConfig, embed_features
+from twominds.pipelines.evaluate import EvaluateConfig, evaluate
+from twominds.pipelines.preprocess import PreprocessConfig, preprocess
+from twominds.pipelines.search import SearchConfig, search_fusion
+from twominds.pipelines.sink import read_quarantine
+from twominds.pipelines.summary import Summary
+from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.records import Clip
+from twominds.workspace import Workspace
+
+CLIPS = 32
+TRIALS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A workspace in which every job has run, the configs, and what each job said."""
+
+    workspace: Workspace
+    preprocess: PreprocessConfig
+    train: TrainConfig
+    embed: EmbedConfig
+    search: SearchConfig
+    evaluate: EvaluateConfig
+    summaries: dict[str, Summary]
+
+    def clips(self) -> list[Clip]:
+        return read_corpus(self.workspace.corpus)
+
+    def quarantined(self) -> set[str]:
+        return {failure.clip_id for failure in read_quarantine(self.workspace.features)}
+
+
+@pytest.fixture(scope="session")
+def e2e_cluster() -> Iterator[None]:
+    if ray.is_initialized():
+        ray.shutdown()
+    ray.init(address="local", num_cpus=2, object_store_memory=400_000_000, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory, e2e_cluster: None) -> Finished:
+    workspace = Workspace(root=str(tmp_path_factory.mktemp("workspace")))
+    shutil.copytree(tiny_bundle, workspace.models)
+    make_corpus(SyntheticCorpusConfig(clips=CLIPS, clip_s=2.0, width=192, height=144), Path(workspace.corpus))
+    jobs = Finished(
+        workspace=workspace,
+        preprocess=PreprocessConfig(
+            corpus=workspace.corpus, output=workspace.features, models=workspace.models, recipe="leya/demo"
+        ),
+        train=TrainConfig(features=workspace.features, output=workspace.encoders, models=workspace.models),
+        embed=EmbedConfig(features=workspace.features, encoders=workspace.encoders, output=workspace.embeddings),
+        search=SearchConfig(
+            embeddings=workspace.embeddings,
+            encoders=workspace.encoders,
+            output=workspace.search,
+            ensemble=workspace.ensemble,
+            trials=TRIALS,
+        ),
+        evaluate=EvaluateConfig(ensemble=workspace.ensemble, embeddings=workspace.embeddings, output=workspace.report),
+        summaries={},
+    )
+    summaries = {
+        "preprocess": preprocess(jobs.preprocess),
+        "train": train_encoders(jobs.train),
+        "embed": embed_features(jobs.embed),
+        "search": search_fusion(jobs.search),
+        "evaluate": evaluate(jobs.evaluate),
+    }
+    return replace(jobs, summaries=summaries)
