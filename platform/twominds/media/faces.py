@@ -179,8 +179,8 @@ def _yolo_model(folder: Path) -> torch.nn.Module:
         model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     except Exception as error:  # whatever ultralytics raises about a description that it cannot build
         raise BackboneError(
-            f"detect.yolo_face in {folder}: config.yaml and model.safetensors do not make a detector ({error}). "
-            "Make or fetch it again."
+            f"detect.yolo_face in {folder}: config.yaml and model.safetensors do not make a detector "
+            f"({str(error).partition(chr(10))[0]}). Make or fetch it again."
         ) from error
     return cast(torch.nn.Module, model.eval().fuse(verbose=False))
 
