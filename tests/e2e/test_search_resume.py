@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +44,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             embedding = Embedding(clip_id=clip.clip_id, modality=modality, presence=PRESENT, vector=vector)
             row |= tables.embedding_to_row(embedding)
         rows.append(row)
-    fields = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-    schema = pa.schema([*fields, *(f for m in Modality for f in tables.embedding_fields(m))])
+    fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
+    fields += [field for modality in Modality for field in tables.embedding_fields(modality)]
+    schema = pa.schema(fields)
     (root / "embeddings").mkdir()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), root / "embeddings" / "all.parquet")
     about = About(recipe="leya/demo", corpus="drawn", fingerprint="0" * 12, models="none")

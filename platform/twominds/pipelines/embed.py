@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import ray.data
 
 from twominds import artifacts
-from twominds.artifacts import fingerprint
+from twominds.artifacts import Card, fingerprint
 from twominds.pipelines import tables
 from twominds.pipelines.about import claim_folder, read_about
 from twominds.pipelines.cluster import cluster
@@ -45,7 +45,7 @@ def embed_features(config: EmbedConfig) -> Summary:
         ConfigError: the output holds embeddings of other encoders.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
-    cards = {}
+    cards: dict[Modality, Card] = {}
     for modality in Modality:
         uri = f"{config.encoders}/{modality}"
         require(uri, what=f"{modality} encoder", made_by=f"python jobs/train_encoders.py --modalities {modality}")

@@ -23,7 +23,7 @@ class SearchProgress(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A candidate has all its seeds."""
         self._done += 1
-        result = trial.last_result or {}
+        result: dict[str, Any] = trial.last_result or {}
         score = float(result.get("score", float("nan")))
         self._best = max(self._best, score)
         self._kept.setdefault(score, []).append(CandidateStore(self._run_uri, trial.config))

@@ -10,7 +10,7 @@ A clip that fails keeps its row; `error_stage` and `error` say why, and the late
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray.data
@@ -111,7 +111,7 @@ def read_stage(
     clips: Sequence[Clip], media: MediaConfig, store: BackboneStore, resources: StageResources, cpus: int
 ) -> ray.data.Dataset:
     """The start of a pipeline over files: clips in blocks, decoded."""
-    dataset = ray.data.from_arrow(tables.clips_to_table(clips))
+    dataset = cast("ray.data.Dataset", ray.data.from_arrow(tables.clips_to_table(clips)))
     return map_stage(
         dataset.repartition(target_num_rows_per_block=resources.block_size),
         Read,

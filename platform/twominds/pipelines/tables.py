@@ -216,10 +216,10 @@ def _vector(cell: Sequence[float] | None) -> FloatArray | None:
 def append_columns(table: pa.Table, fields: Sequence["pa.Field[Any]"], rows: Sequence[Row]) -> pa.Table:
     """`table` with the columns `fields` added (or replaced), taken from `rows` in order."""
     added = pa.Table.from_pylist(list(rows), schema=pa.schema(fields))
-    for name in added.schema.names:
-        if name in table.schema.names:
-            table = table.drop_columns([name])
-        table = table.append_column(added.schema.field(name), added.column(name))
+    for column in fields:
+        if column.name in table.schema.names:
+            table = table.drop_columns([column.name])
+        table = table.append_column(column, added.column(column.name))
     return table
 
 

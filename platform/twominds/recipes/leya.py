@@ -172,6 +172,8 @@ def pooled(recipe: Recipe) -> Recipe:
         recipe.fusion,
         inputs="pooled",
         model=TransformerFusionConfig(standardize="interaction"),
+        # It can stay at chance for some epochs before it sees an interaction: patience begins later.
+        fit=replace(recipe.fusion.fit, min_epochs=25),
         first_points=(POOLED_CANDIDATE, PAPER_CANDIDATE),
     )
     return replace(

@@ -1,7 +1,7 @@
 """What the training loop draws its batches from."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ class FusionExamples:
 class Collator(Protocol):
     """What `FeatureExamples` needs of a unimodal encoder."""
 
-    modality: Modality
+    modality: ClassVar[Modality]
 
     def collate(self, features: Sequence[Features], device: torch.device) -> dict[str, Tensor]:
         """Stack features, all present, into the encoder's input."""

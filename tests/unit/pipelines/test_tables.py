@@ -1,6 +1,7 @@
 """Records survive Arrow and Parquet unchanged, absent modalities and all."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,9 @@ from twominds.records import PRESENT, Clip, ClipMedia, Embedding, Features, Moda
 RNG = np.random.default_rng(0)
 
 
-def through_parquet(row: tables.Row, fields: list["pa.Field[object]"], folder: Path) -> tables.Row:
-    table = pa.Table.from_pylist([row | {"clip_id": "a"}], schema=pa.schema([("clip_id", pa.string()), *fields]))
+def through_parquet(row: tables.Row, fields: list["pa.Field[Any]"], folder: Path) -> tables.Row:
+    schema = pa.schema([pa.field("clip_id", pa.string()), *fields])
+    table = pa.Table.from_pylist([row | {"clip_id": "a"}], schema=schema)
     pq.write_table(table, folder / "x.parquet")
     return pq.read_table(folder / "x.parquet").to_pylist()[0]
 
