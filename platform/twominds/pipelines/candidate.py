@@ -16,6 +16,7 @@ from upath import UPath
 from twominds.artifacts import fingerprint
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
+from twominds.pipelines.storage import write_whole
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Value
 from twominds.training.examples import FusionExamples
@@ -63,12 +64,9 @@ class CandidateStore:
 
     def save(self, result: SeedResult, state: Mapping[str, Tensor]) -> None:
         """Keeps a finished seed: the model first, then the result that says it is complete."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         payload = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in state.items()})
-        (self.folder / MODEL.format(seed=result.seed)).write_bytes(payload)
-        partial = self.folder / f".{RESULT.format(seed=result.seed)}"
-        partial.write_text(json.dumps(vars(result)))
-        partial.rename(self.folder / RESULT.format(seed=result.seed))
+        write_whole(self.folder / MODEL.format(seed=result.seed), payload)
+        write_whole(self.folder / RESULT.format(seed=result.seed), json.dumps(vars(result)).encode())
 
     def state(self, seed: int) -> dict[str, Tensor]:
         """The model of a finished seed."""

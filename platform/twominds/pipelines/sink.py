@@ -14,6 +14,7 @@ from ray.data.block import Block, BlockAccessor
 from upath import UPath
 
 from twominds.pipelines import tables
+from twominds.pipelines.storage import write_whole
 from twominds.records import Failure
 
 QUARANTINE = "quarantine"
@@ -50,22 +51,12 @@ class ClipSink(Datasink[Written]):
         mask = pa.array([not error for error in cast("list[str]", table["error"].to_pylist())])
         kept = table.filter(mask).select(self._columns)
         if kept.num_rows:
-            self._write(f"{digest[:16]}.parquet", _parquet(kept))
+            write_whole(UPath(self._uri) / f"{digest[:16]}.parquet", _parquet(kept))
         failures = tuple(_failure(row["clip_id"], row["video_uri"], row["error_stage"], row["error"]) for row in failed)
         if failed:
-            self._write(f"{QUARANTINE}/{digest[:16]}.jsonl", "\n".join(map(_quarantine_line, failed)).encode() + b"\n")
+            lines = "".join(_quarantine_line(row) + "\n" for row in failed)
+            write_whole(UPath(self._uri) / QUARANTINE / f"{digest[:16]}.jsonl", lines.encode())
         return Written(clips=kept.num_rows, failures=failures)
-
-    def _write(self, name: str, payload: bytes) -> None:
-        target = UPath(self._uri) / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.protocol in ("", "file"):
-            # A reader must never see half a file; object stores give that by themselves.
-            partial = target.with_name(f".{target.name}.partial")
-            partial.write_bytes(payload)
-            partial.rename(target)
-        else:
-            target.write_bytes(payload)
 
     def on_write_complete(self, write_result: Any) -> None:
         """Adds up what the tasks did."""

@@ -1,4 +1,4 @@
-"""URIs as Ray's storage arguments: Ray takes a filesystem and a path on it."""
+"""URIs as Ray takes them, and files that are there whole or not at all."""
 
 from pathlib import Path
 
@@ -13,3 +13,14 @@ def storage_of(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(Path(path.path).resolve())
     handler = pafs.FSSpecHandler(path.fs)  # pyright: ignore[reportAbstractUsage]  # the stubs do not know its methods
     return pafs.PyFileSystem(handler), path.path
+
+
+def write_whole(target: UPath, payload: bytes) -> None:
+    """Writes a file that no reader ever sees half of, in a folder that is made where it is missing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.protocol in ("", "file"):
+        partial = target.with_name(f".{target.name}.partial")
+        partial.write_bytes(payload)
+        partial.rename(target)
+    else:
+        target.write_bytes(payload)  # object stores give that by themselves
