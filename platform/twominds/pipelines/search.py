@@ -181,15 +181,15 @@ def _tune(
 ) -> ResultGrid:
     # Seconds between snapshots of the search: what a killed driver can lose of the sampler's memory.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
-    with_data = tune.with_parameters(
-        _trainable,
-        fusion=fusion,
-        data=data,
-        num_classes=recipe.task.num_classes,
-        run_uri=run_uri,
-        std_penalty=config.std_penalty,
-        device="cuda" if config.gpus_per_trial else "cpu",
-    )
+    parameters = {
+        "fusion": fusion,
+        "data": data,
+        "num_classes": recipe.task.num_classes,
+        "run_uri": run_uri,
+        "std_penalty": config.std_penalty,
+        "device": "cuda" if config.gpus_per_trial else "cpu",
+    }
+    with_data = cast("Any", tune.with_parameters(_trainable, **parameters))
     resources = {"cpu": 1.0, **({"gpu": config.gpus_per_trial} if config.gpus_per_trial else {})}
     trainable = cast("Any", tune.with_resources(with_data, resources))
     filesystem, path = storage_of(f"{run_uri}/tune")
