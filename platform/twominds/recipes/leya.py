@@ -133,16 +133,18 @@ def leya_demo() -> Recipe:
     """The same system for `make demo`: tiny debug backbones, the real all-MiniLM for text, shorter training.
 
     Random backbones are trained from scratch, so the scene encoder takes a larger learning rate than fine-tuning.
+    Drawn clips are short: ten frames show the face.
     """
     recipe, fits = leya(), leya().encoder_fits
     return replace(
         recipe,
         name="leya/demo",
         description="leya on tiny debug backbones and all-MiniLM, for the demo and for tests",
+        media=replace(recipe.media, face_frames=10),
         features=FeaturesConfig(text=TextFeaturesConfig(backbone="text.all_minilm")),
         encoders=EncodersConfig(text=replace(EncodersConfig().text, backbone="text.all_minilm")),
         encoder_fits=EncoderFits(
-            scene=replace(fits.scene, learning_rate=1e-3, epochs=8),
+            scene=replace(fits.scene, learning_rate=1e-3, epochs=5),
             face=replace(fits.face, epochs=40),
             audio=replace(fits.audio, learning_rate=1e-3, epochs=12),
             text=replace(fits.text, learning_rate=3e-4, epochs=8),
