@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_clips_without_any_modality_are_left_out_and_counted() -> None:
 
 
 class Stack:
-    modality = Modality.FACE
+    modality: ClassVar[Modality] = Modality.FACE
 
     def collate(self, features: Sequence[Features], device: torch.device) -> dict[str, Tensor]:
         return {"x": torch.tensor([[0.0 if f.values is None else float(f.values[0])] for f in features], device=device)}
