@@ -61,6 +61,8 @@ class Expression:
     """-1 far left .. 1 far right."""
     gaze_y: float = 0.0
     """-1 up .. 1 down."""
+    flush: float = 0.0
+    """-1 pale .. 0 the skin's own colour .. 1 red in the face."""
 
 
 @dataclass(frozen=True)

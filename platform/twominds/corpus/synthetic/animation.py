@@ -78,6 +78,7 @@ def animate(
         raised = 0.5 - 1.1 * face + 0.12 * wander(0.8)
         averted = _switch(face - share(0.7))
         wide = 1.1 - 0.5 * face
+        flush = 2.0 * face - 1.0 + 0.05 * wander(0.5)
         smile = 0.5 * acting.valence + 0.08 * wander(0.5)
     else:
         furrow = np.clip(-0.9 * acting.valence + 0.05 * wander(1.0), 0.0, 1.0)
@@ -85,6 +86,7 @@ def animate(
         raised = 0.6 * acting.valence + 0.08 * wander(0.8)
         averted = np.zeros_like(mouth)
         wide = np.full_like(mouth, 1.0)
+        flush = -acting.valence + 0.05 * wander(0.5)
         smile = 0.95 * acting.valence + 0.04 * wander(0.5)
     look_x = averted * pick(rng, (-0.95, 0.95)) + 0.1 * wander(1.5)
     look_y = averted * pick(rng, (-0.5, 0.8)) + 0.08 * wander(1.5)
@@ -123,6 +125,7 @@ def animate(
                 eye_open=float(np.clip(eyes[frame], 0.0, 1.2)),
                 gaze_x=float(np.clip(look_x[frame], -1.0, 1.0)),
                 gaze_y=float(np.clip(look_y[frame], -1.0, 1.0)),
+                flush=float(np.clip(flush[frame], -1.0, 1.0)),
             ),
         )
         for frame in range(len(times_s))

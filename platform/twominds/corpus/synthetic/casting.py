@@ -108,6 +108,7 @@ def random_expression(rng: np.random.Generator) -> Expression:
         eye_open=0.0 if rng.random() < 0.05 else float(rng.uniform(0.4, 1.1)),
         gaze_x=float(rng.uniform(-1.0, 1.0)),
         gaze_y=float(rng.uniform(-1.0, 1.0)),
+        flush=float(rng.uniform(-1.0, 1.0)),
     )
 
 

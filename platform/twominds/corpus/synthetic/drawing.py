@@ -25,6 +25,8 @@ Box = tuple[float, float, float, float]
 HairStyle = Literal["short", "long", "bun", "bald"]
 
 _SIDES: tuple[Side, Side] = (-1, 1)
+_BLOOD: Colour = (205, 45, 40)
+_PALLOR: Colour = (205, 225, 175)
 MIN_VISIBLE_FACE = 0.6
 """A face of which less than this share of its box is in the picture has no box."""
 
@@ -235,7 +237,8 @@ def _draw_body(image: ByteArray, body_x: float, head: tuple[float, float], head_
 
 def _draw_head(image: ByteArray, head: _Head, person: Person, backdrop: Backdrop) -> None:
     look, shape = person.appearance, person.appearance.anatomy
-    skin, dark = look.skin, mix(look.skin, (70, 30, 30), 0.4)
+    skin = _complexion(person)
+    dark = mix(skin, (70, 30, 30), 0.4)
     for side in _SIDES:
         fill(image, head.flat(face.disc(side * 1.0, 0.06, 0.12, 0.2)), mix(skin, dark, 0.4))
     fill(image, head.flat(face.outline(shape)), skin)
@@ -251,10 +254,16 @@ def _draw_head(image: ByteArray, head: _Head, person: Person, backdrop: Backdrop
         fill(image, head.flat(face.hair_cap(-0.58)) + np.array([0.0, 0.1 * head.half[1] * head.turn_y]), look.hair)
 
 
+def _complexion(person: Person) -> Colour:
+    flush = person.expression.flush
+    return mix(person.appearance.skin, _BLOOD if flush > 0 else _PALLOR, 0.4 * abs(flush))
+
+
 def _features(person: Person, backdrop: Backdrop, pixel: float) -> list[_Shape]:
     """Nose, eyes, brows, mouth and glasses; `pixel` is the width of a fine line."""
     look, expression, shape = person.appearance, person.expression, person.appearance.anatomy
-    skin, dark = look.skin, mix(look.skin, (70, 30, 30), 0.4)
+    skin = _complexion(person)
+    dark = mix(skin, (70, 30, 30), 0.4)
     bridge, wings, highlight = face.nose(shape)
     shapes = [
         _Shape(-bridge * [1.0, -1.0] if backdrop.light_x > 0 else bridge, mix(skin, dark, 0.5)),

@@ -63,6 +63,8 @@ def test_largest_face_comes_first_and_a_hidden_one_has_no_box() -> None:
         Expression(brow_furrow=0.9),
         Expression(eye_open=0.3),
         Expression(gaze_x=0.9),
+        Expression(flush=1.0),
+        Expression(flush=-1.0),
     ],
     ids=str,
 )

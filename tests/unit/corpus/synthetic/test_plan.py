@@ -43,7 +43,7 @@ def test_default_latents_are_as_far_apart_as_the_strengths_say() -> None:
     config = SyntheticCorpusConfig(clips=8000, strengths=CueStrengths(text=2.0, audio=0.0))
     clips = plan_corpus(config).clips
     labels = np.array([clip.label for clip in clips], dtype=bool)
-    for modality, strength in {"text": 2.0, "audio": 0.0, "face": 1.2, "scene": 1.2}.items():
+    for modality, strength in {"text": 2.0, "audio": 0.0, "face": 1.6, "scene": 1.6}.items():
         latent = np.array([getattr(clip.latents, modality) for clip in clips])
         assert latent[labels].mean() - latent[~labels].mean() == pytest.approx(strength, abs=0.08)
         assert latent[labels].std() == pytest.approx(1.0, abs=0.05)
