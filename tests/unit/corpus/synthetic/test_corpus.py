@@ -13,6 +13,7 @@ import pytest
 from twominds.corpus.annotations import Annotation, read_annotations, read_frame_labels
 from twominds.corpus.bah import continuous_times, read_bah_corpus, read_transcript
 from twominds.corpus.manifest import read_corpus
+from twominds.corpus.synthetic.clip import draw_clip
 from twominds.corpus.synthetic.config import NuisanceRates, SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import TRUTH_FILE, make_corpus, recognised_chunks
 from twominds.corpus.synthetic.plan import NUISANCES, ClipPlan, plan_corpus
@@ -160,7 +161,7 @@ def test_rotated_is_upright_when_the_flag_is_honoured(corpus: Path, tmp_path: Pa
     frames, _, stream = _frames(_video(corpus, plan))
     assert (stream.width, stream.height) == (120, 160)
     assert frames[0].rotation == -90  # to be turned by 90 degrees clockwise
-    make_corpus(replace(SMALL, nuisances=replace(SMALL.nuisances, rotated=0.0)), tmp_path, workers=1)
+    draw_clip(SMALL, replace(plan, nuisances=plan.nuisances - {"rotated"}), tmp_path)
     upright, _, _ = _frames(str(tmp_path / plan.clip_id))
     turned = np.rot90(frames[0].to_ndarray(format="rgb24"), -1)
     assert np.abs(turned.astype(int) - upright[0].to_ndarray(format="rgb24")).mean() < 3

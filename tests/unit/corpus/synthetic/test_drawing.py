@@ -75,8 +75,8 @@ def test_expression_changes_the_face_and_nothing_else(change: Expression) -> Non
     assert len(differs) > 25
     assert differs[:, 0].min() >= top
     assert differs[:, 0].max() <= bottom + 1
-    assert differs[:, 1].min() >= left
-    assert differs[:, 1].max() <= right + 1
+    assert differs[:, 1].min() >= left - 14  # the ears stand out a little
+    assert differs[:, 1].max() <= right + 14
 
 
 def test_face_shapes_follow_the_expression() -> None:
