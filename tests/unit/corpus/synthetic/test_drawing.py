@@ -74,7 +74,7 @@ def test_expression_changes_the_face_and_nothing_else(change: Expression) -> Non
     differs = np.argwhere((image.astype(int) - rest).any(axis=2))
     assert len(differs) > 25
     assert differs[:, 0].min() >= top
-    assert differs[:, 0].max() <= bottom + 1
+    assert differs[:, 0].max() <= bottom + 2
     assert differs[:, 1].min() >= left - 14  # the ears stand out a little
     assert differs[:, 1].max() <= right + 14
 
