@@ -135,14 +135,18 @@ def leya_demo() -> Recipe:
     Random backbones are trained from scratch, so the scene encoder takes a larger learning rate than fine-tuning.
     Drawn clips are short: ten frames show the face.
     """
-    recipe, fits = leya(), leya().encoder_fits
+    recipe, fits, encoders = leya(), leya().encoder_fits, leya().encoders
     return replace(
         recipe,
         name="leya/demo",
         description="leya on tiny debug backbones and all-MiniLM, for the demo and for tests",
         media=replace(recipe.media, face_frames=10),
         features=FeaturesConfig(text=TextFeaturesConfig(backbone="text.all_minilm")),
-        encoders=EncodersConfig(text=replace(EncodersConfig().text, backbone="text.all_minilm")),
+        encoders=replace(
+            encoders,
+            audio=replace(encoders.audio, hidden_dim=64, num_layers=1, head_hidden_dim=32),
+            text=replace(encoders.text, backbone="text.all_minilm"),
+        ),
         encoder_fits=EncoderFits(
             scene=replace(fits.scene, learning_rate=1e-3, epochs=5),
             face=replace(fits.face, epochs=40),
