@@ -99,6 +99,10 @@ class Trial:
         """Its population standard deviation over the seeds."""
         return statistics.pstdev(result.validation_mf1 for result in self.results)
 
+    def rank(self) -> tuple[float, float]:
+        """What the best candidate has the most of: score, and of equals (small splits have many) the lower loss."""
+        return self.score, -statistics.fmean(result.validation_loss for result in self.results)
+
 
 def search_fusion(config: SearchConfig) -> Summary:
     """Runs (or goes on with) the search; returns what it did.
@@ -123,7 +127,7 @@ def search_fusion(config: SearchConfig) -> Summary:
     if not trials:
         raise SearchError(f"No candidate finished all {len(fusion.seeds)} seeds; see the errors in {run_uri}.")
     _write_trials(run_uri, trials)
-    best = max(trials, key=lambda trial: trial.score)
+    best = max(trials, key=Trial.rank)
     card = _save(config, recipe, fusion, data, best, run_uri, about.fingerprint, len(trials))
     return _summary(config, recipe, trials, best, card, run_uri, errored)
 
@@ -325,7 +329,7 @@ def _summary(
     config: SearchConfig, recipe: Recipe, trials: list[Trial], best: Trial, card: Card, run_uri: str, errored: int
 ) -> Summary:
     table = Table("rank", "mean MF1", "std", "seeds", "hidden_dim", "layers", "dropout", "optimizer", "learning rate")
-    for rank, trial in enumerate(sorted(trials, key=lambda t: -t.score)[:5], start=1):
+    for rank, trial in enumerate(sorted(trials, key=Trial.rank, reverse=True)[:5], start=1):
         c = trial.candidate
         names = ("hidden_dim", "num_layers", "dropout", "optimizer", "learning_rate")
         cells = [f"{c[n]:.3g}" if isinstance(c.get(n), float) else str(c.get(n, "")) for n in names]
