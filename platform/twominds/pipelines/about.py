@@ -1,12 +1,13 @@
 """The `_about.json` of a folder of features or embeddings: what made it, so that no two makings are mixed."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from upath import UPath
 
 from twominds.artifacts import from_json, to_json
 from twominds.errors import ConfigError, MissingInputError
+from twominds.media.reader import MediaConfig
 
 ABOUT = "_about.json"
 
@@ -20,6 +21,8 @@ class About:
     fingerprint: str
     """Of everything that changes a feature: configs and weights."""
     models: str
+    media: MediaConfig = field(default_factory=MediaConfig)
+    """How the videos were read: what is trained on this must be served with the same."""
 
 
 def claim_folder(uri: str, about: About) -> None:

@@ -11,7 +11,6 @@ import ray.data
 from upath import UPath
 
 from twominds import artifacts
-from twominds.artifacts import fingerprint
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
@@ -60,7 +59,11 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     claim_folder(
         config.output,
         About(
-            recipe=card.recipe, corpus=config.videos, models=config.models, fingerprint=fingerprint(card.artifact_id)
+            recipe=card.recipe,
+            corpus=config.videos,
+            models=config.models,
+            media=ensemble.media,
+            fingerprint=card.artifact_id,
         ),
     )
     clips = read_corpus(config.videos)

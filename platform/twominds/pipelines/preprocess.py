@@ -6,7 +6,8 @@ Streams: only the blocks in flight are in memory. Clips whose features (or whose
 are left alone, so an interrupted job is simply run again.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import ray.data
 from upath import UPath
@@ -38,6 +39,8 @@ class PreprocessConfig:
     """The bundle of pre-trained weights."""
     recipe: str = "leya"
     """The system to preprocess for (see the README's table of recipes)."""
+    detector: Literal["yolo", "yunet", "corpus"] | None = None
+    """Who finds faces: YOLO (AGPL-3.0), OpenCV's YuNet, or the crops that come with BAH; by default the recipe says."""
     retry_quarantined: bool = False
     """Try the clips in quarantine again."""
     resources: StageResources = field(default_factory=StageResources)
@@ -56,6 +59,8 @@ def preprocess(config: PreprocessConfig) -> Summary:
     require(config.corpus, what="corpus", made_by="python jobs/make_corpus.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
+    if config.detector:
+        recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
     claim_folder(config.output, _about(config, recipe, store))
     if config.retry_quarantined:
         _empty_quarantine(config.output)
@@ -99,6 +104,7 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
         recipe=recipe.name,
         corpus=config.corpus,
         models=config.models,
+        media=recipe.media,
         fingerprint=fingerprint(to_json(recipe.media), to_json(recipe.features), used),
     )
 

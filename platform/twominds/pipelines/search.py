@@ -24,7 +24,7 @@ from twominds.artifacts import Card, fingerprint, to_json
 from twominds.errors import TwomindsError
 from twominds.fusion.batch import InputKind, fusion_inputs
 from twominds.pipelines import tables
-from twominds.pipelines.about import read_about
+from twominds.pipelines.about import About, read_about
 from twominds.pipelines.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.progress import SearchProgress
@@ -128,7 +128,7 @@ def search_fusion(config: SearchConfig) -> Summary:
         raise SearchError(f"No candidate finished all {len(fusion.seeds)} seeds; see the errors in {run_uri}.")
     _write_trials(run_uri, trials)
     best = max(trials, key=Trial.rank)
-    card = _save(config, recipe, fusion, data, best, run_uri, about.fingerprint, len(trials))
+    card = _save(config, recipe, fusion, data, best, run_uri, about, len(trials))
     return _summary(config, recipe, trials, best, card, run_uri, errored)
 
 
@@ -290,12 +290,12 @@ def _save(
     data: SearchData,
     best: Trial,
     run_uri: str,
-    data_fingerprint: str,
+    about: About,
     searched: int,
 ) -> Card:
     chosen = fusion.with_candidate(best.candidate)
     ensemble = EnsembleConfig(
-        fusion=chosen.model, inputs=fusion.inputs, modalities=fusion.modalities, media=recipe.media
+        fusion=chosen.model, inputs=fusion.inputs, modalities=fusion.modalities, media=about.media
     )
     store = CandidateStore(run_uri, best.candidate)
     card = Card(
@@ -304,7 +304,7 @@ def _save(
         recipe=recipe.name,
         config={},
         data={
-            "embeddings": data_fingerprint,
+            "embeddings": about.fingerprint,
             "clips": {
                 str(Split.TRAIN): len(data.train.labels),
                 str(Split.VALIDATION): len(data.validation.labels),

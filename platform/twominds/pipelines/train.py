@@ -122,7 +122,7 @@ def _train_worker(arguments: dict[str, Any]) -> None:
 
 
 def _train_one(config: TrainConfig, recipe: Recipe, modality: Modality, device: str, resume: FitState | None) -> None:
-    store = BackboneStore(uri=config.models)
+    store, about = BackboneStore(uri=config.models), read_about(config.features)
     torch.manual_seed(recipe.encoder_seed)
     (train, train_labels), (validation, validation_labels) = (
         read_examples(config.features, modality, split) for split in (Split.TRAIN, Split.VALIDATION)
@@ -158,9 +158,9 @@ def _train_one(config: TrainConfig, recipe: Recipe, modality: Modality, device: 
         kind="encoder",
         task=recipe.task,
         recipe=recipe.name,
-        config={"features": to_json(recipe.features), "media": to_json(recipe.media)},
+        config={"features": to_json(recipe.features), "media": to_json(about.media)},
         data={
-            "features": read_about(config.features).fingerprint,
+            "features": about.fingerprint,
             "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
         },
         metrics={"validation_mf1": result.validation_mf1, "best_epoch": result.best_epoch},
