@@ -56,16 +56,14 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     card = artifacts.read_card(config.ensemble)
     ensemble = artifacts.from_json(EnsembleConfig, card.config)
-    claim_folder(
-        config.output,
-        About(
-            recipe=card.recipe,
-            corpus=config.videos,
-            models=config.models,
-            media=ensemble.media,
-            fingerprint=card.artifact_id,
-        ),
+    about = About(
+        recipe=card.recipe,
+        corpus=config.videos,
+        models=config.models,
+        media=ensemble.media,
+        fingerprint=card.artifact_id,
     )
+    claim_folder(config.output, about)
     clips = read_corpus(config.videos)
     done = {row["clip_id"] for row in tables.read_rows(config.output, [])}
     before = read_quarantine(config.output)
