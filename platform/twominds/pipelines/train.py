@@ -1,11 +1,12 @@
 """Training the unimodal encoders with Ray Train: features in, one artifact per modality out.
 
 One worker trains the modalities one after another (starting a worker group costs more than training a small encoder)
-and checkpoints after every epoch, so a killed worker goes on where it was. To train modalities side by side on a
+and checkpoints as it goes, so a killed worker goes on where it was. To train modalities side by side on a
 cluster, submit one job for each with `--modalities`.
 """
 
 import tempfile
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 import ray.train
 import torch
-from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from rich.table import Table
 from torch import Tensor
@@ -63,6 +64,8 @@ class TrainConfig:
     """Train on a GPU."""
     cpus: float = 0
     """CPUs of the worker; 0: all that one node has."""
+    checkpoint_interval_s: float = 60.0
+    """Least time between checkpoints, which are taken after an epoch: what a worker that dies can lose."""
     max_failures: int = 2
     """How often a worker that dies is started again from its last checkpoint."""
     address: str | None = None
@@ -101,6 +104,7 @@ def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: 
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
     trainer.fit()
@@ -134,12 +138,19 @@ def _train_one(config: TrainConfig, recipe: Recipe, modality: Modality, device: 
         example=next(item for item in train if item.presence.present),
     )
 
+    saved = time.monotonic()
+
     def on_epoch(report: EpochReport) -> None:
+        nonlocal saved
+        metrics = {"modality": str(modality), **report.numbers()}
+        if time.monotonic() - saved < config.checkpoint_interval_s:
+            ray.train.report(metrics)
+            return
         with tempfile.TemporaryDirectory() as folder:
             report.fit_state().save(folder)
             (Path(folder) / MODALITY).write_text(modality)
-            metrics = {"modality": str(modality), **report.numbers()}
             ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+        saved = time.monotonic()
 
     result = fit(
         encoder,
