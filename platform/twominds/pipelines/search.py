@@ -328,12 +328,14 @@ def _save(
 def _summary(
     config: SearchConfig, recipe: Recipe, trials: list[Trial], best: Trial, card: Card, run_uri: str, errored: int
 ) -> Summary:
-    table = Table("rank", "mean MF1", "std", "seeds", "hidden_dim", "layers", "dropout", "optimizer", "learning rate")
+    table = Table("rank", "MF1", "candidate")
     for rank, trial in enumerate(sorted(trials, key=Trial.rank, reverse=True)[:5], start=1):
-        c = trial.candidate
-        names = ("hidden_dim", "num_layers", "dropout", "optimizer", "learning_rate")
-        cells = [f"{c[n]:.3g}" if isinstance(c.get(n), float) else str(c.get(n, "")) for n in names]
-        table.add_row(str(rank), f"{trial.mean:.3f}", f"{trial.std:.3f}", str(len(trial.results)), *cells)
+        shown = [
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in trial.candidate.items()
+            if name in ("hidden_dim", "num_layers", "dropout", "optimizer", "learning_rate")
+        ]
+        table.add_row(str(rank), f"{trial.mean:.3f} +- {trial.std:.3f}", ", ".join(shown))
     summary = Summary(title=f"Stability search of {recipe.name}", where=config.ensemble, tables=[table])
     summary.add("candidates with all seeds", f"{len(trials)} of {config.trials}")
     summary.add("candidates that failed", errored)
