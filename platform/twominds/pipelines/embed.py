@@ -15,7 +15,7 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus
-from twominds.pipelines.storage import storage_of
+from twominds.pipelines.storage import files_in, storage_of
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
 from twominds.workspace import Workspace, require
@@ -71,7 +71,7 @@ def embed_features(config: EmbedConfig) -> Summary:
 
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
-    files = [storage_of(str(path))[1] for path in tables.parquet_files(config.features)]
+    files = [storage_of(str(path))[1] for path in files_in(config.features, "*.parquet")]
     dataset = ray.data.read_parquet(files, filesystem=storage_of(config.features)[0])
     if done:
         dataset = dataset.filter(lambda row: row["clip_id"] not in done)

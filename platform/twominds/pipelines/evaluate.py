@@ -26,7 +26,7 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus
-from twominds.pipelines.storage import storage_of
+from twominds.pipelines.storage import files_in, storage_of
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
 from twominds.records import Modality, Split
@@ -101,7 +101,7 @@ def _score(config: EvaluateConfig, card: Card, about: About) -> str:
     total = {row["clip_id"] for row in tables.read_rows(config.embeddings, [])}
     if total - done:
         with cluster(config.address) as cpus:
-            files = [storage_of(str(path))[1] for path in tables.parquet_files(config.embeddings)]
+            files = [storage_of(str(path))[1] for path in files_in(config.embeddings, "*.parquet")]
             dataset = ray.data.read_parquet(files, filesystem=storage_of(config.embeddings)[0])
             if done:
                 dataset = dataset.filter(lambda row: row["clip_id"] not in done)

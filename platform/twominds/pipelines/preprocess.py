@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import ray.data
-from upath import UPath
 
 from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
@@ -20,6 +19,7 @@ from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.sink import QUARANTINE, ClipSink, read_quarantine
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_stage, model_cpus, read_stage
+from twominds.pipelines.storage import files_in
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
@@ -110,8 +110,7 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
 
 
 def _empty_quarantine(uri: str) -> None:
-    folder = UPath(uri) / QUARANTINE
-    for path in list(folder.glob("*.jsonl")) if folder.exists() else []:
+    for path in files_in(f"{uri}/{QUARANTINE}", "*.jsonl"):
         path.unlink()
 
 

@@ -14,7 +14,7 @@ from ray.data.block import Block, BlockAccessor
 from upath import UPath
 
 from twominds.pipelines import tables
-from twominds.pipelines.storage import write_whole
+from twominds.pipelines.storage import files_in, write_whole
 from twominds.records import Failure
 
 QUARANTINE = "quarantine"
@@ -87,10 +87,8 @@ def _parquet(table: pa.Table) -> bytes:
 
 def read_quarantine(uri: str) -> list[Failure]:
     """The clips that are in quarantine below `uri`, each once."""
-    folder = UPath(uri) / QUARANTINE
-    if not folder.exists():
-        return []
-    lines = [line for path in sorted(folder.glob("*.jsonl"), key=str) for line in path.read_text().splitlines() if line]
+    files = files_in(f"{uri}/{QUARANTINE}", "*.jsonl")
+    lines = [line for path in files for line in path.read_text().splitlines() if line]
     rows = {row["clip_id"]: row for row in map(json.loads, lines)}
     return [_failure(row["clip_id"], row["video_uri"], row["stage"], row["reason"]) for row in rows.values()]
 

@@ -24,3 +24,13 @@ def write_whole(target: UPath, payload: bytes) -> None:
         partial.rename(target)
     else:
         target.write_bytes(payload)  # object stores give that by themselves
+
+
+def files_in(uri: str, pattern: str) -> list[UPath]:
+    """The files of a folder as they are now, in the order of their names; none where the folder is missing.
+
+    Object stores' filesystems remember listings, and would not see what other processes wrote meanwhile.
+    """
+    folder = UPath(uri)
+    folder.fs.invalidate_cache()
+    return sorted(folder.glob(pattern), key=str) if folder.exists() else []

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-from upath import UPath
 
+from twominds.pipelines.storage import files_in
 from twominds.records import (
     BoolArray,
     ByteArray,
@@ -223,12 +223,6 @@ def append_columns(table: pa.Table, fields: Sequence["pa.Field[Any]"], rows: Seq
     return table
 
 
-def parquet_files(uri: str) -> list[UPath]:
-    """The Parquet files directly below `uri`, in the order of their names; none where the folder is missing."""
-    folder = UPath(uri)
-    return sorted(folder.glob("*.parquet"), key=str) if folder.exists() else []
-
-
 def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[Split] | None = None) -> list[Row]:
     """Rows of the Parquet files below `uri`, one per clip id, sorted by it.
 
@@ -236,7 +230,7 @@ def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[S
     """
     wanted = None if columns is None else list(dict.fromkeys(["clip_id", "split", *columns]))
     rows: dict[str, Row] = {}
-    for path in parquet_files(uri):
+    for path in files_in(uri, "*.parquet"):
         with path.open("rb") as file:
             table = pq.read_table(cast("Any", file), columns=wanted)
         for row in table.to_pylist():
