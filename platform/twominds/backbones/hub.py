@@ -1,5 +1,6 @@
 """From the hub into a bundle: the exact commit, checked sizes, safetensors only."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import cast
@@ -20,7 +21,7 @@ def fetch_role(uri: str, role: str, *, staging: Path, revision: str = "", endpoi
 
     The revision is resolved to a commit first and everything is taken from that commit, which the manifest names.
     Where a repository has no safetensors file, its `pytorch_model.bin` is read with `weights_only=True` and
-    rewritten. A fetch that was interrupted goes on from the files, and the bytes, that it already has.
+    rewritten. A fetch that was interrupted keeps the files that were complete.
 
     Args:
         uri: The bundle, local or in an object store.
@@ -38,7 +39,7 @@ def fetch_role(uri: str, role: str, *, staging: Path, revision: str = "", endpoi
             f"{role} is on no hub that we can vouch for. Get a file from its authors and import it: "
             f"`python jobs/fetch_models.py --import-file {role}=FILE`."
         )
-    wanted = revision or backbone.revision
+    wanted, endpoint = revision or backbone.revision, endpoint or os.environ.get("HF_ENDPOINT", "")
     try:
         commit, available = _repository(backbone.hub_id, wanted, endpoint)
         partial = staging / role / commit

@@ -32,6 +32,9 @@ def load_pretrained(
     Raises:
         BackboneError: the files are missing, are of another architecture, or lack weights of the model.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for every model in every worker helps nobody
     folder = store.folder(role)
     try:
         loaded, report = cast(_Pretrained, model).from_pretrained(

@@ -1,13 +1,14 @@
 """Stand-in weights for machines where the published ones can't be had: debug bundles.
 
-The architectures are the published ones (the same classes, configs and tokenizer files), tiny or in full size; the
-weights are random for a seed, so what they see is what random filters see. Nothing in a bundle knows of any label:
+The architectures are the published ones (the same classes, configs and tokenizer files), tiny or in full size. Nothing
+in a bundle was made from a corpus or knows a label of ambivalence/hesitancy:
 
-- `random_models`: random weights at scales that keep signals alive, calibrated on drawn people (`calibration`);
-- `tokenizer`: a byte-level BPE trained on the sentences of this folder;
-- `detector`: the exception, a small YOLO *trained* to find drawn faces, since what follows needs real boxes.
+- `random_models`: random weights at scales that keep signals alive; `calibration` sets the scales on drawn people;
+- `tokenizer`: a byte-level BPE trained on a few sentences;
+- `detector`: a small YOLO trained to find drawn faces, since what follows needs real boxes.
 """
 
-from twominds.features.debug.bundle import BundleSize, make_debug_models
+from twominds.features.debug.bundle import QUICK, DebugTraining, make_debug_models
+from twominds.features.debug.random_models import BundleSize
 
-__all__ = ["BundleSize", "make_debug_models"]
+__all__ = ["QUICK", "BundleSize", "DebugTraining", "make_debug_models"]

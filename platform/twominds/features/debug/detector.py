@@ -9,7 +9,6 @@ that rule is right most often, and a typical face has 0.9. The detector knows no
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,6 @@ import yaml
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] open PathLike
 from torch import Tensor, nn
 
-from twominds.errors import ConfigError
 from twominds.features.debug.drawn import drawn_pictures
 from twominds.media.faces import prepare_ultralytics
 from twominds.records import ByteArray, FloatArray
@@ -49,30 +47,21 @@ TYPICAL_LOGIT = 2.2
 Picture = tuple[ByteArray, FloatArray]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DetectorTraining:
-    """How long the detector is trained."""
+def train_detector(folder: Path, *, steps: int, pictures: int, seed: int) -> None:
+    """Train the detector and write config.yaml and model.safetensors into `folder`.
 
-    steps: int = 320
-    """Optimizer steps of 8 pictures; about 0.1 s each on two cores."""
-    pictures: int = 640
-    """Different pictures that are drawn for it."""
-    learning_rate: float = 4e-3
-    """Peak of a one-cycle schedule (AdamW)."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.pictures < 8:
-            raise ConfigError("the detector needs at least 1 step and 8 pictures.")
-
-
-def train_detector(folder: Path, training: DetectorTraining, seed: int) -> None:
-    """Train the detector and write config.yaml and model.safetensors into `folder`."""
+    Args:
+        folder: Where to.
+        steps: Optimizer steps of 8 pictures (AdamW, one cycle up to a learning rate of 4e-3).
+        pictures: Different pictures that are drawn for it.
+        seed: Everything random follows from it.
+    """
     prepare_ultralytics()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _build()
         rng = np.random.default_rng([seed, 4])
-        _fit(model, drawn_pictures(rng, training.pictures), rng, training)
+        _fit(model, drawn_pictures(rng, pictures), rng, steps)
         _calibrate_confidence(model, drawn_pictures(rng, 64, faces=1) + drawn_pictures(rng, 16, faces=0))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(ARCHITECTURE, sort_keys=False))
@@ -87,13 +76,11 @@ def _build() -> nn.Module:
     return cast(nn.Module, model)
 
 
-def _fit(model: nn.Module, pictures: list[Picture], rng: np.random.Generator, training: DetectorTraining) -> None:
+def _fit(model: nn.Module, pictures: list[Picture], rng: np.random.Generator, steps: int) -> None:
     model.train().to(memory_format=cast(Any, torch.channels_last))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, training.learning_rate, total_steps=training.steps, pct_start=0.15
-    )
-    for batch in _batches(pictures, rng, training.steps):
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.15)
+    for batch in _batches(pictures, rng, steps):
         loss, _ = cast(Any, model).loss(batch)
         optimizer.zero_grad()
         loss.sum().backward()

@@ -1,12 +1,17 @@
-"""Drawn people to calibrate random weights on, and to train the detector with: no corpus, no labels."""
+"""Drawn people to calibrate random weights on, and to train a face model and a detector on: no corpus, no A/H."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import cv2
 import numpy as np
 
-from twominds.corpus.synthetic.casting import random_appearance, random_backdrop, random_pose, random_scene
-from twominds.corpus.synthetic.casting import random_expression as random_face
+from twominds.corpus.synthetic.casting import (
+    random_appearance,
+    random_backdrop,
+    random_expression,
+    random_pose,
+    random_scene,
+)
 from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
 from twominds.records import ByteArray, FloatArray
 
@@ -30,22 +35,43 @@ def drawn_pictures(
     return pictures
 
 
-def drawn_faces(rng: np.random.Generator, count: int, size_px: int = 224) -> ByteArray:
-    """Face crops uint8 [count, size, size, 3], cut at the box."""
+def drawn_faces(rng: np.random.Generator, count: int, margin: float = 0.0) -> tuple[list[ByteArray], FloatArray]:
+    """Faces of people who talk to the camera, and what they express.
+
+    Args:
+        rng: Where the chance comes from.
+        count: How many, all different.
+        margin: Share of the face box that is added on each side (as far as the picture goes).
+
+    Returns:
+        crops: uint8 [H, W, 3] each, of any size.
+        expressions: float32 [count, E], the numbers of `Expression` (smile, brows, lids, gaze, ...).
+    """
     crops: list[ByteArray] = []
+    expressions: list[tuple[float, ...]] = []
+    backdrop = random_backdrop(rng)
     while len(crops) < count:
-        for picture, boxes in drawn_pictures(rng, 4, faces=1):
-            if len(boxes):
-                left, top, right, bottom = (round(float(edge)) for edge in boxes[0])
-                crops.append(np.asarray(cv2.resize(picture[top:bottom, left:right], (size_px, size_px)), np.uint8))
-    return np.stack(crops[:count])
+        if len(crops) % 8 == 0:
+            backdrop = random_backdrop(rng)
+        pose = random_pose(rng, float(rng.uniform(0.4, 0.62)))
+        pose = replace(pose, x=0.4 * pose.x, yaw=0.6 * pose.yaw, pitch=0.6 * pose.pitch, roll=0.8 * pose.roll)
+        person = Person(appearance=random_appearance(rng), pose=pose, expression=random_expression(rng))
+        picture, boxes = draw_frame(Scene(backdrop=backdrop, people=(person,)))
+        if len(boxes):
+            left, top, right, bottom = boxes[0].tolist()
+            more = np.array([right - left, bottom - top]) * margin
+            low = np.maximum(np.rint(np.array([left, top]) - more), 0).astype(int)
+            high = np.rint(np.array([right, bottom]) + more).astype(int)
+            crops.append(picture[low[1] : high[1], low[0] : high[0]].copy())
+            expressions.append(astuple(person.expression))
+    return crops, np.array(expressions, np.float32)
 
 
 def drawn_clips(rng: np.random.Generator, count: int, frames: int = 16, size_px: int = 224) -> ByteArray:
     """Clips uint8 [count, frames, size, size, 3] of one person each who moves from one pose to another and back."""
     clips: list[ByteArray] = []
     for _ in range(count):
-        backdrop, appearance, face = random_backdrop(rng), random_appearance(rng), random_face(rng)
+        backdrop, appearance, face = random_backdrop(rng), random_appearance(rng), random_expression(rng)
         start = random_pose(rng, float(rng.uniform(0.4, 0.6)))
         end = random_pose(rng, start.head_height)
         phases = np.cumsum(rng.uniform(0.0, 1.5, frames))

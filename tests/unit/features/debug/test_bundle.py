@@ -1,0 +1,96 @@
+"""Debug bundles: honest about what they are, the same for a seed, of the published shapes, with signals alive."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle, read_manifest
+from twominds.errors import ConfigError
+from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
+from twominds.features.debug import make_debug_models
+from twominds.features.debug.random_models import efficientnet, roberta, videomae, wav2vec2, whisper
+
+
+def test_a_bundle_says_what_is_random_and_what_is_real(store: BackboneStore) -> None:
+    entries = read_manifest(store.uri)
+    debug = {
+        "scene.videomae_base",
+        "face.emotion_efficientnet_b0",
+        "audio.wav2vec2_emotion",
+        "text.emotion_distilroberta",
+    }
+    assert {role for role, entry in entries.items() if entry.weights == "debug"} == debug
+    assert {entries[role].revision for role in debug} == {"tiny, seed 3"}
+    assert set(entries) - debug <= {"text.all_minilm"}
+    for role in entries:
+        store.verify(role)
+        assert not [path for path in store.folder(role).rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_the_same_seed_makes_the_same_bundle_and_another_seed_another(store: BackboneStore, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    make_debug_models(str(tmp_path / "again"), seed=3, detector=False)
+    assert torch.equal(torch.rand(3), expected)  # torch's own random numbers go on as if nothing was
+    make_debug_models(str(tmp_path / "other"), seed=4, detector=False)
+    first, again, other = (read_manifest(uri) for uri in (store.uri, str(tmp_path / "again"), str(tmp_path / "other")))
+    assert first == again
+    for role, entry in first.items():
+        if entry.weights == "debug":
+            assert entry.sha256["model.safetensors"] != other[role].sha256["model.safetensors"]
+
+
+def test_random_weights_do_not_replace_published_ones(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "model.safetensors").write_bytes(b"real")
+    entry = BundleEntry(weights="published", hub_id="a/b", revision="c", licence="x")
+    add_to_bundle(str(tmp_path / "bundle"), "audio.wav2vec2_emotion", tmp_path / "files", entry)
+    with pytest.raises(ConfigError, match=r"has published weights of audio\.wav2vec2_emotion"):
+        make_debug_models(str(tmp_path / "bundle"), detector=False)
+
+
+def test_settings_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="size must be tiny or full"):
+        make_debug_models(str(tmp_path), cast(Any, "medium"), detector=False)
+    with pytest.raises(ConfigError, match=r"training\.detector_steps must be at least 1"):
+        DebugTraining(detector_steps=0)
+
+
+def parameters(model: nn.Module) -> float:
+    """Millions of parameters."""
+    return sum(p.numel() for p in model.parameters()) / 1e6
+
+
+def test_full_is_of_the_published_sizes() -> None:
+    with torch.device("meta"):
+        assert parameters(videomae("full")) == pytest.approx(86.2, abs=0.1)  # VideoMAE, table 13: ViT-B
+        assert parameters(efficientnet("full")) == pytest.approx(
+            5.29 - 1.28, abs=0.01
+        )  # EfficientNet, table 2, headless
+        assert parameters(roberta("full", 800)) == pytest.approx(81.5, abs=0.1)  # the card of distilroberta-base: 82 M
+        assert parameters(whisper("full")) == pytest.approx(72.6, abs=2.0)  # Whisper, table 1: 74 M
+        audio = wav2vec2("full")
+    # wav2vec2-large-robust has 24 layers of 12.6 M and 315 M parameters; half of the layers are left.
+    assert parameters(audio) == pytest.approx(315.4 - 12 * 12.6, abs=1.5)
+    assert cast(Any, audio).config.inputs_to_logits_ratio == 320
+    assert len(cast(Any, audio).encoder.layers) == 12
+
+
+def test_random_audio_features_tell_silence_from_voice(store: BackboneStore) -> None:
+    """After ten random layers the rows still differ over time, and by what is heard."""
+    extractor = AudioFeatures(AudioFeaturesConfig(), store)
+    times = np.arange(16_000) / 16_000
+    voice = np.where(times < 0.5, np.sign(np.sin(2 * np.pi * 100 * times)), 0.0)
+    noise = 0.01 * np.random.default_rng(0).normal(size=len(times))
+    (rows,) = extractor.hidden_states([(voice + noise).astype(np.float32)])
+    assert rows.std(axis=0).mean() > 0.1
+    voiced, silent = rows[:23], rows[26:]
+    means = np.stack([part[::2].mean(axis=0) for part in (voiced, silent)])  # fitted on every other row
+    for kind, part in enumerate((voiced, silent)):
+        distances = np.linalg.norm(part[1::2, None] - means[None], axis=2)
+        assert (distances.argmin(axis=1) == kind).mean() > 0.9
