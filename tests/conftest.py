@@ -44,10 +44,10 @@ def shared_media() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A bundle with every backbone at its smallest, made once; treat it as read-only."""
-    from twominds.features.debug import make_debug_models
+    from twominds.features.debug import QUICK, make_debug_models
 
     uri = str(tmp_path_factory.mktemp("bundle") / "models")
-    make_debug_models(uri, size="tiny")
+    make_debug_models(uri, size="tiny", training=QUICK)
     return uri
 
 

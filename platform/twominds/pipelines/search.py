@@ -59,8 +59,8 @@ class SearchConfig:
     """Folder for the winner: what `serve run` serves."""
     recipe: str = ""
     """The system; by default the one that the embeddings were made for."""
-    trials: int = 20
-    """Candidates, the recipe's own first."""
+    trials: int = 0
+    """Candidates, the recipe's own first; 0: as many as the recipe says."""
     random_starts: int = 20
     """Candidates that are drawn at random before TPE begins."""
     sampler: Literal["hyperopt", "random"] = "hyperopt"
@@ -115,10 +115,12 @@ def search_fusion(config: SearchConfig) -> Summary:
     require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
     about = read_about(config.embeddings)
     recipe = find_recipe(config.recipe or about.recipe)
-    fusion = replace(recipe.fusion, inputs=config.inputs or recipe.fusion.inputs)
+    fusion = replace(
+        recipe.fusion, inputs=config.inputs or recipe.fusion.inputs, trials=config.trials or recipe.fusion.trials
+    )
     data = read_search_data(config.embeddings, fusion)
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
-    identity = [about.fingerprint, to_json(fusion), config.trials, config.sampler, config.sampler_seed]
+    identity = [about.fingerprint, to_json(fusion), config.sampler, config.sampler_seed]
     run_uri = f"{config.output}/{fingerprint(identity, config.random_starts, config.std_penalty)}"
     with cluster(config.address) as cpus:
         grid = _tune(config, recipe, fusion, data, run_uri, cpus)
@@ -199,14 +201,14 @@ def _tune(
     filesystem, path = storage_of(f"{run_uri}/tune")
     if can_resume(f"{run_uri}/tune"):
         return Tuner.restore(path, trainable=trainable, storage_filesystem=filesystem, resume_unfinished=True).fit()
-    progress = SearchProgress(trials=config.trials, seeds=len(fusion.seeds), run_uri=run_uri)
+    progress = SearchProgress(trials=fusion.trials, seeds=len(fusion.seeds), run_uri=run_uri)
     tuner = Tuner(
         trainable,
         param_space=tune_space(fusion),
         tune_config=TuneConfig(
             metric=SCORE,
             mode="max",
-            num_samples=config.trials,
+            num_samples=fusion.trials,
             search_alg=_sampler(config, fusion),
             max_concurrent_trials=config.concurrency or cpus,
         ),
@@ -229,7 +231,7 @@ def can_resume(tune_uri: str) -> bool:
 
 
 def _sampler(config: SearchConfig, fusion: FusionRecipe) -> Searcher | BasicVariantGenerator:
-    points = [dict(point) for point in fusion.first_points][: config.trials]
+    points = [dict(point) for point in fusion.first_points][: fusion.trials]
     for point in points:
         check_candidate(point, fusion.space)
     if config.sampler == "random":
@@ -337,7 +339,7 @@ def _summary(
         ]
         table.add_row(str(rank), f"{trial.mean:.3f} +- {trial.std:.3f}", ", ".join(shown))
     summary = Summary(title=f"Stability search of {recipe.name}", where=config.ensemble, tables=[table])
-    summary.add("candidates with all seeds", f"{len(trials)} of {config.trials}")
+    summary.add("candidates with all seeds", f"{len(trials)} of {config.trials or recipe.fusion.trials}")
     summary.add("candidates that failed", errored)
     summary.add("best on validation", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
     summary.add("every trial", f"{run_uri}/trials.parquet")

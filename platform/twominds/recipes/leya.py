@@ -153,7 +153,7 @@ def leya_demo() -> Recipe:
             audio=replace(fits.audio, learning_rate=1e-3, epochs=12),
             text=replace(fits.text, learning_rate=3e-4, epochs=8),
         ),
-        fusion=replace(recipe.fusion, fit=replace(recipe.fusion.fit, epochs=60)),
+        fusion=replace(recipe.fusion, fit=replace(recipe.fusion.fit, epochs=60), trials=6),
     )
 
 

@@ -60,6 +60,8 @@ class FusionRecipe:
     """Every candidate is trained once per seed."""
     space: SearchSpace = field(default_factory=dict[str, Dimension])
     """Where the search looks."""
+    trials: int = 40
+    """Candidates that a search tries unless it is told another number."""
     first_points: tuple[Mapping[str, Value], ...] = ()
     """Candidates that are tried before the sampler's own."""
 

@@ -13,10 +13,10 @@ MakeClip = Callable[..., ClipMedia]
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> BackboneStore:
-    from twominds.features.debug import DebugTraining, make_debug_models
+    from twominds.features.debug import make_debug_models
 
     uri = str(tmp_path_factory.mktemp("features") / "models")
-    make_debug_models(uri, seed=3, detector=False, training=DebugTraining(face_steps=0))
+    make_debug_models(uri, seed=3, detector=False)
     return BackboneStore(uri=uri)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle, read_manifest
 from twominds.errors import ConfigError
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
-from twominds.features.debug import make_debug_models
+from twominds.features.debug import DebugTraining, make_debug_models
 from twominds.features.debug.random_models import efficientnet, roberta, videomae, wav2vec2, whisper
 
 
