@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from twominds.backbones import BACKBONES, BundleEntry, add_to_bundle, read_manifest
@@ -143,9 +142,7 @@ def _scene(folder: Path, size: BundleSize, seed: int) -> None:
 def _face(folder: Path, size: BundleSize, seed: int) -> None:
     model = seeded(seed, lambda: efficientnet(size))
     side_px = FACE_IMAGE_PX[size]
-    crops, _ = drawn_faces(np.random.default_rng([seed, 2]), 64)
-    scaled = [np.asarray(cv2.resize(crop, (side_px, side_px)), np.uint8) for crop in crops]
-    calibrate_batch_norm(model, np.stack(scaled))
+    calibrate_batch_norm(model, drawn_faces(np.random.default_rng([seed, 2]), 64, side_px))
     write_state_dict(model.state_dict(), folder / "model.safetensors")
     config = {"architecture": "efficientnet_b0", "num_classes": 0, "width": FACE_WIDTH[size], "image_size": side_px}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,6 +1,6 @@
 """Drawn people to calibrate random weights on, and to train a face model and a detector on: no corpus, no A/H."""
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -35,20 +35,9 @@ def drawn_pictures(
     return pictures
 
 
-def drawn_faces(rng: np.random.Generator, count: int, margin: float = 0.0) -> tuple[list[ByteArray], FloatArray]:
-    """Faces of people who talk to the camera, and what they express.
-
-    Args:
-        rng: Where the chance comes from.
-        count: How many, all different.
-        margin: Share of the face box that is added on each side (as far as the picture goes).
-
-    Returns:
-        crops: uint8 [H, W, 3] each, of any size.
-        expressions: float32 [count, E], the numbers of `Expression` (smile, brows, lids, gaze, ...).
-    """
+def drawn_faces(rng: np.random.Generator, count: int, size_px: int) -> ByteArray:
+    """Face crops uint8 [count, size, size, 3] of people who talk to the camera, all different."""
     crops: list[ByteArray] = []
-    expressions: list[tuple[float, ...]] = []
     backdrop = random_backdrop(rng)
     while len(crops) < count:
         if len(crops) % 8 == 0:
@@ -58,13 +47,9 @@ def drawn_faces(rng: np.random.Generator, count: int, margin: float = 0.0) -> tu
         person = Person(appearance=random_appearance(rng), pose=pose, expression=random_expression(rng))
         picture, boxes = draw_frame(Scene(backdrop=backdrop, people=(person,)))
         if len(boxes):
-            left, top, right, bottom = boxes[0].tolist()
-            more = np.array([right - left, bottom - top]) * margin
-            low = np.maximum(np.rint(np.array([left, top]) - more), 0).astype(int)
-            high = np.rint(np.array([right, bottom]) + more).astype(int)
-            crops.append(picture[low[1] : high[1], low[0] : high[0]].copy())
-            expressions.append(astuple(person.expression))
-    return crops, np.array(expressions, np.float32)
+            left, top, right, bottom = np.rint(boxes[0]).astype(int).tolist()
+            crops.append(np.asarray(cv2.resize(picture[top:bottom, left:right], (size_px, size_px)), np.uint8))
+    return np.stack(crops)
 
 
 def drawn_clips(rng: np.random.Generator, count: int, frames: int = 16, size_px: int = 224) -> ByteArray:

@@ -3,16 +3,22 @@
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle, read_manifest
+from twominds.corpus.synthetic.anatomy import Expression
+from twominds.corpus.synthetic.casting import random_appearance
+from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
 from twominds.errors import ConfigError
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.debug import DebugTraining, make_debug_models
 from twominds.features.debug.random_models import efficientnet, roberta, videomae, wav2vec2, whisper
+from twominds.features.face import FaceFeatures, FaceFeaturesConfig
+from twominds.records import ByteArray, FloatArray
 
 
 def test_a_bundle_says_what_is_random_and_what_is_real(store: BackboneStore) -> None:
@@ -79,6 +85,27 @@ def test_full_is_of_the_published_sizes() -> None:
     assert parameters(audio) == pytest.approx(315.4 - 12 * 12.6, abs=1.5)
     assert cast(Any, audio).config.inputs_to_logits_ratio == 320
     assert len(cast(Any, audio).encoder.layers) == 12
+
+
+def test_random_face_features_tell_a_flushed_face_on_new_people(store: BackboneStore) -> None:
+    """Sixteen random blocks let colours through: a probe fitted on twelve people is right on twelve others."""
+    extractor = FaceFeatures(FaceFeaturesConfig(), store)
+    pale, red = (faces(extractor, Expression(flush=flush)) for flush in (0.0, 1.0))
+    direction = (red[:12] - pale[:12]).mean(axis=0)
+    scale = (red[:12] - pale[:12]).std(axis=0) + 1e-3
+    assert ((red[12:] - pale[12:]) @ (direction / scale**2) > 0).mean() > 0.9
+
+
+def faces(extractor: FaceFeatures, expression: Expression, people: int = 24) -> FloatArray:
+    """Features of the same people with one expression: [people, D]."""
+    rng = np.random.default_rng(0)
+    crops: list[ByteArray] = []
+    for _ in range(people):
+        person = Person(appearance=random_appearance(rng), expression=expression, pose=Pose(head_height=0.6))
+        image, boxes = draw_frame(Scene(people=(person,)))
+        left, top, right, bottom = np.rint(boxes[0]).astype(int).tolist()
+        crops.append(np.asarray(cv2.resize(image[top:bottom, left:right], (224, 224)), np.uint8))
+    return extractor.frame_features(np.stack(crops))
 
 
 def test_random_audio_features_tell_silence_from_voice(store: BackboneStore) -> None:
