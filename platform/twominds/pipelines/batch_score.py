@@ -20,7 +20,7 @@ from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
 from twominds.pipelines.sink import QUARANTINE, ClipSink, read_quarantine
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, read_stage
 from twominds.pipelines.summary import Summary
-from twominds.records import Clip, Modality
+from twominds.records import Clip
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import encoder_uri
 from twominds.workspace import Workspace, require
@@ -68,8 +68,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     done = {row["clip_id"] for row in tables.read_rows(config.output, [])}
     before = read_quarantine(config.output)
     missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
-    unimodal = [f for m in Modality for f in (f"{m}_present", f"{m}_reason", f"{m}_probabilities")]
-    sink = ClipSink(config.output, [*tables.WITHOUT_WORDS, *unimodal, *(f.name for f in tables.SCORE_FIELDS)])
+    sink = ClipSink(config.output, tables.SCORED_COLUMNS)
     if missing:
         with cluster(config.address) as cpus:
             _dataset(missing, config, ensemble, cpus).write_datasink(sink)

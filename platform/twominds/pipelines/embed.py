@@ -14,8 +14,7 @@ from twominds.pipelines.about import claim_folder, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink
-from twominds.pipelines.stages import StageResources, map_stage, model_cpus
-from twominds.pipelines.storage import files_in, storage_of
+from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
 from twominds.workspace import Workspace, require
@@ -71,11 +70,7 @@ def embed_features(config: EmbedConfig) -> Summary:
 
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
-    files = [storage_of(str(path))[1] for path in files_in(config.features, "*.parquet")]
-    dataset = ray.data.read_parquet(files, filesystem=storage_of(config.features)[0])
-    if done:
-        dataset = dataset.filter(lambda row: row["clip_id"] not in done)
-    dataset = dataset.repartition(target_num_rows_per_block=resources.block_size)
+    dataset = stored_rows(config.features, done, resources.block_size)
     for modality in Modality:
         dataset = map_stage(
             dataset,

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import ray.data
 from rich.table import Table
 from upath import UPath
 
@@ -25,8 +24,7 @@ from twominds.pipelines.about import About, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink
-from twominds.pipelines.stages import StageResources, map_stage, model_cpus
-from twominds.pipelines.storage import files_in, storage_of
+from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
 from twominds.records import Modality, Split
@@ -101,19 +99,12 @@ def _score(config: EvaluateConfig, card: Card, about: About) -> str:
     total = {row["clip_id"] for row in tables.read_rows(config.embeddings, [])}
     if total - done:
         with cluster(config.address) as cpus:
-            files = [storage_of(str(path))[1] for path in files_in(config.embeddings, "*.parquet")]
-            dataset = ray.data.read_parquet(files, filesystem=storage_of(config.embeddings)[0])
-            if done:
-                dataset = dataset.filter(lambda row: row["clip_id"] not in done)
-            dataset = dataset.repartition(target_num_rows_per_block=64)
+            dataset = stored_rows(config.embeddings, done, block_size=64)
             arguments = {"ensemble_uri": config.ensemble}
             dataset = map_stage(
                 dataset, ScoreEmbeddings, arguments, actors=1, cpus=model_cpus(cpus), gpus=0, batch_size=64
             )
-            unimodal = [f for m in Modality for f in (f"{m}_present", f"{m}_reason", f"{m}_probabilities")]
-            dataset.write_datasink(
-                ClipSink(uri, [*tables.WITHOUT_WORDS, *unimodal, *(f.name for f in tables.SCORE_FIELDS)])
-            )
+            dataset.write_datasink(ClipSink(uri, tables.SCORED_COLUMNS))
     return uri
 
 

@@ -20,6 +20,7 @@ from twominds.backbones import BackboneStore
 from twominds.features.catalog import FeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.pipelines import tables
+from twominds.pipelines.storage import files_in, storage_of
 from twominds.pipelines.tables import Row
 from twominds.records import Clip, ClipMedia, Failure, Modality
 from twominds.scoring.isolation import isolate
@@ -121,6 +122,15 @@ def read_stage(
         gpus=resources.model_gpus,
         batch_size=resources.block_size,
     )
+
+
+def stored_rows(uri: str, done: set[str], block_size: int) -> ray.data.Dataset:
+    """The start of a pipeline over results: a folder's rows in blocks, without the clips that are done."""
+    files = [storage_of(str(path))[1] for path in files_in(uri, "*.parquet")]
+    dataset = ray.data.read_parquet(files, filesystem=storage_of(uri)[0])
+    if done:
+        dataset = dataset.filter(lambda row: row["clip_id"] not in done)
+    return dataset.repartition(target_num_rows_per_block=block_size)
 
 
 def model_cpus(cluster_cpus: int) -> float:

@@ -60,6 +60,12 @@ SCORE_FIELDS = [
 ]
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name != "transcript"]
 """What results carry of a clip: the transcript, which is personal, stays in the corpus."""
+SCORED_COLUMNS = [
+    *WITHOUT_WORDS,
+    *(f"{modality}_{name}" for modality in Modality for name in ("present", "reason", "probabilities")),
+    *(field.name for field in SCORE_FIELDS),
+]
+"""What is kept of a scored clip: its score, and each modality's own opinion or absence."""
 
 
 def features_fields(modality: Modality) -> list["pa.Field[Any]"]:
