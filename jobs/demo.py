@@ -12,7 +12,7 @@ from ray import serve
 from rich.console import Console
 
 from twominds.corpus.manifest import read_corpus
-from twominds.corpus.synthetic.config import SyntheticCorpusConfig
+from twominds.corpus.synthetic.config import SplitShares, SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.features.debug import make_debug_models
 from twominds.pipelines.cluster import cluster
@@ -79,7 +79,9 @@ def _weights(workspace: Workspace) -> None:
 
 
 def _corpus(config: DemoConfig, workspace: Workspace) -> None:
-    make_corpus(SyntheticCorpusConfig(clips=config.clips), Path(workspace.corpus))
+    make_corpus(
+        SyntheticCorpusConfig(clips=config.clips, shares=SplitShares(validation=0.2, test=0.25)), Path(workspace.corpus)
+    )
 
 
 def _ask(config: DemoConfig, workspace: Workspace) -> str:

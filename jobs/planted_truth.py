@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from twominds.corpus.synthetic.config import PresetName, SyntheticCorpusConfig
+from twominds.corpus.synthetic.config import PresetName, SplitShares, SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
@@ -21,6 +21,10 @@ from twominds.workspace import Workspace, require
 
 FUSIONS = {"emb": "leya/demo", "pooled": "leya/demo-pooled"}
 """Input kind of the fusion, and the recipe that searches it."""
+
+
+SHARES = SplitShares(validation=0.2, test=0.35)
+"""More than BAH's for validation: of a few hundred clips that would be too few to select anything on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +58,14 @@ def main(config: PlantedTruthConfig) -> None:
                     found.append({"preset": preset, "seed": seed, "inputs": kind, "test_mf1": mf1})
                     table.add_row(preset, str(seed), kind, *(f"{value:.3f}" for value in mf1))
                 Console().print(table)
-    Path(config.output, "results.json").write_text(json.dumps(found, indent=2))
+                Path(config.output, "results.json").write_text(json.dumps(found, indent=2))
 
 
 def _one(config: PlantedTruthConfig, preset: PresetName, seed: int) -> dict[str, list[float]]:
     """Test MF1 of every model of the results table, per input kind of the fusion."""
     workspace = Workspace(root=f"{config.output}/{preset}-{seed}")
-    make_corpus(SyntheticCorpusConfig(preset=preset, clips=config.clips, seed=seed), Path(workspace.corpus))
+    drawn = SyntheticCorpusConfig(preset=preset, clips=config.clips, shares=SHARES, seed=seed)
+    make_corpus(drawn, Path(workspace.corpus))
     preprocess(
         PreprocessConfig(
             corpus=workspace.corpus, output=workspace.features, models=config.models, recipe=FUSIONS["emb"]

@@ -1,12 +1,10 @@
 """One small run of every job, made once, that the end-to-end tests look at."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import ray
 
 from twominds.corpus.manifest import read_corpus
 from twominds.corpus.synthetic.config import SyntheticCorpusConfig
@@ -45,16 +43,7 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def e2e_cluster() -> Iterator[None]:
-    if ray.is_initialized():
-        ray.shutdown()
-    ray.init(address="local", num_cpus=2, object_store_memory=400_000_000, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="session")
-def finished(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory, e2e_cluster: None) -> Finished:
+def finished(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Finished:
     workspace = Workspace(root=str(tmp_path_factory.mktemp("workspace")))
     shutil.copytree(tiny_bundle, workspace.models)
     make_corpus(SyntheticCorpusConfig(clips=CLIPS, clip_s=2.0, width=192, height=144), Path(workspace.corpus))

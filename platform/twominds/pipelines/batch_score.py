@@ -71,7 +71,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     sink = ClipSink(config.output, tables.SCORED_COLUMNS)
     if missing:
         with cluster(config.address) as cpus:
-            _dataset(missing, config, ensemble, cpus).write_datasink(sink)
+            sink.take(_dataset(missing, config, ensemble, cpus), expected=len(missing))
     rows = tables.read_rows(config.output)
     (UPath(config.output) / "scores.csv").write_text(submission(rows))
     failures = [*before, *sink.failures]

@@ -1,7 +1,7 @@
 """Joining a Ray cluster, or starting a small one on this machine."""
 
+import logging
 import os
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -22,8 +22,7 @@ def cluster(address: str | None = None) -> Generator[int]:
     Args:
         address: `auto` for a cluster running on this machine, `ray://host:10001` for a remote one.
     """
-    # A line per operator every ten seconds is for terminals that redraw them in place, not for logs.
-    ray.data.DataContext.get_current().enable_operator_progress_bars = sys.stderr.isatty()
+    _quiet_ray_data()
     if ray.is_initialized():
         yield _cpus()
         return
@@ -38,6 +37,21 @@ def cluster(address: str | None = None) -> Generator[int]:
         yield _cpus()
     finally:
         ray.shutdown()
+
+
+def _quiet_ray_data() -> None:
+    """Leaves Ray Data's console to its warnings: the jobs count clips themselves (`progress.py`), Ray counts blocks.
+
+    Its own account of a run stays in the session's `logs/ray-data`.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # The pools are sized by CPUs, and a model's memory is known only once it has run.
+    context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.WARNING)
 
 
 def _cpus() -> int:

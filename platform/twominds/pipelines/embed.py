@@ -58,7 +58,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     sink = ClipSink(config.output, columns)
     if total - done:
         with cluster(config.address) as cpus:
-            _dataset(config, done, cpus).write_datasink(sink)
+            sink.take(_dataset(config, done, cpus), expected=len(total - done))
     summary = Summary(title="Embedding", where=config.output, failures=sink.failures)
     summary.add("clips with features", len(total))
     summary.add("embedded now", sink.clips)

@@ -104,7 +104,7 @@ def _score(config: EvaluateConfig, card: Card, about: About) -> str:
             dataset = map_stage(
                 dataset, ScoreEmbeddings, arguments, actors=1, cpus=model_cpus(cpus), gpus=0, batch_size=64
             )
-            dataset.write_datasink(ClipSink(uri, tables.SCORED_COLUMNS))
+            ClipSink(uri, tables.SCORED_COLUMNS).take(dataset, expected=len(total - done))
     return uri
 
 

@@ -71,7 +71,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
     sink = ClipSink(config.output, _columns())
     if missing:
         with cluster(config.address) as cpus:
-            _dataset(missing, config, recipe, store, cpus).write_datasink(sink)
+            sink.take(_dataset(missing, config, recipe, store, cpus), expected=len(missing))
     failures = [*before, *sink.failures]
     return _summary(config, total=len(clips), done_before=len(done), sink=sink, failures=failures)
 

@@ -8,12 +8,15 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray.data
 from ray.data import Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
+from ray.util.queue import Queue
 from upath import UPath
 
 from twominds.pipelines import tables
+from twominds.pipelines.progress import counted_clips
 from twominds.pipelines.storage import files_in, write_whole
 from twominds.records import Failure
 
@@ -38,8 +41,14 @@ class ClipSink(Datasink[Written]):
         """Takes the folder (local or `s3://`) and the columns to keep."""
         self._uri = uri
         self._columns = columns
+        self._progress: Queue | None = None
         self.clips = 0
         self.failures: list[Failure] = []
+
+    def take(self, dataset: ray.data.Dataset, *, expected: int) -> None:
+        """Runs the dataset into this sink, and shows how many of the `expected` clips are done."""
+        with counted_clips(expected) as self._progress:
+            dataset.write_datasink(self)
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
         """Writes the rows of one task."""
@@ -56,6 +65,8 @@ class ClipSink(Datasink[Written]):
         if failed:
             lines = "".join(_quarantine_line(row) + "\n" for row in failed)
             write_whole(UPath(self._uri) / QUARANTINE / f"{digest[:16]}.jsonl", lines.encode())
+        if self._progress is not None:
+            self._progress.put(table.num_rows)
         return Written(clips=kept.num_rows, failures=failures)
 
     def on_write_complete(self, write_result: Any) -> None:

@@ -16,6 +16,7 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.util.queue import Queue
 from rich.table import Table
 from torch import Tensor
 from upath import UPath
@@ -29,6 +30,7 @@ from twominds.errors import ArtifactError, MissingInputError
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
 from twominds.pipelines.cluster import cluster
+from twominds.pipelines.progress import printed_lines
 from twominds.pipelines.storage import storage_of
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
@@ -39,6 +41,9 @@ from twominds.training.fit import EpochReport, fit
 from twominds.training.fit_state import FitState
 from twominds.training.losses import cross_entropy
 from twominds.workspace import Workspace, require
+
+PROGRESS_INTERVAL_S = 5.0
+"""Least time between two lines about an encoder's training."""
 
 MODALITY = "modality.txt"
 """In a checkpoint, beside the state: which encoder it is of."""
@@ -90,29 +95,30 @@ def train_encoders(config: TrainConfig) -> Summary:
 
 def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: int) -> None:
     filesystem, path = storage_of(f"{config.output}/.train")
-    trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={"config": config, "recipe": recipe.name, "modalities": modalities},
-        scaling_config=ScalingConfig(
-            num_workers=1,
-            use_gpu=config.use_gpu,
-            resources_per_worker={"CPU": config.cpus or cpus, **({"GPU": 1} if config.use_gpu else {})},
-        ),
-        run_config=RunConfig(
-            # The same name and path would silently resume an older run.
-            name=f"encoders-{uuid.uuid4().hex[:8]}",
-            storage_path=path,
-            storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-        ),
-    )
-    trainer.fit()
+    with printed_lines() as lines:
+        trainer = TorchTrainer(
+            _train_worker,
+            train_loop_config={"config": config, "recipe": recipe.name, "modalities": modalities, "lines": lines},
+            scaling_config=ScalingConfig(
+                num_workers=1,
+                use_gpu=config.use_gpu,
+                resources_per_worker={"CPU": config.cpus or cpus, **({"GPU": 1} if config.use_gpu else {})},
+            ),
+            run_config=RunConfig(
+                # The same name and path would silently resume an older run.
+                name=f"encoders-{uuid.uuid4().hex[:8]}",
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=config.max_failures),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        trainer.fit()
     UPath(f"{config.output}/.train").fs.rm(UPath(f"{config.output}/.train").path, recursive=True)
 
 
 def _train_worker(arguments: dict[str, Any]) -> None:
-    """Runs on the worker: trains each modality, reporting a resumable checkpoint after every epoch."""
+    """Runs on the worker: trains each modality, reporting a resumable checkpoint now and then."""
     config, recipe = cast("TrainConfig", arguments["config"]), find_recipe(cast("str", arguments["recipe"]))
     device = "cuda" if config.use_gpu else "cpu"
     if device == "cpu":
@@ -122,10 +128,12 @@ def _train_worker(arguments: dict[str, Any]) -> None:
         if not config.retrain and _trained(config, recipe, modality):
             continue  # finished before this worker was started again
         resume = state if modality == current else None
-        _train_one(config, recipe, modality, device, resume)
+        _train_one(config, recipe, modality, device, resume, cast("Queue", arguments["lines"]))
 
 
-def _train_one(config: TrainConfig, recipe: Recipe, modality: Modality, device: str, resume: FitState | None) -> None:
+def _train_one(
+    config: TrainConfig, recipe: Recipe, modality: Modality, device: str, resume: FitState | None, lines: Queue
+) -> None:
     store, about = BackboneStore(uri=config.models), read_about(config.features)
     torch.manual_seed(recipe.encoder_seed)
     (train, train_labels), (validation, validation_labels) = (
@@ -138,25 +146,29 @@ def _train_one(config: TrainConfig, recipe: Recipe, modality: Modality, device: 
         example=next(item for item in train if item.presence.present),
     )
 
-    saved = time.monotonic()
+    fit_config, saved, shown = recipe.encoder_fits.of(modality), time.monotonic(), float("-inf")
 
     def on_epoch(report: EpochReport) -> None:
-        nonlocal saved
-        metrics = {"modality": str(modality), **report.numbers()}
-        if time.monotonic() - saved < config.checkpoint_interval_s:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            report.fit_state().save(folder)
-            (Path(folder) / MODALITY).write_text(modality)
-            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
-        saved = time.monotonic()
+        nonlocal saved, shown
+        if time.monotonic() - shown > PROGRESS_INTERVAL_S:
+            lines.put(
+                f"{modality}: epoch {report.epoch}/{fit_config.epochs}, validation MF1 {report.validation_mf1:.3f}"
+            )
+            shown = time.monotonic()
+        # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does.
+        if time.monotonic() - saved > config.checkpoint_interval_s:
+            with tempfile.TemporaryDirectory() as folder:
+                report.fit_state().save(folder)
+                (Path(folder) / MODALITY).write_text(modality)
+                metrics = {"modality": str(modality), **report.numbers()}
+                ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+            saved = time.monotonic()
 
     result = fit(
         encoder,
         FeatureExamples(encoder, train, train_labels, device),
         FeatureExamples(encoder, validation, validation_labels, device),
-        recipe.encoder_fits.of(modality),
+        fit_config,
         seed=recipe.encoder_seed,
         loss=cross_entropy,
         num_classes=recipe.task.num_classes,
@@ -164,6 +176,8 @@ def _train_one(config: TrainConfig, recipe: Recipe, modality: Modality, device: 
         on_epoch=on_epoch,
         resume=resume,
     )
+    epochs, mf1 = f"best epoch {result.best_epoch} of {len(result.history)}", result.validation_mf1
+    lines.put(f"{modality}: {epochs}, validation MF1 {mf1:.3f}")
     entry = store.entry(recipe.features.backbone(modality))
     card = Card(
         kind="encoder",

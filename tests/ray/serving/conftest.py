@@ -7,9 +7,9 @@ import pytest
 from ray import serve
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def serve_url(ray_session: None) -> Iterator[str]:
-    """Where Serve listens."""
+    """Where Serve listens; stopped before another test may stop the Ray below it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])

@@ -78,6 +78,23 @@ class NuisanceRates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitShares:
+    """The share of the videos in each split; training has the rest. The defaults are BAH's."""
+
+    validation: float = 124 / 1427
+    """What selects."""
+    test: float = 525 / 1427
+    """What is reported."""
+
+    def __post_init__(self) -> None:
+        if min(self.validation, self.test) <= 0 or self.validation + self.test > 0.9:
+            raise ConfigError(
+                "shares.validation and shares.test must be above 0 and leave at least a tenth for training, found "
+                f"{self.validation:g} and {self.test:g}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """Where a corpus's labels come from."""
 
@@ -103,7 +120,9 @@ class SyntheticCorpusConfig:
     """Where the labels come from: `default` cues in all four modalities, `conflict` only in their disagreement,
     `none` nowhere."""
     clips: int = 160
-    """Number of videos, split by participant as in BAH: about 65 % train, 10 % val, 25 % test."""
+    """Number of videos, split by participant."""
+    shares: SplitShares = field(default_factory=SplitShares)
+    """Share of the videos in each split."""
     clip_s: float = 4.0
     """Mean length of a clip; clips are within 15 % of it."""
     width: int = 320

@@ -28,9 +28,7 @@ Nuisance = Literal[
 
 NUISANCES: tuple[Nuisance, ...] = get_args(Nuisance)
 
-SPLIT_PARTICIPANTS = {Split.TRAIN: 195, Split.VALIDATION: 30, Split.TEST: 75}
-"""BAH's proportions."""
-_CLIPS_PER_PARTICIPANT = 1427 / 300  # BAH's
+_CLIPS_PER_PARTICIPANT = {Split.TRAIN: 778 / 195, Split.VALIDATION: 124 / 30, Split.TEST: 525 / 75}  # BAH's
 _EXCLUSIVE: tuple[frozenset[Nuisance], ...] = (
     frozenset({"no_audio", "silence"}),
     frozenset({"no_face", "face_leaves", "two_faces"}),
@@ -99,7 +97,7 @@ def plan_corpus(config: SyntheticCorpusConfig) -> CorpusPlan:
     participants: list[ParticipantPlan] = []
     clips: list[ClipPlan] = []
     for split, size in sizes.items():
-        count = max(math.ceil(size / len(QUESTIONS)), round(size / _CLIPS_PER_PARTICIPANT), 1)
+        count = max(math.ceil(size / len(QUESTIONS)), round(size / _CLIPS_PER_PARTICIPANT[split]), 1)
         first = len(participants)
         for _ in range(count):
             participants.append(_participant(rng, str(1001 + len(participants)), split))
@@ -127,12 +125,11 @@ def plan_corpus(config: SyntheticCorpusConfig) -> CorpusPlan:
 
 
 def _split_sizes(config: SyntheticCorpusConfig) -> dict[Split, int]:
-    """Clips per split in BAH's proportion, whole groups of four where the four combinations must balance."""
+    """Clips per split, whole groups of four where the four combinations must balance."""
     unit = 4 if PRESETS[config.preset].labels == "disagreement" else 1
-    total = sum(SPLIT_PARTICIPANTS.values())
     validation, test = (
-        unit * max(round(config.clips * SPLIT_PARTICIPANTS[split] / total / unit), max(4 // unit, 1))
-        for split in (Split.VALIDATION, Split.TEST)
+        unit * max(round(config.clips * share / unit), max(4 // unit, 1))
+        for share in (config.shares.validation, config.shares.test)
     )
     return {Split.TRAIN: config.clips - validation - test, Split.VALIDATION: validation, Split.TEST: test}
 

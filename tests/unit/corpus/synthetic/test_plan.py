@@ -24,6 +24,8 @@ def test_splits_are_participant_wise_in_bahs_proportion() -> None:
     assert not people[Split.TRAIN] & people[Split.TEST]
     assert not people[Split.VALIDATION] & people[Split.TEST]
     assert [len(people[split]) for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)] == [195, 30, 75]
+    videos = Counter(clip.split for clip in plan.clips)
+    assert [videos[split] for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)] == [778, 124, 525]
     assert all(plan.participants[clip.participant].split is clip.split for clip in plan.clips)
 
 
