@@ -86,7 +86,7 @@ def _corpus(config: DemoConfig, workspace: Workspace) -> None:
 
 def _ask(config: DemoConfig, workspace: Workspace) -> str:
     serve.start(http_options={"host": "127.0.0.1", "port": config.port})
-    serve.run(build(ServeArgs()))
+    serve.run(build(ServeArgs()), name="demo")
     clip = _test_clip(workspace)
     try:
         with Path(clip.video_uri).open("rb") as video:
@@ -98,7 +98,7 @@ def _ask(config: DemoConfig, workspace: Workspace) -> str:
             )
         answer.raise_for_status()
     finally:
-        serve.shutdown()
+        serve.delete("demo")
     return json.dumps(answer.json())
 
 

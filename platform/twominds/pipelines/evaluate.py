@@ -9,6 +9,7 @@ nothing is chosen any more. Every number stands beside the baselines that see no
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -191,7 +192,9 @@ def _report(
     rows: Sequence[Row],
 ) -> Summary:
     folder = UPath(config.output)
-    table = Table("model", "validation MF1", "test MF1", "absent (val/test)", title="Macro F1")
+    counts = Counter(row["split"] for row in rows)
+    title = "Macro F1 on " + " and ".join(f"{counts[split]} {split.name.lower()}" for split in REPORTED) + " clips"
+    table = Table("model", "validation MF1", "test MF1", "absent (val/test)", title=title)
     lines = ["| model | validation MF1 | test MF1 |", "|---|---|---|"]
     for result in results:
         cells = [_cell(result, split) for split in REPORTED]

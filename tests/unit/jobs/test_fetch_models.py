@@ -132,7 +132,7 @@ def publish(hub: Hub, role: str, commit: str = COMMIT, **files: bytes) -> dict[s
 
 def run(hub: Hub, bundle: Path, *, roles: tuple[str, ...] = (MINILM,), **settings: object) -> tuple[list[str], str]:
     stream = io.StringIO()
-    config = job.FetchConfig(bundle=str(bundle), roles=roles, endpoint=hub.url, **settings)
+    config = job.FetchConfig(models=str(bundle), roles=roles, endpoint=hub.url, **settings)
     failed = job.fetch_models(config, Console(file=stream, width=400))
     job.show_bundle(str(bundle), Console(file=stream, width=400))
     return failed, stream.getvalue()
