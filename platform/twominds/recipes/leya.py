@@ -148,8 +148,8 @@ def leya_demo() -> Recipe:
             text=replace(encoders.text, backbone="text.all_minilm"),
         ),
         encoder_fits=EncoderFits(
-            scene=replace(fits.scene, learning_rate=1e-3, epochs=5),
-            face=replace(fits.face, epochs=40),
+            scene=replace(fits.scene, learning_rate=1e-3, epochs=8),
+            face=replace(fits.face, epochs=60),
             audio=replace(fits.audio, learning_rate=1e-3, epochs=12),
             text=replace(fits.text, learning_rate=3e-4, epochs=8),
         ),

@@ -92,13 +92,13 @@ def animate(
     look_y = averted * pick(rng, (-0.5, 0.8)) + 0.08 * wander(1.5)
     eyes = wide * (1.0 - _blinks(rng, times_s))
     hand = _switch(1.15 * body - 0.15 - share(0.5))
-    shrug = np.clip(body * (0.55 + 0.45 * wander(0.6)), 0.0, 1.0)
+    shrug = np.clip(body * (0.75 + 0.25 * wander(0.6)), 0.0, 1.0)
     x = rest.x + (0.01 + 0.1 * body) * wander(0.4)
     sway = (0.01 + 0.16 * body) * wander(0.9)
     yaw = rest.yaw + (0.05 + 0.2 * body) * wander(0.7)
     pitch = (0.04 + 0.05 * body) * wander(0.9)
     roll = (0.02 + 0.16 * body) * wander(0.8)
-    lean = 1.0 + 0.16 * (0.5 - body) + 0.01 * wander(0.5)
+    lean = 1.0 + 0.4 * (0.5 - body) + 0.01 * wander(0.5)
     side = pick(rng, (-1, 1))
     return [
         Person(

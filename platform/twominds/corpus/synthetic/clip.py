@@ -74,7 +74,7 @@ def draw_clip(config: SyntheticCorpusConfig, plan: ClipPlan, root: Path) -> Draw
     rest = Pose(
         x=float(rng.normal(0.0, 0.03)),
         y=float(rng.uniform(0.41, 0.45)),
-        head_height=float(rng.uniform(0.48, 0.56)),
+        head_height=float(rng.uniform(0.5, 0.54)),
         yaw=float(rng.normal(0.0, 0.05)),
     )
     people = animate(rng, appearance, rest, acting, speech, times_s)

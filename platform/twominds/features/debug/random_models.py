@@ -34,6 +34,7 @@ SCENE: dict[BundleSize, TransformerSize] = {
     "tiny": TransformerSize(hidden=48, layers=2, heads=4, feed_forward=96),
     "full": TransformerSize(hidden=768, layers=12, heads=12, feed_forward=3072),
 }
+SCENE_PATCH_PX: dict[BundleSize, int] = {"tiny": 32, "full": 16}
 AUDIO: dict[BundleSize, TransformerSize] = {
     "tiny": TransformerSize(hidden=64, layers=12, heads=4, feed_forward=128),
     "full": TransformerSize(hidden=1024, layers=12, heads=16, feed_forward=4096),
@@ -49,7 +50,10 @@ ROBERTA_VOCABULARY = 50_265
 
 
 def videomae(size: BundleSize) -> nn.Module:
-    """VideoMAE over 16 frames of 224 px in tubelets of 2 x 16 x 16, without a final LayerNorm as published."""
+    """VideoMAE over 16 frames of 224 px in tubelets of 2 frames, without a final LayerNorm as published.
+
+    `tiny` has patches of 32 px, so a quarter of the 1,568 tokens, whose attention is what takes the time.
+    """
     from transformers import VideoMAEConfig, VideoMAEModel
 
     shape = SCENE[size]
@@ -57,7 +61,7 @@ def videomae(size: BundleSize) -> nn.Module:
         image_size=224,
         num_frames=16,
         tubelet_size=2,
-        patch_size=16,
+        patch_size=SCENE_PATCH_PX[size],
         use_mean_pooling=True,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
@@ -139,13 +143,15 @@ def efficientnet(size: BundleSize) -> nn.Module:
     """EfficientNet-B0 with timm's own random weights; BatchNorm is still to be calibrated.
 
     Before an activation BatchNorm gets a bias of 1.5: most of what it normalises then passes the activation's linear
-    part. With timm's bias of 0, sixteen random blocks in a row let next to nothing of a crop's colours through.
+    part. With timm's bias of 0, sixteen random blocks in a row let next to nothing of a crop's colours through. The
+    last layer keeps 0: the features would lie far from zero, and an MLP without standardisation learn nothing.
     """
     model = efficientnet_b0(width=FACE_WIDTH[size]).eval()
     for module in model.modules():
         activation = getattr(module, "act", None)
         if isinstance(module, nn.BatchNorm2d) and not isinstance(activation, nn.Identity | None):
             nn.init.constant_(module.bias, 1.5)
+    nn.init.zeros_(cast(Tensor, cast(Any, model).bn2.bias))
     return model
 
 
@@ -176,16 +182,16 @@ def _rescale(model: nn.Module, layers: int, branch_ends: tuple[str, ...]) -> Non
 
 
 def _draw_tubelet_filters(projection: nn.Conv3d) -> None:
-    """Random filters of three kinds, a third each, for patches [3 colours, 2 frames, 16, 16].
+    """Random filters of three kinds, a third each, for patches [3 colours, 2 frames, P, P].
 
     White noise over a patch mostly measures its brightness, which in pictures outweighs all else. So one third of the
     filters are smooth random patterns (what is where), one third the same with zero mean over the patch (edges), and
     one third change sign between the two frames (movement), as trained first layers do. Scales come from `calibration`.
     """
     with torch.no_grad():
-        channels = projection.weight.shape[0]
+        channels, _, _, *patch = projection.weight.shape
         coarse = torch.randn(channels, 3, 1, 4, 4)
-        smooth = nn.functional.interpolate(coarse, size=(1, 16, 16), mode="trilinear").repeat(1, 1, 2, 1, 1)
+        smooth = nn.functional.interpolate(coarse, size=(1, *patch), mode="trilinear").repeat(1, 1, 2, 1, 1)
         third = channels // 3
         edges = smooth[third : 2 * third]
         edges -= edges.mean(dim=(1, 2, 3, 4), keepdim=True)
