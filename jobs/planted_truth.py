@@ -23,7 +23,7 @@ FUSIONS = {"emb": "leya/demo", "pooled": "leya/demo-pooled"}
 """Input kind of the fusion, and the recipe that searches it."""
 
 
-SHARES = SplitShares(validation=0.2, test=0.35)
+SHARES = SplitShares(validation=0.15, test=0.35)
 """More than BAH's for validation: of a few hundred clips that would be too few to select anything on."""
 
 

@@ -145,13 +145,13 @@ def leya_demo() -> Recipe:
         encoders=replace(
             encoders,
             audio=replace(encoders.audio, hidden_dim=64, num_layers=1, head_hidden_dim=32),
-            text=replace(encoders.text, backbone="text.all_minilm"),
+            text=replace(encoders.text, backbone="text.all_minilm", pooling="mean"),
         ),
         encoder_fits=EncoderFits(
             scene=replace(fits.scene, learning_rate=1e-3, epochs=8),
             face=replace(fits.face, epochs=60),
             audio=replace(fits.audio, learning_rate=1e-3, epochs=12),
-            text=replace(fits.text, learning_rate=3e-4, epochs=8),
+            text=replace(fits.text, learning_rate=1e-4, epochs=10),
         ),
         fusion=replace(recipe.fusion, fit=replace(recipe.fusion.fit, epochs=60), trials=6),
     )

@@ -94,10 +94,12 @@ def animate(
     hand = _switch(1.15 * body - 0.15 - share(0.5))
     shrug = np.clip(body * (0.75 + 0.25 * wander(0.6)), 0.0, 1.0)
     x = rest.x + (0.01 + 0.1 * body) * wander(0.4)
-    sway = (0.01 + 0.16 * body) * wander(0.9)
+    # Rocking from side to side: how far tells, and in a few seconds of a random walk it would not show.
+    rocking = np.sin(2.0 * np.pi * (float(rng.uniform(0.8, 1.1)) * times_s + float(rng.random())))
+    sway = (0.01 + 0.24 * body) * rocking + 0.02 * wander(0.9)
     yaw = rest.yaw + (0.05 + 0.2 * body) * wander(0.7)
     pitch = (0.04 + 0.05 * body) * wander(0.9)
-    roll = (0.02 + 0.16 * body) * wander(0.8)
+    roll = (0.01 + 0.16 * body) * rocking + 0.02 * wander(0.8)
     lean = 1.0 + 0.4 * (0.5 - body) + 0.01 * wander(0.5)
     side = pick(rng, (-1, 1))
     return [
