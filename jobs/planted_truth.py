@@ -35,9 +35,9 @@ class PlantedTruthConfig:
     """Where the labels come from; see jobs/make_corpus.py."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One corpus for each."""
-    clips: int = 400
+    clips: int = 600
     """Videos in each."""
-    trials: int = 4
+    trials: int = 2
     """Candidates of each search."""
     output: str = field(default_factory=lambda: f"{Workspace.default().root}/planted-truth")
     """Folder for the corpora and results. What is there is not made again."""

@@ -132,8 +132,8 @@ def leya() -> Recipe:
 def leya_demo() -> Recipe:
     """The same system for `make demo`: tiny debug backbones, the real all-MiniLM for text, shorter training.
 
-    Random backbones are trained from scratch, so the scene encoder takes a larger learning rate than fine-tuning.
-    Drawn clips are short: ten frames show the face.
+    A few hundred clips are too few to train a random VideoMAE on: it learns who they are. So its head has a learning
+    rate of its own, and of the backbone only the last layer moves. Drawn clips are short: ten frames show the face.
     """
     recipe, fits, encoders = leya(), leya().encoder_fits, leya().encoders
     return replace(
@@ -144,11 +144,12 @@ def leya_demo() -> Recipe:
         features=FeaturesConfig(text=TextFeaturesConfig(backbone="text.all_minilm")),
         encoders=replace(
             encoders,
+            scene=replace(encoders.scene, trainable_layers=1, backbone_lr_scale=0.03),
             audio=replace(encoders.audio, hidden_dim=64, num_layers=1, head_hidden_dim=32),
             text=replace(encoders.text, backbone="text.all_minilm", pooling="mean"),
         ),
         encoder_fits=EncoderFits(
-            scene=replace(fits.scene, learning_rate=1e-3, epochs=8),
+            scene=replace(fits.scene, learning_rate=3e-3, epochs=12),
             face=replace(fits.face, epochs=60),
             audio=replace(fits.audio, learning_rate=1e-3, epochs=12),
             text=replace(fits.text, learning_rate=1e-4, epochs=10),

@@ -4,7 +4,7 @@ Data-dependent initialisation (Mishkin and Matas 2016, "All you need is a good i
 shown only if its outputs are neither all alike nor saturated.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,20 @@ from twominds.records import ByteArray
 
 
 def calibrate_videomae(model: nn.Module, clips: ByteArray) -> None:
-    """Give each tubelet filter zero mean and unit variance over clips uint8 [N, 16, 224, 224, 3]."""
+    """Give each tubelet filter zero mean and unit variance over clips uint8 [N, 16, 224, 224, 3], outputs zero mean.
+
+    A linear head on outputs that lie far from zero takes hundreds of steps to find anything else in them.
+    """
     projection = next(module for module in model.modules() if isinstance(module, nn.Conv3d))
     with torch.no_grad():
-        pixels = normalize_images(torch.from_numpy(clips)).transpose(1, 2)
-        responses = projection(pixels).transpose(0, 1).flatten(1)
+        pixels = normalize_images(torch.from_numpy(clips))
+        responses = projection(pixels.transpose(1, 2)).transpose(0, 1).flatten(1)
         std, mean = torch.std_mean(responses, dim=1, correction=0)
         scale = 1.0 / std.clamp(min=1e-6)
         projection.weight.mul_(scale[:, None, None, None, None])
         cast(Tensor, projection.bias).copy_(-mean * scale)
+        tokens = cast(Tensor, cast(Any, model)(pixels).last_hidden_state)
+        cast(Any, model).encoder.layer[-1].output.dense.bias -= tokens.mean(dim=(0, 1))
 
 
 def calibrate_batch_norm(model: nn.Module, images: ByteArray) -> None:
