@@ -71,7 +71,7 @@ def videomae(size: BundleSize) -> nn.Module:
     model = VideoMAEModel(config)
     _rescale(model, shape.layers, ("attention.output.dense", "output.dense"))
     _draw_tubelet_filters(model.embeddings.patch_embeddings.projection)
-    _attend_to_movement(model.encoder.layer[0].intermediate.dense)
+    _attend_to_movement(cast(Any, model).encoder.layer[0].intermediate.dense)
     return model.eval()
 
 
