@@ -1,5 +1,7 @@
 """Debug bundles: honest about what they are, the same for a seed, of the published shapes, with signals alive."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +13,17 @@ from torch import nn
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle, read_manifest
 from twominds.corpus.synthetic.anatomy import Expression
-from twominds.corpus.synthetic.casting import random_appearance
+from twominds.corpus.synthetic.casting import random_appearance, random_backdrop
 from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
 from twominds.errors import ConfigError
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.debug import DebugTraining, make_debug_models
 from twominds.features.debug.random_models import efficientnet, roberta, videomae, wav2vec2, whisper
 from twominds.features.face import FaceFeatures, FaceFeaturesConfig
-from twominds.records import ByteArray, FloatArray
+from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
+from twominds.records import ByteArray, ClipMedia, FloatArray
+
+MakeClip = Callable[..., ClipMedia]
 
 
 def test_a_bundle_says_what_is_random_and_what_is_real(store: BackboneStore) -> None:
@@ -106,6 +111,30 @@ def faces(extractor: FaceFeatures, expression: Expression, people: int = 24) -> 
         left, top, right, bottom = np.rint(boxes[0]).astype(int).tolist()
         crops.append(np.asarray(cv2.resize(image[top:bottom, left:right], (224, 224)), np.uint8))
     return extractor.frame_features(np.stack(crops))
+
+
+def test_random_scene_features_tell_a_rocking_body_on_new_people(store: BackboneStore, make_clip: MakeClip) -> None:
+    """The average over the tokens, all that the encoder sees, holds how much was moved, not only what is where."""
+    extractor = SceneFeatures(SceneFeaturesConfig(), store)
+    still, rocking = (movement(extractor, make_clip, amplitude) for amplitude in (0.02, 0.2))
+    direction = (rocking[:10] - still[:10]).mean(axis=0)
+    scale = (rocking[:10] - still[:10]).std(axis=0) + 1e-3
+    assert ((rocking[10:] - still[10:]) @ (direction / scale**2) > 0).mean() > 0.9
+
+
+def movement(extractor: SceneFeatures, make_clip: MakeClip, amplitude: float, people: int = 20) -> FloatArray:
+    """Averaged tokens [people, D] of the same people in the same rooms, whose heads rock by `amplitude` of a head."""
+    rng = np.random.default_rng(0)
+    clips: list[ClipMedia] = []
+    for _ in range(people):
+        appearance, backdrop, phase = random_appearance(rng), random_backdrop(rng), float(rng.uniform(0.0, 6.0))
+        poses = [Pose(head_height=0.5, sway=amplitude * math.sin(1.5 * frame + phase)) for frame in range(16)]
+        scenes = [Scene(backdrop=backdrop, people=(Person(appearance=appearance, pose=pose),)) for pose in poses]
+        frames = [cv2.resize(draw_frame(scene)[0], (224, 224)) for scene in scenes]
+        clips.append(make_clip(scene_frames=np.stack(frames).astype(np.uint8)))
+    pooled = [features.pooled for features in extractor.extract(clips)]
+    tokens = np.stack([row for row in pooled if row is not None])
+    return tokens[:, : tokens.shape[1] // 2]
 
 
 def test_random_audio_features_tell_silence_from_voice(store: BackboneStore) -> None:
