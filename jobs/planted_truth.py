@@ -48,14 +48,16 @@ class PlantedTruthConfig:
 def main(config: PlantedTruthConfig) -> None:
     """Runs all; prints one line per corpus and fusion, and writes `results.json`."""
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
-    names = [*map(str, Modality), "single", "ensemble"]
-    table = Table("preset", "seed", "fusion over", "majority", "question", *names, title="Test MF1")
+    names = ["majority", "question", *map(str, Modality), "single", "ensemble"]
+    table = Table("preset", "seed", "fusion over", *names, title="Test MF1")
     found: list[dict[str, object]] = []
     with cluster():
         for preset in config.presets:
             for seed in config.seeds:
                 for kind, mf1 in _one(config, preset, seed).items():
-                    found.append({"preset": preset, "seed": seed, "inputs": kind, "test_mf1": mf1})
+                    found.append(
+                        {"preset": preset, "seed": seed, "inputs": kind, "test_mf1": dict(zip(names, mf1, strict=True))}
+                    )
                     table.add_row(preset, str(seed), kind, *(f"{value:.3f}" for value in mf1))
                 Console().print(table)
                 Path(config.output, "results.json").write_text(json.dumps(found, indent=2))
