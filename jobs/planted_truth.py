@@ -59,7 +59,7 @@ def main(config: PlantedTruthConfig) -> None:
                         {"preset": preset, "seed": seed, "inputs": kind, "test_mf1": dict(zip(names, mf1, strict=True))}
                     )
                     table.add_row(preset, str(seed), kind, *(f"{value:.3f}" for value in mf1))
-                Console().print(table)
+                Console(width=120).print(table)  # narrower, figures would be cut
                 Path(config.output, "results.json").write_text(json.dumps(found, indent=2))
 
 
