@@ -22,7 +22,7 @@ from torch import Tensor
 from upath import UPath
 
 from twominds import artifacts
-from twominds.artifacts import Card, UsedBackbone, from_json, to_json
+from twominds.artifacts import Card, UsedBackbone, fingerprint, from_json, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
@@ -186,6 +186,7 @@ def _train_one(
         config={"features": to_json(recipe.features), "media": to_json(about.media)},
         data={
             "features": about.fingerprint,
+            "fit": _fit_fingerprint(recipe, modality),
             "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
         },
         metrics={"validation_mf1": result.validation_mf1, "best_epoch": result.best_epoch},
@@ -235,8 +236,13 @@ def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | 
     except ArtifactError:
         return None
     same = card.recipe == recipe.name and card.data.get("features") == read_about(config.features).fingerprint
+    same = same and card.data.get("fit") == _fit_fingerprint(recipe, modality)
     same = same and from_json(EncodersConfig, card.config["encoders"]).of(modality) == recipe.encoders.of(modality)
     return card if same else None
+
+
+def _fit_fingerprint(recipe: Recipe, modality: Modality) -> str:
+    return fingerprint(to_json(recipe.encoder_fits.of(modality)), recipe.encoder_seed)
 
 
 def _summary(config: TrainConfig, recipe: Recipe, trained: list[Modality]) -> Summary:

@@ -133,7 +133,8 @@ def leya_demo() -> Recipe:
     """The same system for `make demo`: tiny debug backbones, the real all-MiniLM for text, shorter training.
 
     A few hundred clips are too few to train a random VideoMAE on: it learns who they are. So its head has a learning
-    rate of its own, and of the backbone only the last layer moves. Drawn clips are short: ten frames show the face.
+    rate of its own, and of the backbone only the last layer moves. The first epochs are none to choose: validation is
+    small, and chance would. Drawn clips are short: ten frames show the face.
     """
     recipe, fits, encoders = leya(), leya().encoder_fits, leya().encoders
     return replace(
@@ -149,10 +150,10 @@ def leya_demo() -> Recipe:
             text=replace(encoders.text, backbone="text.all_minilm", pooling="mean"),
         ),
         encoder_fits=EncoderFits(
-            scene=replace(fits.scene, learning_rate=3e-3, epochs=12),
-            face=replace(fits.face, epochs=60),
-            audio=replace(fits.audio, learning_rate=1e-3, epochs=12),
-            text=replace(fits.text, learning_rate=1e-4, epochs=10),
+            scene=replace(fits.scene, learning_rate=3e-3, epochs=12, min_epochs=4),
+            face=replace(fits.face, epochs=60, min_epochs=10),
+            audio=replace(fits.audio, learning_rate=1e-3, epochs=12, min_epochs=4),
+            text=replace(fits.text, learning_rate=1e-4, epochs=10, min_epochs=3),
         ),
         fusion=replace(recipe.fusion, fit=replace(recipe.fusion.fit, epochs=60), trials=6),
     )
@@ -179,7 +180,7 @@ def pooled(recipe: Recipe) -> Recipe:
         recipe.fusion,
         inputs="pooled",
         model=TransformerFusionConfig(standardize="interaction"),
-        # It can stay at chance for some epochs before it sees an interaction: patience begins later.
+        # It can stay at chance for some epochs before it sees an interaction.
         fit=replace(recipe.fusion.fit, min_epochs=25),
         first_points=(POOLED_CANDIDATE, PAPER_CANDIDATE),
     )

@@ -55,7 +55,8 @@ class FitConfig:
     patience: int = 10
     """Epochs without a better validation MF1 after which training stops."""
     min_epochs: int = 0
-    """Epochs that are trained before patience begins to count."""
+    """Epochs that are trained before any can be the best and patience begins to count. Until it has learned something a
+    model answers all clips nearly alike, and what that comes to in macro F1 is chance."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: forward passes under autocast; parameters stay fp32."""
 
@@ -134,9 +135,10 @@ def fit(
 ) -> FitResult:
     """Train `model` in place; it ends with the weights of the epoch with the best validation macro F1.
 
-    Of equal macro F1 the epoch with the lower validation loss is better. The model is taken as it is: whoever builds
-    it seeds its initialisation (`fusion.catalog.build_fusion(seed=...)`). The global random state is left untouched,
-    but must not be drawn from by another thread meanwhile.
+    Epochs up to `min_epochs` are no candidates (without later ones the last is taken). Of equal macro F1 the epoch with
+    the lower validation loss is better. The model is taken as it is: whoever builds it seeds its initialisation
+    (`fusion.catalog.build_fusion(seed=...)`). The global random state is left untouched, but must not be drawn from by
+    another thread meanwhile.
 
     Args:
         model: returns an output with `logits` [B, C] for what `train.batch` gives.
@@ -227,7 +229,8 @@ class _Run:
             seconds=time.perf_counter() - started,
         )
         self.history.append(report)
-        if self.best_epoch == 0 or _rank(report) > _rank(self.history[self.best_epoch - 1]):
+        too_early = self.best_epoch <= self.config.min_epochs  # true of the best so far, which is then no rival
+        if too_early or _rank(report) > _rank(self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
             self.best_weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
         return report

@@ -191,11 +191,20 @@ def test_of_equal_macro_f1_the_lower_loss_wins() -> None:
     assert scripted([(4, 0.9), (4, 0.9)])[0].best_epoch == 1
 
 
-def test_patience_and_min_epochs() -> None:
-    script = [(4, 0.5)] + [(2, 0.5)] * 9
+def test_patience_counts_from_the_best_epoch_on() -> None:
+    script = [(4, 0.5)] + [(2, 0.5)] * 11
     assert len(scripted(script, patience=3)[0].history) == 4
-    assert len(scripted(script, patience=3, min_epochs=6)[0].history) == 9
-    assert len(scripted(script, patience=20)[0].history) == 10
+    assert len(scripted(script, patience=20)[0].history) == 12
+    # The seventh epoch is the first that can be the best; three more are not better.
+    assert len(scripted(script, patience=3, min_epochs=6)[0].history) == 10
+
+
+def test_no_epoch_before_min_epochs_is_the_best() -> None:
+    script = [(4, 0.9), (2, 0.1), (3, 0.1), (2, 0.1)]
+    assert scripted(script, min_epochs=1)[0].best_epoch == 3
+    assert scripted(script, min_epochs=3)[0].best_epoch == 4
+    result, restored = scripted(script, min_epochs=9)
+    assert (result.best_epoch, restored) == (4, 4), "nothing but early epochs: the last one"
 
 
 def test_validation_loss_is_the_plain_cross_entropy() -> None:
