@@ -42,7 +42,7 @@ def test_clip_ids_are_unique_paths_of_bah() -> None:
 
 
 def test_default_latents_are_as_far_apart_as_the_strengths_say() -> None:
-    config = SyntheticCorpusConfig(clips=8000, strengths=CueStrengths(text=2.0, audio=0.0))
+    config = SyntheticCorpusConfig(clips=8000, strengths=CueStrengths(text=2.0, audio=0.0, face=1.6, scene=1.6))
     clips = plan_corpus(config).clips
     labels = np.array([clip.label for clip in clips], dtype=bool)
     for modality, strength in {"text": 2.0, "audio": 0.0, "face": 1.6, "scene": 1.6}.items():
