@@ -79,9 +79,8 @@ def _weights(workspace: Workspace) -> None:
 
 
 def _corpus(config: DemoConfig, workspace: Workspace) -> None:
-    make_corpus(
-        SyntheticCorpusConfig(clips=config.clips, shares=SplitShares(validation=0.2, test=0.25)), Path(workspace.corpus)
-    )
+    shares = SplitShares(validation=0.2, test=0.25)  # of so few, BAH's share for validation would be ten clips
+    make_corpus(SyntheticCorpusConfig(clips=config.clips, shares=shares), Path(workspace.corpus))
 
 
 def _ask(config: DemoConfig, workspace: Workspace) -> str:

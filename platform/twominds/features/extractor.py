@@ -66,7 +66,7 @@ def normalize_images(images: torch.Tensor) -> torch.Tensor:
     """uint8 RGB [..., H, W, 3] -> float32 [..., 3, H, W] with ImageNet's mean and standard deviation."""
     mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
     std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
-    # Moved while they are bytes, and then in place: floats are four times as much to move (four times faster so).
+    # Moved as bytes, a quarter of what floats would be, and normalised in place.
     return images.movedim(-1, -3).contiguous().float().div_(255.0).sub_(mean).div_(std)
 
 

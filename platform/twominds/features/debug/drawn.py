@@ -1,4 +1,4 @@
-"""Drawn people to calibrate random weights on, and to train a face model and a detector on: no corpus, no A/H."""
+"""Drawn people to calibrate random weights on, and to train a detector on: no corpus, no A/H."""
 
 from dataclasses import replace
 
