@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
+import ray
 from ray.tune import Callback
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,7 +49,9 @@ def counted_clips(total: int) -> Generator[Queue]:
 @contextmanager
 def _listening(show: Callable[[Any], None]) -> Generator[Queue]:
     """A queue whose items are shown by a thread of this process, all of them before the block is left."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    # On the node of the job itself: were it on one that is lost, work on all the others would fail for a line of text.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def listen() -> None:
         while (item := queue.get()) is not None:
