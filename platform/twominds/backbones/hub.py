@@ -47,7 +47,7 @@ def fetch_role(uri: str, role: str, *, staging: Path, revision: str = "", endpoi
             _download(backbone.hub_id, name, commit, partial, endpoint)
     except BackboneError:
         raise
-    except Exception as error:
+    except Exception as error:  # hub client, HTTP client, file system: each has its own, none says what to do
         raise BackboneError(_explanation(backbone, wanted, endpoint, error)) from error
     shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub client's own bookkeeping
     if (partial / _PICKLED_WEIGHTS).is_file():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType] open PathLike
 from torch import Tensor
 
@@ -26,7 +27,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
-        except Exception as error:
+        except (SafetensorError, OSError) as error:
             raise BackboneError(f"{path} is no safetensors file ({error}).") from error
     try:
         loaded = cast(object, torch.load(path, map_location="cpu", weights_only=True))

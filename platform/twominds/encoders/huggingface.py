@@ -2,16 +2,72 @@
 
 import inspect
 import json
-from typing import Any, cast
+from abc import abstractmethod
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
+from twominds.encoders.encoder import Architecture, Encoder
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.loading import load_pretrained
+from twominds.records import Features
 
 _NOT_ARCHITECTURE = {"_name_or_path", "architectures", "dtype", "transformers_version", "problem_type"}
+
+
+class FineTuning(Protocol):
+    """What the config of every encoder with a transformers backbone says."""
+
+    @property
+    def backbone(self) -> str:
+        """Role in the bundle."""
+        ...
+
+    @property
+    def trainable_layers(self) -> int | None:
+        """The last Transformer layers that are fine-tuned; None: the whole backbone."""
+        ...
+
+    @property
+    def backbone_lr_scale(self) -> float:
+        """Factor on the backbone's learning rate."""
+        ...
+
+
+ConfigT = TypeVar("ConfigT", bound=FineTuning)
+
+
+class FineTunedEncoder(Encoder, Generic[ConfigT]):
+    """A transformers backbone, partly frozen, under a head of the subclass's."""
+
+    def __init__(
+        self, config: ConfigT, *, num_classes: int, architecture: Architecture, backbone: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.architecture = dict(architecture)
+        self.backbone_lr_scale = config.backbone_lr_scale
+        self.backbone = backbone or build_backbone(self.architecture["backbone"])
+        train_top_layers(self.backbone, config.trainable_layers)
+        self.add_head(config, int(self.architecture["backbone"]["hidden_size"]), num_classes)
+
+    @abstractmethod
+    def add_head(self, config: ConfigT, width: int, num_classes: int) -> None:
+        """Make the layers above the backbone, whose tokens have `width` values, and set `embedding_dim`."""
+
+    @classmethod
+    def pretrained(cls, config: ConfigT, *, num_classes: int, store: BackboneStore, example: Features) -> Self:
+        """See `Encoder.pretrained`."""
+        del example
+        backbone = load_backbone(store, config.backbone)
+        architecture = {"backbone": backbone_config(backbone)}
+        return cls(config, num_classes=num_classes, architecture=architecture, backbone=backbone)
+
+    @classmethod
+    def from_architecture(cls, config: ConfigT, *, num_classes: int, architecture: Architecture) -> Self:
+        """See `Encoder.from_architecture`."""
+        return cls(config, num_classes=num_classes, architecture=architecture)
 
 
 def load_backbone(store: BackboneStore, role: str) -> nn.Module:

@@ -2,25 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from twominds.backbones import BackboneStore
-from twominds.encoders.encoder import Architecture, Encoder, EncoderOutput
-from twominds.encoders.huggingface import (
-    backbone_config,
-    build_backbone,
-    last_hidden_state,
-    load_backbone,
-    train_top_layers,
-)
+from twominds.encoders.encoder import EncoderOutput
+from twominds.encoders.huggingface import FineTunedEncoder, last_hidden_state
 from twominds.errors import ConfigError
 from twominds.features.extractor import normalize_images
-from twominds.records import Features, Modality
+from twominds.records import Modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +34,7 @@ class SceneEncoderConfig:
             raise ConfigError(f"scene.backbone_lr_scale must be positive, it is {self.backbone_lr_scale}.")
 
 
-class SceneEncoder(Encoder):
+class SceneEncoder(FineTunedEncoder[SceneEncoderConfig]):
     """Frames uint8 [B, T, H, W, 3] -> the average of VideoMAE's output tokens (eq. 1) -> Linear -> logits.
 
     The embedding is that average, 768 for VideoMAE-Base (86.2 million parameters). Frames are normalised in here.
@@ -49,36 +42,10 @@ class SceneEncoder(Encoder):
 
     modality = Modality.SCENE
 
-    def __init__(
-        self,
-        config: SceneEncoderConfig,
-        *,
-        num_classes: int,
-        architecture: Architecture,
-        backbone: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.architecture = dict(architecture)
-        self.backbone_lr_scale = config.backbone_lr_scale
-        self.backbone = backbone or build_backbone(self.architecture["backbone"])
-        train_top_layers(self.backbone, config.trainable_layers)
-        self.embedding_dim = int(self.architecture["backbone"]["hidden_size"])
+    def add_head(self, config: SceneEncoderConfig, width: int, num_classes: int) -> None:
+        """See `FineTunedEncoder.add_head`."""
+        self.embedding_dim = width
         self.classifier = nn.Linear(self.embedding_dim, num_classes)
-
-    @classmethod
-    def pretrained(
-        cls, config: SceneEncoderConfig, *, num_classes: int, store: BackboneStore, example: Features
-    ) -> Self:
-        """See `Encoder.pretrained`."""
-        del example
-        backbone = load_backbone(store, config.backbone)
-        architecture = {"backbone": backbone_config(backbone)}
-        return cls(config, num_classes=num_classes, architecture=architecture, backbone=backbone)
-
-    @classmethod
-    def from_architecture(cls, config: SceneEncoderConfig, *, num_classes: int, architecture: Architecture) -> Self:
-        """See `Encoder.from_architecture`."""
-        return cls(config, num_classes=num_classes, architecture=architecture)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
         """`frames`: uint8 [B, T, H, W, 3]."""

@@ -3,24 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from twominds.backbones import BackboneStore
-from twominds.encoders.encoder import Architecture, Encoder, EncoderOutput
-from twominds.encoders.huggingface import (
-    backbone_config,
-    build_backbone,
-    last_hidden_state,
-    load_backbone,
-    train_top_layers,
-)
+from twominds.encoders.encoder import EncoderOutput
+from twominds.encoders.huggingface import FineTunedEncoder, last_hidden_state
 from twominds.encoders.padding import pad_sequences
 from twominds.encoders.pooling import masked_mean
 from twominds.errors import ConfigError
-from twominds.records import Features, Modality
+from twominds.records import Modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +45,7 @@ class TextEncoderConfig:
             raise ConfigError(f"text.dropout must be in [0, 1), it is {self.dropout}.")
 
 
-class TextEncoder(Encoder):
+class TextEncoder(FineTunedEncoder[TextEncoderConfig]):
     """Token ids int64 [B, L] -> language model -> [CLS] -> MLP -> logits; the embedding is the last hidden layer.
 
     Each hidden layer is Linear, ReLU, Dropout. DistilRoBERTa without its pooler has 81.5 million parameters, 14.2
@@ -61,23 +54,12 @@ class TextEncoder(Encoder):
 
     modality = Modality.TEXT
 
-    def __init__(
-        self,
-        config: TextEncoderConfig,
-        *,
-        num_classes: int,
-        architecture: Architecture,
-        backbone: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.architecture = dict(architecture)
+    def add_head(self, config: TextEncoderConfig, width: int, num_classes: int) -> None:
+        """See `FineTunedEncoder.add_head`."""
         self.pooling = config.pooling
-        self.backbone_lr_scale = config.backbone_lr_scale
-        self.backbone = backbone or build_backbone(self.architecture["backbone"])
-        train_top_layers(self.backbone, config.trainable_layers)
         self.pad_token_id = int(self.architecture["backbone"].get("pad_token_id") or 0)
         self.embedding_dim = config.hidden_dims[-1]
-        widths = [int(self.architecture["backbone"]["hidden_size"]), *config.hidden_dims]
+        widths = [width, *config.hidden_dims]
         self.mlp = nn.Sequential(
             *(
                 module
@@ -86,21 +68,6 @@ class TextEncoder(Encoder):
             )
         )
         self.classifier = nn.Linear(self.embedding_dim, num_classes)
-
-    @classmethod
-    def pretrained(
-        cls, config: TextEncoderConfig, *, num_classes: int, store: BackboneStore, example: Features
-    ) -> Self:
-        """See `Encoder.pretrained`."""
-        del example
-        backbone = load_backbone(store, config.backbone)
-        architecture = {"backbone": backbone_config(backbone)}
-        return cls(config, num_classes=num_classes, architecture=architecture, backbone=backbone)
-
-    @classmethod
-    def from_architecture(cls, config: TextEncoderConfig, *, num_classes: int, architecture: Architecture) -> Self:
-        """See `Encoder.from_architecture`."""
-        return cls(config, num_classes=num_classes, architecture=architecture)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
         """`input_ids`: int64 [B, L], padded with the backbone's own padding id; `mask`: [B, L]."""

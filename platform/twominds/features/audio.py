@@ -10,9 +10,9 @@ from torch import Tensor
 
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
-from twominds.features.extractor import Precision, autocast, extract_present, mean_and_std
+from twominds.features.extractor import Precision, autocast, extract_present, present_features
 from twominds.features.loading import load_pretrained
-from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality
+from twominds.records import ClipMedia, Features, FloatArray, Modality
 
 SAMPLE_RATE_HZ = 16_000
 MIN_SAMPLES = 400
@@ -99,19 +99,8 @@ class AudioFeatures:
         rows: list[list[FloatArray]] = [[] for _ in media]
         for index, owner in enumerate(owners):
             rows[owner].append(hidden[index])
-        features: list[Features] = []
-        for clip, parts in zip(media, rows, strict=True):
-            values = np.concatenate(parts)
-            features.append(
-                Features(
-                    clip_id=clip.clip_id,
-                    modality=self.modality,
-                    presence=PRESENT,
-                    values=values,
-                    pooled=mean_and_std(values),
-                )
-            )
-        return features
+        pooled = zip(media, map(np.concatenate, rows), strict=True)
+        return [present_features(clip, self.modality, values=values, rows=values) for clip, values in pooled]
 
 
 def _missing(clip: ClipMedia) -> str:

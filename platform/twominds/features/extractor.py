@@ -1,13 +1,13 @@
 """What the four extractors share: the protocol, absent clips, pooling over time."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from twominds.records import ClipMedia, Features, FloatArray, Modality, Presence, absent
+from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality, Presence, absent
 
 Precision = Literal["float32", "bfloat16"]
 """What matrix products are computed in; everything else, and the result, is float32."""
@@ -54,6 +54,13 @@ def extract_present(
         next(extracted) if presence.present else Features(clip_id=clip.clip_id, modality=modality, presence=presence)
         for clip, presence in zip(media, presences, strict=True)
     ]
+
+
+def present_features(
+    clip: ClipMedia, modality: Modality, *, values: npt.NDArray[Any], rows: npt.NDArray[np.floating]
+) -> Features:
+    """Features of a clip that has the modality; `rows` [T, D] are what is pooled over time."""
+    return Features(clip_id=clip.clip_id, modality=modality, presence=PRESENT, values=values, pooled=mean_and_std(rows))
 
 
 def mean_and_std(rows: npt.NDArray[np.floating]) -> FloatArray:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError
-from twominds.features.extractor import extract_present, mean_and_std, normalize_images
-from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality
+from twominds.features.extractor import extract_present, normalize_images, present_features
+from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality
 
 _B0_STAGES = (
     ["ds_r1_k3_s1_e1_c16_se0.25"],
@@ -101,15 +101,7 @@ class FaceFeatures:
         features: list[Features] = []
         for clip in media:  # a clip's frames are a batch already
             values = self.frame_features(cast(ByteArray, clip.face_crops))
-            features.append(
-                Features(
-                    clip_id=clip.clip_id,
-                    modality=self.modality,
-                    presence=PRESENT,
-                    values=values,
-                    pooled=mean_and_std(values),
-                )
-            )
+            features.append(present_features(clip, self.modality, values=values, rows=values))
         return features
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
-from twominds.features.extractor import Precision, autocast, extract_present, mean_and_std, normalize_images
+from twominds.features.extractor import Precision, autocast, extract_present, normalize_images, present_features
 from twominds.features.loading import load_pretrained
-from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality
+from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +75,7 @@ class SceneFeatures:
             batch = media[start : start + self.config.max_batch_clips]
             frames = [self._checked(clip) for clip in batch]
             for clip, values, tokens in zip(batch, frames, self.tokens(np.stack(frames)), strict=True):
-                features.append(
-                    Features(
-                        clip_id=clip.clip_id,
-                        modality=self.modality,
-                        presence=PRESENT,
-                        values=values,
-                        pooled=mean_and_std(tokens),
-                    )
-                )
+                features.append(present_features(clip, self.modality, values=values, rows=tokens))
         return features
 
     def _checked(self, clip: ClipMedia) -> ByteArray:

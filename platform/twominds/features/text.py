@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError
-from twominds.features.extractor import Precision, autocast, extract_present, mean_and_std
+from twominds.features.extractor import Precision, autocast, extract_present, present_features
 from twominds.features.loading import load_pretrained
-from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality
+from twominds.records import ClipMedia, Features, FloatArray, Modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,7 @@ class TextFeatures:
         for start in range(0, len(tokens), size):
             hidden.extend(self.hidden_states(tokens[start : start + size]))
         return [
-            Features(
-                clip_id=clip.clip_id, modality=self.modality, presence=PRESENT, values=ids, pooled=mean_and_std(rows)
-            )
+            present_features(clip, self.modality, values=ids, rows=rows)
             for clip, ids, rows in zip(media, tokens, hidden, strict=True)
         ]
 

@@ -76,7 +76,20 @@ class SearchProgress(Callback):
         self._done = 0
         self._best = float("-inf")
         self._kept: dict[float, list[CandidateStore]] = {}
+        self._started, self._done_at_start = time.monotonic(), 0
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        """The clock starts when the search does, also when it is taken up again."""
         self._started = time.monotonic()
+
+    def get_state(self) -> dict[str, Any]:
+        """What Tune keeps beside its trials, for a search that is taken up again."""
+        return {"done": self._done, "best": self._best, "kept": self._kept}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on counting where the search was interrupted."""
+        self._done = self._done_at_start = state["done"]
+        self._best, self._kept = state["best"], state["kept"]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A candidate has all its seeds."""
@@ -88,7 +101,8 @@ class SearchProgress(Callback):
         for beaten in [value for value in self._kept if value < self._best]:
             for store in self._kept.pop(beaten):
                 store.drop_models()
-        left = (time.monotonic() - self._started) / self._done * (self._trials - self._done)
+        per_trial = (time.monotonic() - self._started) / (self._done - self._done_at_start)
+        left = per_trial * (self._trials - self._done)
         Console().print(
             f"candidate {self._done}/{self._trials}: MF1 {result.get('mean_mf1', float('nan')):.3f} "
             f"+- {result.get('std_mf1', float('nan')):.3f} over {result.get('seeds_done', 0)} seeds, "
