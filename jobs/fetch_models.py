@@ -20,7 +20,7 @@ from twominds.backbones import BACKBONES, BackboneStore, cache_folder, catalogue
 from twominds.backbones.hub import default_staging, fetch_role
 from twominds.backbones.local_files import import_file
 from twominds.errors import BackboneError, ConfigError, TwomindsError
-from twominds.workspace import Workspace
+from twominds.workspace import Workspace, job_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ def main() -> None:
     if failed:
         raise SystemExit(f"fetch_models: {len(failed)} not fetched: {', '.join(failed)}.")
     if not config.list:
-        console.print("Next: [bold]python jobs/preprocess.py[/] (it finds this bundle by itself).", highlight=False)
+        console.print(f"Next: {job_command('preprocess', models=config.models)}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from rich.table import Table
 from twominds.corpus.synthetic.config import SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import TRUTH_FILE, CorpusSummary, make_corpus
 from twominds.errors import ConfigError, TwomindsError
-from twominds.workspace import Workspace
+from twominds.workspace import Workspace, job_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def report(summary: CorpusSummary, console: Console) -> None:
         console.print(f"Clips with a planted defect: {defects}.")
     done = "It was already there: nothing to do." if summary.already_there else f"Drawn in {summary.wall_s:.0f} s."
     console.print(f"{summary.video_s / 60.0:.1f} minutes of video. {done} What was planted: {TRUTH_FILE}.")
-    console.print(f"Next: python jobs/preprocess.py --corpus {summary.root}", soft_wrap=True)
+    console.print(f"Next: {job_command('preprocess', corpus=str(summary.root))}", soft_wrap=True)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from twominds.backbones import read_manifest
 from twominds.errors import TwomindsError
 from twominds.features.debug import make_debug_models
-from twominds.workspace import Workspace
+from twominds.workspace import Workspace, job_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def main() -> None:
     for role in roles:
         console.print(f"{role}: {entries[role].weights} ({entries[role].revision})", highlight=False)
     console.print(f"{len(roles)} models in {config.models}, {time.monotonic() - started:.0f} s.", highlight=False)
-    console.print("Next: [bold]python jobs/preprocess.py[/] (it finds this bundle by itself).", highlight=False)
+    console.print(f"Next: {job_command('preprocess', models=config.models)}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ started in; for a package installed from a wheel, `runs/` in the current folder.
 """
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,13 @@ class Workspace:
     def report(self) -> str:
         """Tables of `jobs/evaluate.py`."""
         return self._at("report")
+
+
+def job_command(job: str, **places: str) -> str:
+    """The command that runs a job on `places` (its flags), of which those that are the default are left out."""
+    default = Workspace.default()
+    flags = [f"--{name} {shlex.quote(uri)}" for name, uri in places.items() if uri != getattr(default, name)]
+    return " ".join([f"python jobs/{job}.py", *flags])
 
 
 def require(uri: str, *, what: str, made_by: str) -> UPath:

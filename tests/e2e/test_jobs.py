@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
+import tyro
 
 from twominds import artifacts
 from twominds.backbones import BackboneStore
@@ -129,6 +131,24 @@ def test_embeddings_of_other_encoders_are_refused(finished: "Finished", tmp_path
     (foreign / "_about.json").write_text(json.dumps(about))
     with pytest.raises(ArtifactError, match="not made by the encoders"):
         evaluate(replace(finished.evaluate, embeddings=str(foreign), output=str(tmp_path / "report")))
+
+
+def test_each_job_names_the_next_one_with_the_places_of_its_results(finished: "Finished") -> None:
+    """A next step is a command: the job named takes every flag in it, and reads what this job wrote."""
+    after = {
+        "preprocess": finished.train,
+        "train": finished.embed,
+        "embed": finished.search,
+        "search": finished.evaluate,
+    }
+    for job, config in after.items():
+        program, script, *flags = shlex.split(finished.summaries[job].next_step)
+        assert (program, Path(script).parent) == ("python", Path("jobs"))
+        read = tyro.cli(type(config), args=flags)
+        places = [flag.removeprefix("--") for flag in flags[::2]]
+        assert places
+        assert [getattr(read, place) for place in places] == [getattr(config, place) for place in places]
+    assert f"ensemble: {finished.search.ensemble}" in finished.summaries["evaluate"].next_step
 
 
 def test_missing_inputs_are_named_with_the_job_that_makes_them(tmp_path: Path) -> None:

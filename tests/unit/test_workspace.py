@@ -4,7 +4,7 @@ import pytest
 
 from twominds import workspace
 from twominds.errors import MissingInputError
-from twominds.workspace import Workspace, default_root, require
+from twominds.workspace import Workspace, default_root, job_command, require
 
 
 def test_root_is_runs_in_the_checkout_whatever_the_current_folder(
@@ -66,3 +66,13 @@ def test_require_says_what_is_missing_and_which_job_makes_it(tmp_path: Path) -> 
     assert "No corpus" in message
     assert missing in message
     assert "python jobs/make_corpus.py" in message
+
+
+def test_the_next_command_names_only_places_that_the_job_would_not_find_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TWOMINDS_HOME", "/data")
+    assert job_command("embed", features="/data/features", encoders="/data/encoders") == "python jobs/embed.py"
+    assert job_command("embed", features="/my disk/features", encoders="/data/encoders") == (
+        "python jobs/embed.py --features '/my disk/features'"
+    )

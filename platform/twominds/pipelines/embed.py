@@ -17,7 +17,7 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
-from twominds.workspace import Workspace, require
+from twominds.workspace import Workspace, job_command, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     summary.add("embedded now", sink.clips)
     summary.add("there from before", len(done))
     summary.add("failed", len(sink.failures))
-    summary.next_step = "python jobs/tune_fusion.py"
+    summary.next_step = job_command("tune_fusion", embeddings=config.output, encoders=config.encoders)
     return summary
 
 

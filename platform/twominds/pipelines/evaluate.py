@@ -226,6 +226,8 @@ def _report(
     summary.add("protocol", protocol)
     summary.add("files", "results.md, results.json, scores.csv")
     summary.next_step = "serve run serve_configs/ah.yaml"
+    if config.ensemble != Workspace.default().ensemble:
+        summary.next_step += f" with `ensemble: {config.ensemble}` among its args"
     return summary
 
 

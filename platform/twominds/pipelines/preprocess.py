@@ -24,7 +24,7 @@ from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Failure, Modality
-from twominds.workspace import Workspace, require
+from twominds.workspace import Workspace, job_command, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,5 +123,5 @@ def _summary(
     summary.add("there from before", done_before)
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
     summary.failures = failures
-    summary.next_step = "python jobs/train_encoders.py"
+    summary.next_step = job_command("train_encoders", features=config.output, models=config.models)
     return summary

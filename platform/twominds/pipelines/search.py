@@ -36,7 +36,7 @@ from twominds.recipes.space import Candidate, Choice, Dimension, LogUniform, che
 from twominds.records import Modality, Split
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.training.selection import LabelledSplits
-from twominds.workspace import Workspace, require
+from twominds.workspace import Workspace, job_command, require
 
 SCORE = "score"
 
@@ -344,5 +344,5 @@ def _summary(
     summary.add("best on validation", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
     summary.add("every trial", f"{run_uri}/trials.parquet")
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
-    summary.next_step = "python jobs/evaluate.py"
+    summary.next_step = job_command("evaluate", ensemble=config.ensemble, embeddings=config.embeddings)
     return summary

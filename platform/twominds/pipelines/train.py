@@ -40,7 +40,7 @@ from twominds.training.examples import FeatureExamples
 from twominds.training.fit import EpochReport, fit
 from twominds.training.fit_state import FitState
 from twominds.training.losses import cross_entropy
-from twominds.workspace import Workspace, require
+from twominds.workspace import Workspace, job_command, require
 
 PROGRESS_INTERVAL_S = 5.0
 """Least time between two lines about an encoder's training."""
@@ -258,5 +258,5 @@ def _summary(config: TrainConfig, recipe: Recipe, trained: list[Modality]) -> Su
             "trained now" if modality in trained else "there from before",
         )
     summary = Summary(title=f"Unimodal encoders of {recipe.name}", where=config.output, tables=[table])
-    summary.next_step = "python jobs/embed.py"
+    summary.next_step = job_command("embed", features=config.features, encoders=config.output)
     return summary
