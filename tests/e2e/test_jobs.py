@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tyro
@@ -25,7 +26,9 @@ from twominds.pipelines.search import SearchConfig, search_fusion
 from twominds.pipelines.sink import read_quarantine
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import train_encoders
-from twominds.records import Clip, Failure, Modality, Score
+from twominds.records import Clip, Failure, Modality, Score, Split
+from twominds.scoring.decision import DecisionFit
+from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -105,6 +108,23 @@ def test_a_finished_search_is_not_run_again(finished: "Finished") -> None:
     search_fusion(finished.search)
     assert {p: p.stat().st_mtime_ns for p in Path(finished.workspace.search).rglob("seed-*.json")} == results
     assert artifacts.read_card(finished.workspace.ensemble).artifact_id == before
+
+
+def test_a_finished_search_can_be_given_another_decision(finished: "Finished", tmp_path: Path) -> None:
+    """Seed models and probabilities' order stay; calibration, threshold and abstention come from validation."""
+    fitted = DecisionFit(calibration="temperature", threshold="best", coverage=0.5)
+    search_fusion(replace(finished.search, ensemble=str(tmp_path / "ensemble"), decision=fitted))
+    plain, calibrated = Ensemble.load(finished.search.ensemble), Ensemble.load(str(tmp_path / "ensemble"))
+    assert calibrated.card.artifact_id != plain.card.artifact_id
+    assert calibrated.config.decision.temperature != 1
+    rows = [
+        row for row in tables.read_rows(finished.embed.output, splits=[Split.VALIDATION]) if row["label"] is not None
+    ]
+    clips = [{m: tables.embedding_from_row(row, m) for m in Modality} for row in rows]
+    before, after = plain.probabilities(clips)[..., 1], calibrated.probabilities(clips)[..., 1]
+    np.testing.assert_array_equal(np.argsort(before, axis=1), np.argsort(after, axis=1))
+    scores = [score for score in calibrated.score(clips) if isinstance(score, Score)]
+    assert sum(score.abstains for score in scores) == len(scores) // 2
 
 
 def test_the_report_has_every_model_beside_the_baselines(finished: "Finished") -> None:

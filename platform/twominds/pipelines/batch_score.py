@@ -79,6 +79,8 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     summary.add("videos", len(clips))
     summary.add("scored now", sink.clips)
     summary.add("there from before", len(done))
+    if ensemble.decision.abstain_band:
+        summary.add("better left to a person", sum(row["abstains"] for row in rows))
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
     return summary

@@ -34,7 +34,8 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.recipes.space import Candidate, Choice, Dimension, LogUniform, check_candidate
 from twominds.records import Modality, Split
-from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.scoring.decision import DecisionFit, fit_decision
+from twominds.scoring.ensemble import EnsembleConfig, ensemble_logits, save_ensemble, seed_models
 from twominds.training.selection import LabelledSplits
 from twominds.workspace import Workspace, job_command, require
 
@@ -71,6 +72,8 @@ class SearchConfig:
     """The score is the mean MF1 minus this times the standard deviation over the seeds."""
     inputs: InputKind | None = None
     """What of each embedding the fusion takes; by default the recipe's choice."""
+    decision: DecisionFit = field(default_factory=DecisionFit)
+    """What of the winner's decision is fitted on validation; a finished search can be run again with another."""
     concurrency: int = 0
     """Candidates at a time; 0: one per CPU."""
     gpus_per_trial: float = 0.0
@@ -296,10 +299,17 @@ def _save(
     searched: int,
 ) -> Card:
     chosen = fusion.with_candidate(best.candidate)
-    ensemble = EnsembleConfig(
-        fusion=chosen.model, inputs=fusion.inputs, modalities=fusion.modalities, media=about.media
-    )
     store = CandidateStore(run_uri, best.candidate)
+    states = {seed: store.state(seed) for seed in fusion.seeds}
+    inputs, dims = data.validation.inputs, data.train.inputs.dims
+    logits = ensemble_logits(seed_models(states, chosen.model, dims, recipe.task.num_classes), inputs)
+    ensemble = EnsembleConfig(
+        fusion=chosen.model,
+        inputs=fusion.inputs,
+        modalities=fusion.modalities,
+        media=about.media,
+        decision=fit_decision(config.decision, logits, data.validation.labels.numpy()),
+    )
     card = Card(
         kind="ensemble",
         task=recipe.task,
@@ -318,13 +328,11 @@ def _save(
             "validation_mf1": {str(r.seed): r.validation_mf1 for r in best.results},
             "candidate": best.candidate,
             "candidates_searched": searched,
+            "decision_fit": to_json(config.decision),
         },
         selected_on=data.selected_on,
     )
-    states = {seed: store.state(seed) for seed in fusion.seeds}
-    return save_ensemble(
-        config.ensemble, states, ensemble, dims=data.train.inputs.dims, encoders_uri=config.encoders, card=card
-    )
+    return save_ensemble(config.ensemble, states, ensemble, dims=dims, encoders_uri=config.encoders, card=card)
 
 
 def _summary(
@@ -343,6 +351,8 @@ def _summary(
     summary.add("candidates that failed", errored)
     summary.add("best on validation", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
     summary.add("every trial", f"{run_uri}/trials.parquet")
+    if config.decision != DecisionFit():
+        summary.add("decision", ", ".join(f"{k} {v:.3g}" for k, v in card.config["decision"].items()))
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
     summary.next_step = job_command("evaluate", ensemble=config.ensemble, embeddings=config.embeddings)
     return summary

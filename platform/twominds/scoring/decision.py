@@ -60,6 +60,35 @@ class Decision:
         return abs(probability - self.threshold) < self.abstain_band
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecisionFit:
+    """What of the decision is fitted on the labels that chose the ensemble. The default is the paper's: nothing."""
+
+    calibration: Calibration = "none"
+    """Makes the probabilities mean what they say: one temperature, or Platt's temperature and bias."""
+    threshold: Literal["half", "best"] = "half"
+    """0.5, or the threshold with the best macro F1."""
+    coverage: float = 1.0
+    """Share of clips that get an answer; below 1, those nearest to the threshold are marked for a person."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a setting is out of range."""
+        _check_coverage(self.coverage)
+
+
+def fit_decision(settings: DecisionFit, logits: npt.ArrayLike, labels: IntLike) -> Decision:
+    """The decision for an ensemble with these logits [S, N, 2] on N validation clips with these labels [N].
+
+    Raises:
+        ConfigError: calibration was asked for and the logits are not those of two classes.
+    """
+    decision = calibrate(Decision(), logits, labels, settings.calibration)
+    positive = decision.probabilities(logits).mean(axis=0)[:, -1]
+    if settings.threshold == "best":
+        decision = choose_threshold(decision, positive, labels)
+    return choose_abstention(decision, positive, settings.coverage) if settings.coverage < 1 else decision
+
+
 def calibrate(
     decision: Decision, logits: npt.ArrayLike, labels: IntLike, method: Calibration = "temperature"
 ) -> Decision:
@@ -130,8 +159,12 @@ def choose_abstention(decision: Decision, probabilities: npt.ArrayLike, coverage
     Raises:
         ConfigError: `coverage` is not in (0, 1].
     """
-    if not 0 < coverage <= 1:
-        raise ConfigError(f"coverage must be in (0, 1], got {coverage}.")
+    _check_coverage(coverage)
     distance = np.sort(np.abs(np.asarray(probabilities, dtype=np.float64) - decision.threshold))
     left_out = int(np.floor((1 - coverage) * len(distance) + 1e-9))
     return replace(decision, abstain_band=float(distance[left_out]))
+
+
+def _check_coverage(coverage: float) -> None:
+    if not 0 < coverage <= 1:
+        raise ConfigError(f"coverage must be in (0, 1], got {coverage}.")

@@ -16,7 +16,7 @@ from upath import UPath
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.errors import ArtifactError
-from twominds.fusion.batch import InputKind, fusion_inputs
+from twominds.fusion.batch import FusionInputs, InputKind, fusion_inputs
 from twominds.fusion.catalog import Fusion, FusionConfig, build_fusion
 from twominds.media.reader import MediaConfig
 from twominds.records import Embedding, Failure, Modality, ModalityScore, Score
@@ -48,7 +48,7 @@ class Ensemble:
         self, models: Mapping[int, Fusion], config: EnsembleConfig, dims: Mapping[Modality, int], card: Card
     ) -> None:
         """Takes trained models by their seed; `card` names the artifact that they are."""
-        self.models = {seed: model.eval() for seed, model in models.items()}
+        self.models = dict(models)
         self.config = config
         self.card = card
         self._dims = dict(dims)
@@ -66,19 +66,16 @@ class Ensemble:
         config = artifacts.from_json(EnsembleConfig, card.config)
         dims = {Modality(name): int(size) for name, size in card.architecture["dims"].items()}
         tensors = artifacts.load_tensors(uri)
-        models: dict[int, Fusion] = {}
+        states: dict[int, dict[str, Tensor]] = {}
         for seed in card.seeds:
             prefix = f"seed-{seed}."
-            state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            model = build_fusion(config.fusion, dims=dims, num_classes=card.task.num_classes)
-            try:
-                model.load_state_dict(state)
-            except RuntimeError as error:
-                raise ArtifactError(f"The tensors of seed {seed} at {uri} do not fit its card: {error}") from error
-            models[seed] = model
+            states[seed] = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        try:
+            models = seed_models(states, config.fusion, dims, card.task.num_classes)
+        except RuntimeError as error:
+            raise ArtifactError(f"The tensors at {uri} do not fit its card: {error}") from error
         return cls(models, config, dims, card)
 
-    @torch.inference_mode()
     def probabilities(self, clips: Sequence[EmbeddingsOfClip]) -> npt.NDArray[np.float64]:
         """Calibrated class probabilities of each seed model.
 
@@ -89,8 +86,7 @@ class Ensemble:
             [seeds, clips, classes].
         """
         inputs = fusion_inputs(clips, self.config.modalities, self.config.inputs, self._dims)
-        logits = torch.stack([model(inputs).logits.double() for model in self.models.values()])
-        return self.config.decision.probabilities(logits.numpy())
+        return self.config.decision.probabilities(ensemble_logits(self.models, inputs))
 
     def score(self, clips: Sequence[EmbeddingsOfClip]) -> list[Score | Failure]:
         """One score per clip, in order; a clip without any modality is a failure, not a guess."""
@@ -123,6 +119,27 @@ class Ensemble:
             stage="fusion",
             reason=f"No modality of the clip can be used, so there is nothing to score ({reasons}).",
         )
+
+
+def seed_models(
+    states: Mapping[int, Mapping[str, Tensor]], config: FusionConfig, dims: Mapping[Modality, int], num_classes: int
+) -> dict[int, Fusion]:
+    """The trained model of each seed, ready to predict.
+
+    Raises:
+        RuntimeError: a state dict is not that of such a model.
+    """
+    models: dict[int, Fusion] = {}
+    for seed, state in states.items():
+        models[seed] = build_fusion(config, dims=dims, num_classes=num_classes).eval()
+        models[seed].load_state_dict(state)
+    return models
+
+
+@torch.inference_mode()
+def ensemble_logits(models: Mapping[int, Fusion], inputs: FusionInputs) -> npt.NDArray[np.float64]:
+    """Logits of every seed model: [seeds, clips, classes]."""
+    return torch.stack([model(inputs).logits.double() for model in models.values()]).numpy()
 
 
 def modality_score(embedding: Embedding) -> ModalityScore:

@@ -67,6 +67,8 @@ class ScoreAnswer(Answer):
     """Of the positive (last) class: the mean over the seeds."""
     threshold: float
     """The probability from which the label is positive."""
+    abstains: bool
+    """The probability is too near to the threshold to act upon: the clip is better left to a person."""
     seeds: SeedAnswer
     """The ensemble's models one by one."""
     modalities: dict[Modality, ModalityAnswer]
@@ -121,6 +123,8 @@ class ModelAnswer(Answer):
     """What the fusion takes."""
     threshold: float
     """The probability from which the label is positive."""
+    decision: dict[str, float]
+    """Calibration (`temperature`, `bias`) and `abstain_band`, the distance from the threshold without an answer."""
     selected_on: str
     """The labels that chose this model."""
     metrics: dict[str, Any]
@@ -151,6 +155,7 @@ EXAMPLE: dict[str, Any] = {
     "label_index": 1,
     "probability": 0.61,
     "threshold": 0.5,
+    "abstains": False,
     "seeds": {"probabilities": {"42": 0.58, "2025": 0.64}, "std": 0.03, "min": 0.58, "max": 0.64},
     "modalities": {
         "scene": {"present": True, "probability": 0.55},

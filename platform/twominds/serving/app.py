@@ -3,6 +3,7 @@
 Ingress ─▶ MediaDecoder ─▶ SceneEncoder | FaceEncoder | AudioEncoder | TextEncoder ─▶ Ensemble
 """
 
+from dataclasses import asdict
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -123,6 +124,7 @@ def model_answer(card: Card, config: EnsembleConfig, args: ServeArgs) -> ModelAn
         seeds=list(card.seeds),
         modalities=[Modality(m) for m in config.modalities],
         threshold=config.decision.threshold,
+        decision={k: v for k, v in asdict(config.decision).items() if k != "threshold"},
         selected_on=card.selected_on,
         metrics=card.metrics,
         data=card.data,

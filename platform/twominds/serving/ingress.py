@@ -105,6 +105,7 @@ class RayScoringService:
             label_index=score.label,
             probability=score.probabilities[-1],
             threshold=score.threshold,
+            abstains=score.abstains,
             seeds=seed_answer(self.model.seeds, score.seed_probabilities),
             modalities={
                 part.modality: ModalityAnswer(

@@ -40,6 +40,7 @@ MODEL = ModelAnswer(
     seeds=[42, 2025],
     modalities=list(Modality),
     threshold=0.5,
+    decision={"temperature": 1.0, "bias": 0.0, "abstain_band": 0.0},
     selected_on="validation",
     metrics={},
     data={},
@@ -116,6 +117,7 @@ class StandInEnsemble:
             probabilities=(0.4, 0.6),
             label=1,
             threshold=0.5,
+            abstains=True,
             seed_probabilities=(0.5, 0.7),
             modalities=tuple(parts),
             artifact_id=MODEL.artifact_id,
@@ -152,6 +154,7 @@ def test_a_score_with_all_that_belongs_to_it(url: str) -> None:
     answer = post(url, "hello").json()
     assert answer["duration_s"] == 3  # the bytes got through
     assert (answer["label"], answer["probability"], answer["threshold"]) == ("ah", 0.6, 0.5)
+    assert answer["abstains"] is True
     assert answer["seeds"]["probabilities"] == {"42": 0.5, "2025": 0.7}
     assert answer["seeds"]["std"] == pytest.approx(0.1)
     assert set(answer["modalities"]) == set(Modality)

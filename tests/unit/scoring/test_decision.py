@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from twominds.errors import ConfigError
-from twominds.scoring.decision import Calibration, Decision, calibrate, choose_abstention, choose_threshold
+from twominds.scoring.decision import (
+    Calibration,
+    Decision,
+    DecisionFit,
+    calibrate,
+    choose_abstention,
+    choose_threshold,
+    fit_decision,
+)
+from twominds.training.metrics import macro_f1
 
 
 def test_the_default_is_softmax_at_one_half() -> None:
@@ -71,6 +80,24 @@ def test_threshold_by_hand() -> None:
     found = choose_threshold(Decision(), chance, labels)
     assert found.threshold == pytest.approx(0.325)
     assert choose_threshold(Decision(), [0.2, 0.45, 0.7], [0, 0, 1]).threshold == 0.5  # already the best
+
+
+def test_all_that_is_asked_for_is_fitted_one_upon_the_other() -> None:
+    """The threshold is chosen among calibrated probabilities, and abstention lies around that threshold."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 4000)
+    seen = 2.0 * (labels - 0.5) + rng.normal(0, 1, 4000)  # N(-1, 1) or N(1, 1): the log odds are 2 * seen
+    margin = np.tile(4 * seen + 2, (5, 1))  # twice too sure, and too high by 2
+    logits = np.stack([np.zeros_like(margin), margin], axis=-1)
+    assert fit_decision(DecisionFit(), logits, labels) == Decision()
+    found = fit_decision(DecisionFit(calibration="platt", threshold="best", coverage=0.8), logits, labels)
+    calibrated = found.probabilities(logits).mean(axis=0)[:, 1]
+    assert found.temperature == pytest.approx(2, rel=0.1)
+    assert found.bias == pytest.approx(-1, abs=0.15)
+    assert sum(found.abstains(float(p)) for p in calibrated) / 4000 == pytest.approx(0.2, abs=0.005)
+    assert macro_f1(labels, found.labels(calibrated), 2) >= macro_f1(labels, (calibrated >= 0.5).astype(int), 2)
+    with pytest.raises(ConfigError, match="coverage"):
+        DecisionFit(coverage=0)
 
 
 def test_abstention_keeps_the_coverage() -> None:

@@ -28,6 +28,7 @@ MODEL = ModelAnswer(
     seeds=[42, 2025],
     modalities=[],
     threshold=0.5,
+    decision={"temperature": 1.0, "bias": 0.0, "abstain_band": 0.0},
     selected_on="validation",
     metrics={},
     data={},
