@@ -1,23 +1,32 @@
 """What the README has people type after the demo is typed here, word for word."""
 
+import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import ray
+import tyro
 
 from twominds import artifacts
+from twominds.pipelines.embed import EmbedConfig
+from twominds.pipelines.evaluate import EvaluateConfig
+from twominds.pipelines.preprocess import PreprocessConfig
+from twominds.pipelines.search import SearchConfig
+from twominds.pipelines.train import TrainConfig
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished
@@ -26,6 +35,22 @@ pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+MAKE = "make demo    # from nothing to a score over HTTP"
+HEAD = "ray start --head --dashboard-host=127.0.0.1"
+CURL = "curl -F video=@interview.mp4 http://localhost:8000/v1/score"
+HELP = "python jobs/tune_fusion.py --help"
+DECISION = "python jobs/tune_fusion.py --decision.calibration temperature --decision.coverage 0.8"
+SCORE = "python jobs/score.py --videos path/to/videos --output runs/scores"
+BAH = "python jobs/preprocess.py --corpus /data/BAH --models models --output bah/features"
+BAH_JOBS: dict[str, Any] = {
+    "jobs/preprocess.py": PreprocessConfig,
+    "jobs/train_encoders.py": TrainConfig,
+    "jobs/embed.py": EmbedConfig,
+    "jobs/tune_fusion.py": SearchConfig,
+    "jobs/evaluate.py": EvaluateConfig,
+}
+FOLDERS = ("models", "features", "encoders", "embeddings", "ensemble")
+"""Where jobs read, by the names of their flags."""
 PORTS = (6379, 8000, 8265)
 
 
@@ -70,7 +95,7 @@ def bash(script: str, environment: dict[str, str], folder: Path = ROOT, timeout_
 
 
 def test_head_job_service_and_curl(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
-    text = block("ray start --head --dashboard-host=127.0.0.1")
+    text = block(HEAD)
     setup, service = text.split("serve run", 1)
     if not (ROOT / ".venv").exists():
         setup = setup.replace("source .venv/bin/activate\n", "")
@@ -97,7 +122,7 @@ def test_head_job_service_and_curl(finished: "Finished", shell: dict[str, str], 
         wait_until_it_scores(serving)
         clip = next(clip for clip in finished.clips() if clip.clip_id not in finished.quarantined() and clip.transcript)
         shutil.copy(clip.video_uri, tmp_path / "interview.mp4")
-        for command in block("curl -F video=@interview.mp4 http://localhost:8000/v1/score").splitlines():
+        for command in block(CURL).splitlines():
             answer = json.loads(bash(command.replace("curl", "curl -sS"), shell, folder=tmp_path).splitlines()[-1])
             assert 0 <= answer["probability"] <= 1
             assert answer["weights"] == "debug"
@@ -105,6 +130,65 @@ def test_head_job_service_and_curl(finished: "Finished", shell: dict[str, str], 
     finally:
         serving.send_signal(signal.SIGINT)
         serving.wait(timeout=60)
+
+
+def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
+    """Help, another decision, a folder of videos to the CSV."""
+    mine = tmp_path / "mine"
+    shutil.copytree(finished.workspace.root, mine)  # the ensemble is about to be written anew
+    (tmp_path / "path" / "to" / "videos").mkdir(parents=True)
+    clips = [clip for clip in finished.clips() if clip.clip_id not in finished.quarantined()][:2]
+    for clip in clips:
+        shutil.copy(clip.video_uri, tmp_path / "path" / "to" / "videos")
+    environment = shell | {"TWOMINDS_HOME": str(mine)}
+    assert "--decision.calibration" in bash(here(block(HELP)), environment, tmp_path)
+    plain = artifacts.read_card(str(mine / "ensemble"))
+    # Tune resumes by absolute paths, which the copy changed: take the search up where it was made.
+    search = f" --output {finished.workspace.search} --trials {finished.search.trials}"
+    bash(here(block(DECISION)).rstrip() + search, environment, tmp_path)
+    fitted = artifacts.read_card(str(mine / "ensemble"))
+    assert plain.config["decision"]["abstain_band"] == 0
+    assert fitted.config["decision"]["abstain_band"] > 0
+    bash(here(block(SCORE)), environment, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "runs" / "scores" / "scores.csv").open()))
+    assert len(rows) == len(clips)
+
+
+def test_each_job_for_bah_finds_what_the_ones_before_it_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The commands are read by the jobs' own parsers; what one reads, another has written or the user has brought."""
+    monkeypatch.setenv("TWOMINDS_HOME", str(tmp_path / "nobody made this"))
+    there = {"/data/BAH"}
+    for line in block(BAH).splitlines():
+        program, script, *flags = shlex.split(line, comments=True)
+        assert (program, (ROOT / script).is_file()) == ("python", True)
+        if script == "jobs/fetch_models.py":
+            assert flags == ["--models", "models"]
+            there.add("models")
+            continue
+        config = tyro.cli(BAH_JOBS[script], args=flags)
+        written = {"output"} | ({"ensemble"} if isinstance(config, SearchConfig) else set[str]())
+        places = {name: getattr(config, name) for name in ("corpus", *FOLDERS, "output") if hasattr(config, name)}
+        for name, place in places.items():
+            assert name in written or place in there, f"{script}: nobody made {name} at {place}"
+        there |= {places[name] for name in written}
+    assert "bah/report" in there
+
+
+def test_the_two_commands_are_targets_of_make() -> None:
+    for line in block(MAKE).splitlines():
+        bash(f"make --dry-run {line.split()[1]}", dict(os.environ))
+
+
+def test_no_block_of_commands_is_left_out() -> None:
+    tried = {MAKE, HEAD, CURL, HELP, DECISION, SCORE, BAH}
+    commands = [text for text in BLOCKS if "─▶" not in text]
+    assert len(commands) == len(tried)
+    assert all(tried & set(text.splitlines()) for text in commands)
+
+
+def here(command: str) -> str:
+    """A command of the repository root, for another folder."""
+    return command.replace("python jobs/", f"{shlex.quote(sys.executable)} {ROOT}/jobs/")
 
 
 def submit(command: str, environment: dict[str, str], folder: Path = ROOT) -> str:

@@ -190,6 +190,7 @@ def _tune(
 ) -> ResultGrid:
     # Seconds between snapshots of the search: what a killed driver can lose of the sampler's memory.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own banner; `SearchProgress` prints what a person reads
     parameters = {
         "fusion": fusion,
         "data": data,
