@@ -6,11 +6,11 @@ with a card is complete. Nothing is ever unpickled.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import safetensors.torch
 from pydantic import TypeAdapter, ValidationError
@@ -41,9 +41,27 @@ def from_json(kind: type[T], value: object) -> T:
         ArtifactError: the value does not fit the dataclass.
     """
     try:
-        return TypeAdapter(kind).validate_python(value)
+        config = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise ArtifactError(f"Not a {kind.__name__}: {error}") from error
+    # Plain dataclasses can't be told to forbid what they do not know, and a misspelt setting must not be dropped.
+    if unknown := list(_unknown(value, to_json(config))):
+        raise ArtifactError(f"Not a {kind.__name__}: it has no {', '.join(unknown)}.")
+    return config
+
+
+def _unknown(value: object, known: object, path: str = "") -> Iterator[str]:
+    """Dotted names in the JSON `value` that are not in `known`."""
+    if isinstance(value, Mapping) and isinstance(known, Mapping):
+        known_items = cast("Mapping[str, object]", known)
+        for name, inner in cast("Mapping[str, object]", value).items():
+            if name in known_items:
+                yield from _unknown(inner, known_items[name], f"{path}{name}.")
+            else:
+                yield f"{path}{name}"
+    elif isinstance(value, list | tuple) and isinstance(known, list):
+        for inner, known_inner in zip(cast("Sequence[object]", value), cast("list[object]", known), strict=False):
+            yield from _unknown(inner, known_inner, path)
 
 
 def fingerprint(*values: object) -> str:

@@ -9,8 +9,10 @@ import torch
 from twominds import artifacts
 from twominds.artifacts import Card, UsedBackbone
 from twominds.errors import ArtifactError
+from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.records import AH_VIDEO
+from twominds.scoring.ensemble import EnsembleConfig
 
 
 def card(**changes: object) -> Card:
@@ -73,9 +75,10 @@ def test_a_save_that_is_cut_off_leaves_no_artifact(tmp_path: Path, monkeypatch: 
     def cut_off(_: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artifacts, "to_json", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        artifacts.save(str(folder), {"w": torch.zeros(1)}, card())
+    second = card()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(artifacts, "to_json", cut_off)
+        artifacts.save(str(folder), {"w": torch.zeros(1)}, second)
     with pytest.raises(ArtifactError, match="No artifact"):
         artifacts.read_card(str(folder))
 
@@ -85,6 +88,17 @@ def test_configs_survive_json_and_wrong_fields_are_refused() -> None:
     assert artifacts.from_json(MediaConfig, json.loads(json.dumps(artifacts.to_json(config)))) == config
     with pytest.raises(ArtifactError, match="MediaConfig"):
         artifacts.from_json(MediaConfig, {"face_frames": "many"})
+
+
+def test_a_setting_that_there_is_not_is_refused_by_name_however_deep() -> None:
+    config = artifacts.to_json(EnsembleConfig(fusion=TransformerFusionConfig()))
+    config["media"]["face_frame"] = 3
+    with pytest.raises(ArtifactError, match=r"Not a EnsembleConfig: it has no media\.face_frame\."):
+        artifacts.from_json(EnsembleConfig, config)
+    entry = {"role": "text", "hub_id": None, "revision": "x", "licence": "MIT", "weights": "debug", "colour": "red"}
+    fields = artifacts.to_json(card()) | {"backbones": [entry]}
+    with pytest.raises(ArtifactError, match=r"it has no backbones\.colour\."):
+        artifacts.from_json(Card, fields)
 
 
 def test_fingerprint_ignores_the_order_of_keys_but_not_values() -> None:
