@@ -11,9 +11,11 @@ import tyro
 from ray import serve
 from rich.console import Console
 
+from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.corpus.synthetic.config import SplitShares, SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import make_corpus
+from twominds.errors import TwomindsError
 from twominds.features.debug import make_debug_models
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
@@ -22,6 +24,8 @@ from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.search import SearchConfig, search_fusion
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.recipes.catalog import find_recipe
+from twominds.recipes.recipe import WHISPER
 from twominds.records import Clip, Split
 from twominds.serving.app import ServeArgs, build
 from twominds.workspace import Workspace
@@ -45,6 +49,8 @@ class DemoConfig:
 def main(config: DemoConfig) -> None:
     """Runs the steps, each of which leaves alone what an earlier demo made."""
     console, started, workspace = Console(), time.monotonic(), Workspace.default()
+    if "://" in workspace.root:
+        raise SystemExit(f"demo: TWOMINDS_HOME is {workspace.root}; the demo draws its videos into a local folder.")
 
     def step(number: int, title: str, work: Callable[[], Summary | None]) -> None:
         console.rule(f"[bold cyan]{number}/8  {title}")
@@ -74,8 +80,9 @@ def main(config: DemoConfig) -> None:
 
 
 def _weights(workspace: Workspace) -> None:
-    if not (Path(workspace.models) / "manifest.json").exists():
-        make_debug_models(workspace.models, size="tiny")
+    store = BackboneStore(uri=workspace.models)
+    if not all(store.has(role) for role in find_recipe(RECIPE).frozen_roles if role != WHISPER):
+        make_debug_models(workspace.models, size="tiny")  # also what an interrupted demo left unfinished
 
 
 def _corpus(config: DemoConfig, workspace: Workspace) -> None:
@@ -107,4 +114,7 @@ def _test_clip(workspace: Workspace) -> Clip:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(DemoConfig))
+    try:
+        main(tyro.cli(DemoConfig))
+    except TwomindsError as error:
+        raise SystemExit(f"demo: {error}") from error

@@ -1,8 +1,10 @@
 """Fetch pre-trained models from the hub, or import them from files, into a bundle that needs no internet afterwards.
 
-    python jobs/fetch_models.py                                      all that the published recipe needs
+    python jobs/fetch_models.py                                      all that is on the hub
     python jobs/fetch_models.py --roles audio.wav2vec2_emotion       one of them
-    python jobs/fetch_models.py --import-file detect.yunet=yunet.onnx
+    python jobs/fetch_models.py --import-file face.emotion_efficientnet_b0=b0.pt   a state dict of timm's names
+    python jobs/fetch_models.py --import-file detect.yolo_face=yolov8n-face.onnx   after `yolo export format=onnx`
+    python jobs/fetch_models.py --import-file detect.yunet=yunet.onnx              instead of YOLO, no AGPL
     python jobs/fetch_models.py --list                               what there is, and under which licence
 
 Interrupted, it goes on where it stopped when it is run again. The bundle's manifest.json holds the exact commit,
@@ -20,6 +22,8 @@ from twominds.backbones import BACKBONES, BackboneStore, cache_folder, catalogue
 from twominds.backbones.hub import default_staging, fetch_role
 from twominds.backbones.local_files import import_file
 from twominds.errors import BackboneError, ConfigError, TwomindsError
+from twominds.recipes.catalog import find_recipe
+from twominds.recipes.recipe import WHISPER
 from twominds.workspace import Workspace, job_command
 
 
@@ -118,6 +122,18 @@ def _is_there(bundle: str, role: str, revision: str) -> bool:
     return True
 
 
+def _show_missing(bundle: str, console: Console) -> None:
+    """Say what the published recipe still needs, and where to get it."""
+    held = read_manifest(bundle)
+    for role in find_recipe("leya").frozen_roles:
+        if role in held or role == WHISPER:
+            continue
+        console.print(f"[yellow]still missing[/]: {role} ({BACKBONES[role].purpose})", highlight=False)
+        if BACKBONES[role].hub_id is None:
+            command = f"python jobs/fetch_models.py --models {bundle} --import-file {role}=FILE"
+            console.print(f"  its authors have the file; then: {command}", highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point."""
     console = Console()
@@ -129,6 +145,7 @@ def main() -> None:
         raise SystemExit(f"fetch_models: {error}") from error
     if failed:
         raise SystemExit(f"fetch_models: {len(failed)} not fetched: {', '.join(failed)}.")
+    _show_missing(config.models, console)
     if not config.list:
         console.print(f"Next: {job_command('preprocess', models=config.models)}", highlight=False)
 

@@ -90,6 +90,8 @@ class UsedBackbone:
     revision: str
     licence: str
     weights: Weights
+    digest: str = ""
+    """Of its files: who runs the artifact must have the same ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

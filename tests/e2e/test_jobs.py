@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import tyro
 
 from twominds import artifacts
 from twominds.backbones import BackboneStore
-from twominds.errors import ArtifactError, ConfigError, MissingInputError
+from twominds.errors import ArtifactError, BackboneError, ConfigError, MissingInputError
 from twominds.pipelines import tables
 from twominds.pipelines.batch_score import BatchScoreConfig, batch_score
 from twominds.pipelines.embed import embed_features
@@ -70,12 +71,60 @@ def test_running_again_does_only_what_is_missing(finished: "Finished") -> None:
     assert fact(again, "features made now") == str(lost)
     assert {path: path.stat().st_mtime_ns for path in others} == others
     assert fact(embed_features(finished.embed), "embedded now") == "0"
-    assert train_encoders(finished.train).title
+    cards = {m: artifacts.read_card(f"{finished.workspace.encoders}/{m}") for m in Modality}
+    train_encoders(finished.train)
+    assert {m: artifacts.read_card(f"{finished.workspace.encoders}/{m}") for m in Modality} == cards  # with the time
+    assert not list((Path(finished.workspace.encoders) / ".train").glob("*")), "checkpoints are left behind"
 
 
 def test_features_of_other_settings_are_not_mixed(finished: "Finished") -> None:
     with pytest.raises(ConfigError, match="other settings"):
         preprocess(replace(finished.preprocess, recipe="leya"))
+
+
+def test_what_is_missing_is_said_before_any_worker_starts(finished: "Finished", tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    with pytest.raises(BackboneError, match=r"No weights for scene\.videomae_base"):
+        preprocess(replace(finished.preprocess, output=str(tmp_path / "features"), models=str(tmp_path / "models")))
+    without_validation = tmp_path / "half"
+    shutil.copytree(finished.workspace.features, without_validation)
+    for path in without_validation.glob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.filter(pc.field("split") != Split.VALIDATION.value), path)
+    with pytest.raises(MissingInputError, match="No labelled clip of the split val"):
+        train_encoders(replace(finished.train, features=str(without_validation), output=str(tmp_path / "encoders")))
+
+
+def test_cards_name_every_pretrained_model_behind_them(finished: "Finished") -> None:
+    card = artifacts.read_card(finished.workspace.ensemble)
+    licences = {used.role: used.licence for used in card.backbones}
+    assert set(licences) == {
+        "scene.videomae_base",
+        "face.emotion_efficientnet_b0",
+        "audio.wav2vec2_emotion",
+        "text.all_minilm",
+        "detect.yolo_face",
+    }
+    assert licences["detect.yolo_face"] == "AGPL-3.0"
+    assert all(used.digest for used in card.backbones)
+
+
+def test_scores_of_two_folders_are_not_mixed(finished: "Finished", tmp_path: Path) -> None:
+    """Both hold a `clip.mp4`: the second may not get the first one's score."""
+    kept = [clip for clip in finished.clips() if clip.clip_id not in finished.quarantined()][:2]
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, clip in zip(folders, kept, strict=True):
+        folder.mkdir()
+        shutil.copy(clip.video_uri, folder / "clip.mp4")
+    config = BatchScoreConfig(
+        videos=str(folders[0]),
+        output=str(tmp_path / "scores"),
+        ensemble=finished.workspace.ensemble,
+        models=finished.preprocess.models,
+    )
+    assert fact(batch_score(config), "scored now") == "1"
+    with pytest.raises(ConfigError, match="not of those at"):
+        batch_score(replace(config, videos=str(folders[1])))
 
 
 def test_encoders_are_artifacts_that_say_where_they_come_from(finished: "Finished") -> None:

@@ -22,6 +22,7 @@ import ray
 import tyro
 
 from twominds import artifacts
+from twominds.backbones import BACKBONES
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
@@ -162,7 +163,8 @@ def test_each_job_for_bah_finds_what_the_ones_before_it_made(monkeypatch: pytest
         program, script, *flags = shlex.split(line, comments=True)
         assert (program, (ROOT / script).is_file()) == ("python", True)
         if script == "jobs/fetch_models.py":
-            assert flags == ["--models", "models"]
+            assert flags[:2] == ["--models", "models"]
+            assert all(pair.partition("=")[0] in BACKBONES for pair in flags[3:])
             there.add("models")
             continue
         config = tyro.cli(BAH_JOBS[script], args=flags)

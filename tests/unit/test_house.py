@@ -120,3 +120,12 @@ def test_kubernetes_runs_the_pinned_ray() -> None:
     for path in (ROOT / "infra" / "kuberay").glob("*.yaml"):
         versions = re.findall(r'rayVersion: "(.+)"', path.read_text(encoding="utf-8"))
         assert versions == [pins(ROOT / "requirements.txt")["ray"]], path.name
+
+
+def test_both_images_have_the_same_python() -> None:
+    """Ray lets no node into a cluster whose Python is another patch release: both take the one of their system."""
+    bases = {
+        name: re.findall(r"(?:FROM |CUDA_IMAGE=.*)(ubuntu[\d.:]+)", (ROOT / "infra" / "docker" / name).read_text())
+        for name in ("Dockerfile", "Dockerfile.gpu")
+    }
+    assert bases == {"Dockerfile": ["ubuntu:24.04"], "Dockerfile.gpu": ["ubuntu24.04"]}

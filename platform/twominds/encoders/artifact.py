@@ -4,11 +4,45 @@ from dataclasses import replace
 from typing import Any
 
 from twominds import artifacts
-from twominds.artifacts import Card
+from twominds.artifacts import Card, UsedBackbone, fingerprint
+from twominds.backbones import BackboneStore
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.encoders.encoder import Encoder
-from twominds.errors import ArtifactError
+from twominds.errors import ArtifactError, BackboneError
 from twominds.records import Modality
+
+
+def used_backbone(store: BackboneStore, role: str) -> UsedBackbone:
+    """What a card says of a backbone of the bundle.
+
+    Raises:
+        BackboneError: the bundle lacks it.
+    """
+    entry = store.entry(role)
+    return UsedBackbone(
+        role=role,
+        hub_id=entry.hub_id,
+        revision=entry.revision,
+        licence=entry.licence,
+        weights=entry.weights,
+        digest=fingerprint(dict(entry.sha256)),
+    )
+
+
+def check_backbones(card: Card, store: BackboneStore) -> None:
+    """Refuses a bundle with other weights than those that the artifact was trained on: its scores would mean nothing.
+
+    Raises:
+        BackboneError: names the role that is missing or another, and where both came from.
+    """
+    for trained_on in card.backbones:
+        here = used_backbone(store, trained_on.role)
+        if trained_on.digest and here.digest != trained_on.digest:
+            raise BackboneError(
+                f"The bundle at {store.uri} has other weights for {trained_on.role} ({here.weights}, {here.revision}) "
+                f"than artifact {card.artifact_id} was trained on ({trained_on.weights}, {trained_on.revision}). "
+                "Give the bundle that it was trained with."
+            )
 
 
 def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card) -> Card:

@@ -1,7 +1,7 @@
 """From a clip's file to a `ClipMedia`: frames, face crops, sound and words, each present or absent for a reason."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -75,6 +75,21 @@ class MediaConfig:
             raise ConfigError(f"max_audio_s must be positive, not {self.max_audio_s}.")
         if self.silence_dbfs > 0:
             raise ConfigError(f"silence_dbfs must be 0 or below, not {self.silence_dbfs}.")
+
+
+def for_new_videos(media: MediaConfig, detector: Literal["yolo", "yunet"] | None) -> MediaConfig:
+    """How videos are read that are not the corpus's: with the detector given, else the one of the training.
+
+    Raises:
+        ConfigError: the training took the corpus's own face crops, which no other video has, and none is given.
+    """
+    chosen = detector or media.detector
+    if chosen == "corpus":
+        raise ConfigError(
+            "This ensemble was trained on the face crops that came with its corpus; new videos have none. Say who is "
+            "to find faces: `detector` `yolo` (AGPL-3.0) or `yunet`."
+        )
+    return replace(media, detector=chosen)
 
 
 class MediaReader:

@@ -1,13 +1,17 @@
 """The `_about.json` of a folder of features or embeddings: what made it, so that no two makings are mixed."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from upath import UPath
 
 from twominds.artifacts import from_json, to_json
 from twominds.errors import ConfigError, MissingInputError
 from twominds.media.reader import MediaConfig
+from twominds.pipelines import tables
+from twominds.records import Clip
 
 ABOUT = "_about.json"
 
@@ -18,6 +22,7 @@ class About:
 
     recipe: str
     corpus: str
+    """Where the videos are: an absolute path or a URI."""
     fingerprint: str
     """Of everything that changes a feature: configs and weights."""
     models: str
@@ -26,15 +31,20 @@ class About:
 
 
 def claim_folder(uri: str, about: About) -> None:
-    """Writes `_about.json` into an output folder, or checks that the one there was made with the same settings.
+    """Writes `_about.json` into an output folder, or checks that the one there was made of the same with the same.
 
     Raises:
-        ConfigError: it was made with others; mixing the two would spoil both.
+        ConfigError: it was made of other videos, or with other settings; mixing the two would spoil both.
     """
     path = UPath(uri) / ABOUT
     if path.exists():
         existing = read_about(uri)
-        if replace(existing, corpus=about.corpus, models=about.models) != about:
+        if existing.corpus != about.corpus:
+            raise ConfigError(
+                f"{uri} holds results of the videos at {existing.corpus}, not of those at {about.corpus}. "
+                "Choose another --output or remove that folder."
+            )
+        if replace(existing, models=about.models) != about:
             raise ConfigError(
                 f"{uri} holds results of recipe {existing.recipe} made with other settings or weights "
                 f"({existing.fingerprint}, now {about.fingerprint}). Choose another --output or remove that folder."
@@ -42,6 +52,32 @@ def claim_folder(uri: str, about: About) -> None:
         return
     UPath(uri).mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(to_json(about), indent=2))
+
+
+def absolute(uri: str) -> str:
+    """A local path from the root on, so that it means the same in every folder; a URI as it is."""
+    return uri if "://" in uri else str(Path(uri).expanduser().resolve())
+
+
+def check_unchanged(uri: str, clips: Sequence[Clip]) -> None:
+    """Refuses results that are no longer those of the corpus.
+
+    Args:
+        uri: Folder of results that carry `split` and `label`.
+        clips: The corpus as it is now.
+
+    Raises:
+        ConfigError: clips of the folder have left the corpus (withdrawn, perhaps), or are labelled or split otherwise.
+    """
+    now = {clip.clip_id: (clip.split, clip.label) for clip in clips}
+    rows = tables.read_rows(uri, ["label"])
+    gone = sum(row["clip_id"] not in now for row in rows)
+    changed = sum(now.get(row["clip_id"], (row["split"], row["label"])) != (row["split"], row["label"]) for row in rows)
+    if gone or changed:
+        raise ConfigError(
+            f"The corpus has changed since {uri} was made of it: {gone} clips are no longer there, {changed} have "
+            "another label or split. Choose another --output or remove that folder."
+        )
 
 
 def read_about(uri: str) -> About:

@@ -5,7 +5,8 @@ clips ─▶ Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings �
 
 import csv
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import ray.data
 from upath import UPath
@@ -13,11 +14,13 @@ from upath import UPath
 from twominds import artifacts
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
+from twominds.encoders.artifact import check_backbones
+from twominds.media.reader import for_new_videos
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder
+from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
-from twominds.pipelines.sink import QUARANTINE, ClipSink, read_quarantine
+from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, read_quarantine
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.records import Clip
@@ -38,6 +41,10 @@ class BatchScoreConfig:
     """Folder of `jobs/tune_fusion.py`."""
     models: str = field(default_factory=lambda: Workspace.default().models)
     """The bundle of pre-trained weights."""
+    detector: Literal["yolo", "yunet"] | None = None
+    """Who finds faces; by default whoever did in training."""
+    retry_quarantined: bool = False
+    """Try the videos in quarantine again."""
     resources: StageResources = field(default_factory=StageResources)
     """Actors and GPUs."""
     address: str | None = None
@@ -49,22 +56,27 @@ def batch_score(config: BatchScoreConfig) -> Summary:
 
     Raises:
         MissingInputError: the ensemble, the bundle or the videos are not there.
-        ConfigError: the output holds scores of another ensemble.
+        BackboneError: the bundle lacks a backbone of the ensemble, or has another one under its name.
+        ConfigError: the output holds scores of another ensemble, or of other videos.
     """
     require(config.videos, what="videos", made_by="your camera")
     require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     card = artifacts.read_card(config.ensemble)
     ensemble = artifacts.from_json(EnsembleConfig, card.config)
+    check_backbones(card, BackboneStore(uri=config.models))
+    ensemble = replace(ensemble, media=for_new_videos(ensemble.media, config.detector))
     about = About(
         recipe=card.recipe,
-        corpus=config.videos,
+        corpus=absolute(config.videos),
         models=config.models,
         media=ensemble.media,
         fingerprint=card.artifact_id,
     )
     claim_folder(config.output, about)
     clips = read_corpus(config.videos)
+    if config.retry_quarantined:
+        empty_quarantine(config.output)
     done = {row["clip_id"] for row in tables.read_rows(config.output, [])}
     before = read_quarantine(config.output)
     missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import ray
 import ray.data
@@ -37,6 +38,12 @@ def cluster(address: str | None = None) -> Generator[int]:
         yield _cpus()
     finally:
         ray.shutdown()
+
+
+def cpus_of_a_node() -> float:
+    """CPUs of the largest node: what one worker can ask for at most."""
+    nodes = cast("list[dict[str, Any]]", ray.nodes())
+    return max((float(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]), default=0.0) or 1.0
 
 
 def _quiet_ray_data() -> None:

@@ -24,7 +24,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import ScoreEmbeddings
-from twominds.pipelines.sink import ClipSink
+from twominds.pipelines.sink import ClipSink, read_quarantine
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
@@ -89,7 +89,10 @@ def evaluate(config: EvaluateConfig) -> Summary:
         raise MissingInputError(f"No clip of {config.embeddings} has a label: there is nothing to evaluate on.")
     results = results_table(labelled, train, card)
     questions = per_question(labelled, card.task.num_classes)
-    return _report(config, card, results, questions, labelled)
+    summary = _report(config, card, results, questions, labelled)
+    summary.failures = read_quarantine(scored)
+    summary.add("clips that could not be scored", len(summary.failures))
+    return summary
 
 
 def _score(config: EvaluateConfig, card: Card, about: About) -> str:

@@ -13,16 +13,16 @@ import ray.data
 
 from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
+from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder
+from twominds.pipelines.about import About, absolute, check_unchanged, claim_folder
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.sink import QUARANTINE, ClipSink, read_quarantine
+from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, read_quarantine
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_stage, model_cpus, read_stage
-from twominds.pipelines.storage import files_in
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
-from twominds.recipes.recipe import Recipe
+from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Clip, Failure, Modality
 from twominds.workspace import Workspace, job_command, require
 
@@ -41,6 +41,8 @@ class PreprocessConfig:
     """The system to preprocess for (see the README's table of recipes)."""
     detector: Literal["yolo", "yunet", "corpus"] | None = None
     """Who finds faces: YOLO (AGPL-3.0), OpenCV's YuNet, or the crops that come with BAH; by default the recipe says."""
+    purpose: Purpose = "research"
+    """What BAH's clips are for; participants who did not consent to a challenge or a publication are left out."""
     retry_quarantined: bool = False
     """Try the clips in quarantine again."""
     resources: StageResources = field(default_factory=StageResources)
@@ -61,10 +63,13 @@ def preprocess(config: PreprocessConfig) -> Summary:
     recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
     if config.detector:
         recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
+    check_backbones(recipe, store)
+    clips = read_corpus(config.corpus, purpose=config.purpose)
+    refused = len(read_corpus(config.corpus)) - len(clips) if config.purpose != "research" else 0
     claim_folder(config.output, _about(config, recipe, store))
+    check_unchanged(config.output, clips)
     if config.retry_quarantined:
-        _empty_quarantine(config.output)
-    clips = read_corpus(config.corpus)
+        empty_quarantine(config.output)
     done = {row["clip_id"] for row in tables.read_rows(config.output, columns=[])}
     before = read_quarantine(config.output)
     missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
@@ -73,7 +78,18 @@ def preprocess(config: PreprocessConfig) -> Summary:
         with cluster(config.address) as cpus:
             sink.take(_dataset(missing, config, recipe, store, cpus), expected=len(missing))
     failures = [*before, *sink.failures]
-    return _summary(config, total=len(clips), done_before=len(done), sink=sink, failures=failures)
+    return _summary(config, total=len(clips), refused=refused, done_before=len(done), sink=sink, failures=failures)
+
+
+def check_backbones(recipe: Recipe, store: BackboneStore) -> None:
+    """Looks for all that the features need before anything is started; Whisper is for corpora without words.
+
+    Raises:
+        BackboneError: names the first one that the bundle lacks, and the job that makes it.
+    """
+    for role in recipe.frozen_roles:
+        if role != WHISPER:
+            store.entry(role)
 
 
 def _dataset(
@@ -102,23 +118,20 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
     used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles if store.has(role)}
     return About(
         recipe=recipe.name,
-        corpus=config.corpus,
+        corpus=absolute(config.corpus),
         models=config.models,
         media=recipe.media,
         fingerprint=fingerprint(to_json(recipe.media), to_json(recipe.features), used),
     )
 
 
-def _empty_quarantine(uri: str) -> None:
-    for path in files_in(f"{uri}/{QUARANTINE}", "*.jsonl"):
-        path.unlink()
-
-
 def _summary(
-    config: PreprocessConfig, *, total: int, done_before: int, sink: ClipSink, failures: list[Failure]
+    config: PreprocessConfig, *, total: int, refused: int, done_before: int, sink: ClipSink, failures: list[Failure]
 ) -> Summary:
     summary = Summary(title="Preprocessing", where=config.output)
     summary.add("clips in the corpus", total)
+    if config.purpose != "research":
+        summary.add("left out, no consent", f"{refused} (to the purpose {config.purpose})")
     summary.add("features made now", sink.clips)
     summary.add("there from before", done_before)
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)

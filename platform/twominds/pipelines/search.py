@@ -123,7 +123,8 @@ def search_fusion(config: SearchConfig) -> Summary:
     )
     data = read_search_data(config.embeddings, fusion)
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
-    identity = [about.fingerprint, to_json(fusion), config.sampler, config.sampler_seed]
+    labels = tables.labels_fingerprint(config.embeddings)
+    identity = [about.fingerprint, labels, to_json(fusion), config.sampler, config.sampler_seed]
     run_uri = f"{config.output}/{fingerprint(identity, config.random_starts, config.std_penalty)}"
     with cluster(config.address) as cpus:
         grid = _tune(config, recipe, fusion, data, run_uri, cpus)

@@ -104,6 +104,12 @@ def read_quarantine(uri: str) -> list[Failure]:
     return [_failure(row["clip_id"], row["video_uri"], row["stage"], row["reason"]) for row in rows.values()]
 
 
+def empty_quarantine(uri: str) -> None:
+    """Forgets the clips that are in quarantine below `uri`, so that they are tried again."""
+    for path in files_in(f"{uri}/{QUARANTINE}", "*.jsonl"):
+        path.unlink()
+
+
 def _failure(clip_id: str, video_uri: str, stage: str, reason: str) -> Failure:
     """A failure for the summary, without the file's name: that may tell who it is, and stays in the quarantine."""
     return Failure(clip_id=clip_id, stage=stage, reason=reason.replace(video_uri, "the file"))

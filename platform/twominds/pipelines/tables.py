@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
+from twominds.artifacts import fingerprint
 from twominds.pipelines.storage import files_in
 from twominds.records import (
     BoolArray,
@@ -227,6 +228,11 @@ def append_columns(table: pa.Table, fields: Sequence["pa.Field[Any]"], rows: Seq
             table = table.drop_columns([column.name])
         table = table.append_column(column, added.column(column.name))
     return table
+
+
+def labels_fingerprint(uri: str) -> str:
+    """Which clips the Parquet files below `uri` hold, in which split and with which label: the data of a training."""
+    return fingerprint([[row["clip_id"], row["split"], row["label"]] for row in read_rows(uri, ["label"])])
 
 
 def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[Split] | None = None) -> list[Row]:

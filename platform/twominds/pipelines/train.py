@@ -8,7 +8,7 @@ cluster, submit one job for each with `--modalities`.
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,19 +22,20 @@ from torch import Tensor
 from upath import UPath
 
 from twominds import artifacts
-from twominds.artifacts import Card, UsedBackbone, fingerprint, from_json, to_json
+from twominds.artifacts import Card, fingerprint, from_json, to_json
 from twominds.backbones import BackboneStore
-from twominds.encoders.artifact import save_encoder
+from twominds.encoders.artifact import save_encoder, used_backbone
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.errors import ArtifactError, MissingInputError
+from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
-from twominds.pipelines.cluster import cluster
+from twominds.pipelines.cluster import cluster, cpus_of_a_node
 from twominds.pipelines.progress import printed_lines
 from twominds.pipelines.storage import storage_of
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
-from twominds.recipes.recipe import Recipe
+from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Features, Modality, Split
 from twominds.training.examples import FeatureExamples
 from twominds.training.fit import EpochReport, fit
@@ -68,7 +69,7 @@ class TrainConfig:
     use_gpu: bool = False
     """Train on a GPU."""
     cpus: float = 0
-    """CPUs of the worker; 0: all that one node has."""
+    """CPUs of the worker; 0: all of the largest node."""
     checkpoint_interval_s: float = 60.0
     """Least time between checkpoints, which are taken after an epoch: what a worker that dies can lose."""
     max_failures: int = 2
@@ -82,39 +83,56 @@ def train_encoders(config: TrainConfig) -> Summary:
 
     Raises:
         MissingInputError: there are no features, or no labelled clips of a split among them.
+        BackboneError: the bundle lacks a backbone.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     recipe = find_recipe(config.recipe or read_about(config.features).recipe)
+    store = BackboneStore(uri=config.models)
+    for modality in config.modalities:
+        store.entry(recipe.features.backbone(modality))
+        for split in (Split.TRAIN, Split.VALIDATION):
+            _check_examples(config.features, modality, split)
     wanted = [m for m in config.modalities if config.retrain or not _trained(config, recipe, m)]
     if wanted:
-        with cluster(config.address) as cpus:
-            _run(config, recipe, wanted, cpus)
+        with cluster(config.address):
+            _run(config, recipe, wanted, config.cpus or cpus_of_a_node())
     return _summary(config, recipe, trained=wanted)
 
 
-def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: int) -> None:
+def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: float) -> None:
+    # Its own: a job for another modality may train beside this one, and the same name would resume an older run.
+    run = f"encoders-{uuid.uuid4().hex[:8]}"
     filesystem, path = storage_of(f"{config.output}/.train")
     with printed_lines() as lines:
         trainer = TorchTrainer(
             _train_worker,
-            train_loop_config={"config": config, "recipe": recipe.name, "modalities": modalities, "lines": lines},
+            train_loop_config={
+                "config": config,
+                "recipe": recipe.name,
+                "modalities": modalities,
+                "lines": lines,
+                "cpus": cpus,
+            },
             scaling_config=ScalingConfig(
                 num_workers=1,
                 use_gpu=config.use_gpu,
-                resources_per_worker={"CPU": config.cpus or cpus, **({"GPU": 1} if config.use_gpu else {})},
+                resources_per_worker={"CPU": cpus, **({"GPU": 1} if config.use_gpu else {})},
             ),
             run_config=RunConfig(
-                # The same name and path would silently resume an older run.
-                name=f"encoders-{uuid.uuid4().hex[:8]}",
+                name=run,
                 storage_path=path,
                 storage_filesystem=filesystem,
                 failure_config=FailureConfig(max_failures=config.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
             ),
         )
-        trainer.fit()
-    UPath(f"{config.output}/.train").fs.rm(UPath(f"{config.output}/.train").path, recursive=True)
+        try:
+            trainer.fit()
+        finally:
+            checkpoints = UPath(f"{config.output}/.train/{run}")
+            if checkpoints.exists():
+                checkpoints.fs.rm(checkpoints.path, recursive=True)
 
 
 def _train_worker(arguments: dict[str, Any]) -> None:
@@ -122,7 +140,7 @@ def _train_worker(arguments: dict[str, Any]) -> None:
     config, recipe = cast("TrainConfig", arguments["config"]), find_recipe(cast("str", arguments["recipe"]))
     device = "cuda" if config.use_gpu else "cpu"
     if device == "cpu":
-        torch.set_num_threads(max(1, int(config.cpus or ray.cluster_resources().get("CPU", 1))))
+        torch.set_num_threads(max(1, int(cast("float", arguments["cpus"]))))
     current, state = _last_checkpoint()
     for modality in cast("list[Modality]", arguments["modalities"]):
         if not config.retrain and _trained(config, recipe, modality):
@@ -178,46 +196,48 @@ def _train_one(
     )
     epochs, mf1 = f"best epoch {result.best_epoch} of {len(result.history)}", result.validation_mf1
     lines.put(f"{modality}: {epochs}, validation MF1 {mf1:.3f}")
-    entry = store.entry(recipe.features.backbone(modality))
     card = Card(
         kind="encoder",
         task=recipe.task,
         recipe=recipe.name,
         config={"features": to_json(recipe.features), "media": to_json(about.media)},
         data={
-            "features": about.fingerprint,
+            "features": _data_fingerprint(config),
             "fit": _fit_fingerprint(recipe, modality),
             "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
         },
         metrics={"validation_mf1": result.validation_mf1, "best_epoch": result.best_epoch},
         seeds=(recipe.encoder_seed,),
-        backbones=(
-            UsedBackbone(
-                role=recipe.features.backbone(modality),
-                hub_id=entry.hub_id,
-                revision=entry.revision,
-                licence=entry.licence,
-                weights=entry.weights,
-            ),
-        ),
+        backbones=tuple(used_backbone(store, role) for role in _roles(recipe, modality, about.media, store)),
     )
     save_encoder(f"{config.output}/{modality}", encoder, recipe.encoders, card)
 
 
+def _roles(recipe: Recipe, modality: Modality, media: MediaConfig, store: BackboneStore) -> list[str]:
+    """All that pre-trained models had a part in the modality's features."""
+    read = replace(recipe, media=media)  # the detector may have been chosen by the user
+    helpers = {Modality.FACE: read.detector_roles, Modality.TEXT: (WHISPER,) if store.has(WHISPER) else ()}
+    return [recipe.features.backbone(modality), *helpers.get(modality, ())]
+
+
 def read_examples(features_uri: str, modality: Modality, split: Split) -> tuple[list[Features], Tensor]:
-    """The features and labels of one modality and split, absent ones included.
+    """The features and labels of one modality and split, absent ones included."""
+    columns = ["label", *(f.name for f in tables.features_fields(modality))]
+    rows = [r for r in tables.read_rows(features_uri, columns, [split]) if r["label"] is not None]
+    return [tables.features_from_row(row, modality) for row in rows], torch.tensor([row["label"] for row in rows])
+
+
+def _check_examples(features_uri: str, modality: Modality, split: Split) -> None:
+    """Before any worker is started.
 
     Raises:
         MissingInputError: no labelled clip of the split has the modality.
     """
-    columns = ["label", *(f.name for f in tables.features_fields(modality))]
-    rows = [r for r in tables.read_rows(features_uri, columns, [split]) if r["label"] is not None]
-    features = [tables.features_from_row(row, modality) for row in rows]
-    if not any(item.presence.present for item in features):
+    rows = tables.read_rows(features_uri, ["label", f"{modality}_present"], [split])
+    if not any(row["label"] is not None and row[f"{modality}_present"] for row in rows):
         raise MissingInputError(
             f"No labelled clip of the split {split} in {features_uri} has the modality {modality}: nothing to train on."
         )
-    return features, torch.tensor([row["label"] for row in rows])
 
 
 def _last_checkpoint() -> tuple[Modality | None, FitState | None]:
@@ -235,10 +255,14 @@ def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | 
         card = artifacts.read_card(f"{config.output}/{modality}")
     except ArtifactError:
         return None
-    same = card.recipe == recipe.name and card.data.get("features") == read_about(config.features).fingerprint
+    same = card.recipe == recipe.name and card.data.get("features") == _data_fingerprint(config)
     same = same and card.data.get("fit") == _fit_fingerprint(recipe, modality)
     same = same and from_json(EncodersConfig, card.config["encoders"]).of(modality) == recipe.encoders.of(modality)
     return card if same else None
+
+
+def _data_fingerprint(config: TrainConfig) -> str:
+    return fingerprint(read_about(config.features).fingerprint, tables.labels_fingerprint(config.features))
 
 
 def _fit_fingerprint(recipe: Recipe, modality: Modality) -> str:

@@ -15,6 +15,9 @@ from twominds.records import AH_VIDEO, Modality, Task
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 
+WHISPER = "speech.whisper"
+"""Role of what hears the words of clips that come without; a bundle may lack it."""
+
 STABILITY_SEEDS = (42, 2025, 7777, 12345, 31415)
 """The five seeds of LEYA's stability search (section 4.2)."""
 
@@ -106,8 +109,13 @@ class Recipe:
     """What is recognised."""
 
     @property
+    def detector_roles(self) -> tuple[str, ...]:
+        """Role of the face detector; none where the corpus brings its crops."""
+        detectors = {"yolo": ("detect.yolo_face",), "yunet": ("detect.yunet",), "corpus": ()}
+        return detectors[self.media.detector]
+
+    @property
     def frozen_roles(self) -> tuple[str, ...]:
         """Roles of the backbones that features depend on."""
-        detectors = {"yolo": ("detect.yolo_face",), "yunet": ("detect.yunet",), "corpus": ()}
         backbones = [self.features.backbone(modality) for modality in Modality]
-        return (*backbones, *detectors[self.media.detector], "speech.whisper")
+        return (*backbones, *self.detector_roles, WHISPER)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from twominds.artifacts import Card, from_json
 from twominds.backbones import BackboneStore
-from twominds.encoders.artifact import load_encoder
+from twominds.encoders.artifact import check_backbones, load_encoder
 from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
 from twominds.features.catalog import FeatureExtractor, FeaturesConfig, build_extractor
@@ -28,9 +28,10 @@ class Branch:
 
         Raises:
             ArtifactError: there is no such artifact.
-            BackboneError: the bundle has not the backbone that it needs.
+            BackboneError: the bundle has not the backbone that it needs, or another one under its name.
         """
         encoder, card = load_encoder(encoder_uri)
+        check_backbones(card, store)
         features = from_json(FeaturesConfig, card.config["features"])
         extractor = build_extractor(encoder.modality, features, store, device=device)
         return cls(extractor, encoder, device=device), card

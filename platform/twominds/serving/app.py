@@ -4,7 +4,7 @@ Ingress ─▶ MediaDecoder ─▶ SceneEncoder | FaceEncoder | AudioEncoder | T
 """
 
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -13,7 +13,9 @@ from ray.serve import Application, Deployment
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
+from twominds.encoders.artifact import check_backbones
 from twominds.errors import ArtifactError
+from twominds.media.reader import for_new_videos
 from twominds.records import Modality
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
@@ -34,6 +36,8 @@ class ServeArgs(BaseModel):
     """The bundle of backbones."""
     device: str = "cpu"
     """Where detector and encoders run: `cpu` or `cuda`. The deployments' `num_gpus` must fit."""
+    detector: Literal["yolo", "yunet"] | None = None
+    """Who finds faces; by default whoever did in training."""
     max_upload_mib: float = Field(default=200.0, gt=0)
     """A larger file gets 413."""
     max_requests: int = Field(default=16, ge=1)
@@ -57,7 +61,8 @@ def build(args: ServeArgs) -> Application:
     Raises:
         MissingInputError: the ensemble or the bundle is not there; says which job makes it.
         ArtifactError: it is there and no ensemble.
-        BackboneError: the bundle lacks a backbone of the ensemble.
+        ConfigError: it was trained on face crops of the corpus's, and no detector is named.
+        BackboneError: the bundle lacks a backbone of the ensemble, or has another one under its name.
     """
     require(args.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
     require(
@@ -70,8 +75,8 @@ def build(args: ServeArgs) -> Application:
         raise ArtifactError(f"The artifact at {args.ensemble} is an {card.kind}, not an ensemble.")
     config = artifacts.from_json(EnsembleConfig, card.config)
     store = BackboneStore(uri=args.models)
-    for backbone in card.backbones:
-        store.entry(backbone.role)
+    check_backbones(card, store)
+    media = for_new_videos(config.media, args.detector)
     part = Part(
         ensemble=args.ensemble,
         models=args.models,
@@ -95,7 +100,7 @@ def build(args: ServeArgs) -> Application:
     )
     return ingress.bind(
         model_answer(card, config, args),
-        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, config.media),
+        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, media),
         encoders,
         _deployment(EnsembleModel, "Ensemble", args).bind(part, card.artifact_id),
     )

@@ -12,8 +12,11 @@ from ray.serve.schema import ServeDeploySchema
 
 from twominds import artifacts
 from twominds.artifacts import Card, UsedBackbone
-from twominds.errors import ArtifactError, BackboneError, MissingInputError
+from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
+from twominds.encoders.artifact import used_backbone
+from twominds.errors import ArtifactError, BackboneError, ConfigError, MissingInputError
 from twominds.fusion.transformer import TransformerFusionConfig
+from twominds.media.reader import MediaConfig
 from twominds.records import AH_VIDEO, Modality
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.serving.answers import ModelAnswer
@@ -90,6 +93,33 @@ def test_a_bundle_without_one_of_the_backbones(folders: Folders) -> None:
     artifacts.save(folders.args.ensemble, {}, replace(folders.card, backbones=(used,)))
     with pytest.raises(BackboneError, match=ROLE):
         build(folders.args)
+
+
+def test_a_bundle_with_other_weights_than_those_of_the_training(folders: Folders, tmp_path: Path) -> None:
+    """The same name and the same shapes, and yet a score would mean nothing."""
+    models = folders.args.models
+    for name, words in (("trained with", b"one"), ("served with", b"another")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vocab.txt").write_bytes(words)
+    published = BundleEntry(weights="published", hub_id=None, revision="abc", licence="Apache-2.0")
+    add_to_bundle(models, ROLE, tmp_path / "trained with", published)
+    used = used_backbone(BackboneStore(uri=models), ROLE)
+    artifacts.save(folders.args.ensemble, {}, replace(folders.card, backbones=(used,)))
+    build(folders.args)
+    debug = BundleEntry(weights="debug", hub_id=None, revision="tiny", licence="Apache-2.0")
+    add_to_bundle(models, ROLE, tmp_path / "served with", debug)
+    with pytest.raises(BackboneError, match=rf"other weights for {ROLE} \(debug, tiny\) .* on \(published, abc\)"):
+        build(folders.args)
+
+
+def test_faces_of_new_videos_want_a_detector_where_the_corpus_brought_its_own(folders: Folders) -> None:
+    config = EnsembleConfig(fusion=TransformerFusionConfig(), media=MediaConfig(detector="corpus"))
+    artifacts.save(folders.args.ensemble, {}, replace(folders.card, config=artifacts.to_json(config)))
+    with pytest.raises(ConfigError, match="`detector` `yolo`"):
+        build(folders.args)
+    ingress = bound(build(folders.args.model_copy(update={"detector": "yunet"})))
+    media = bound(ingress.init_args[1]).init_args[1]
+    assert media == MediaConfig(detector="yunet")
 
 
 def test_an_encoder_is_no_ensemble(folders: Folders) -> None:
