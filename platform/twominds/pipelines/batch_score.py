@@ -5,6 +5,7 @@ clips ─▶ Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings �
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,7 +21,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
-from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, read_quarantine
+from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, process_clips, read_quarantine
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.records import Clip
@@ -80,10 +81,10 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     done = {row["clip_id"] for row in tables.read_rows(config.output, [])}
     before = read_quarantine(config.output)
     missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
-    sink = ClipSink(config.output, tables.SCORED_COLUMNS)
+    sink = ClipSink(config.output, tables.SCORED_COLUMNS, block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
-            sink.take(_dataset(missing, config, ensemble, cpus), expected=len(missing))
+            process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, cpus, size))
     rows = tables.read_rows(config.output)
     (UPath(config.output) / "scores.csv").write_text(submission(rows))
     failures = [*before, *sink.failures]
@@ -98,9 +99,11 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     return summary
 
 
-def _dataset(missing: list[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int) -> ray.data.Dataset:
-    resources, store = config.resources, BackboneStore(uri=config.models)
-    dataset = read_stage(missing, ensemble.media, store, resources, cpus)
+def _dataset(
+    clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int, block_size: int
+) -> ray.data.Dataset:
+    resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
+    dataset = read_stage(clips, ensemble.media, store, resources, cpus)
     for modality in ensemble.modalities:
         arguments = {
             "modality": modality,

@@ -6,6 +6,7 @@ Streams: only the blocks in flight are in memory. Clips whose features (or whose
 are left alone, so an interrupted job is simply run again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,7 +19,7 @@ from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, check_unchanged, claim_folder
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, read_quarantine
+from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, process_clips, read_quarantine
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_stage, model_cpus, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
@@ -73,10 +74,10 @@ def preprocess(config: PreprocessConfig) -> Summary:
     done = {row["clip_id"] for row in tables.read_rows(config.output, columns=[])}
     before = read_quarantine(config.output)
     missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
-    sink = ClipSink(config.output, _columns())
+    sink = ClipSink(config.output, _columns(), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
-            sink.take(_dataset(missing, config, recipe, store, cpus), expected=len(missing))
+            process_clips(sink, missing, lambda clips, size: _dataset(clips, config, recipe, store, cpus, size))
     failures = [*before, *sink.failures]
     return _summary(config, total=len(clips), refused=refused, done_before=len(done), sink=sink, failures=failures)
 
@@ -93,10 +94,10 @@ def check_backbones(recipe: Recipe, store: BackboneStore) -> None:
 
 
 def _dataset(
-    missing: list[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int
+    clips: Sequence[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int, block_size: int
 ) -> ray.data.Dataset:
-    resources = config.resources
-    dataset = read_stage(missing, recipe.media, store, resources, cpus)
+    resources = replace(config.resources, block_size=block_size)
+    dataset = read_stage(clips, recipe.media, store, resources, cpus)
     for modality in Modality:
         dataset = map_stage(
             dataset,

@@ -2,25 +2,35 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray.data
-from ray.data import Datasink
+from ray.data import Dataset, Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 from ray.util.queue import Queue
 from upath import UPath
 
+from twominds.errors import TwomindsError
 from twominds.pipelines import tables
 from twominds.pipelines.progress import counted_clips
 from twominds.pipelines.storage import files_in, write_whole
-from twominds.records import Failure
+from twominds.records import Clip, Failure
 
 QUARANTINE = "quarantine"
+
+logger = logging.getLogger(__name__)
+
+
+LOST = "The processes that worked on this clip died or failed, twice: it may want too much memory, or crash a decoder."
+
+
+class PipelineError(TwomindsError):
+    """A pipeline came to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,34 +47,46 @@ class ClipSink(Datasink[Written]):
     The digest is that of the task's clip ids: a task that Ray runs twice overwrites its own file.
     """
 
-    def __init__(self, uri: str, columns: list[str]) -> None:
-        """Takes the folder (local or `s3://`) and the columns to keep."""
-        self._uri = uri
+    def __init__(self, uri: str, columns: list[str], *, block_size: int = 8) -> None:
+        """Takes the folder (local or `s3://`), the columns to keep, and how many clips are worked on together."""
+        self.uri = uri
+        self.block_size = block_size
         self._columns = columns
         self._progress: Queue | None = None
         self.clips = 0
         self.failures: list[Failure] = []
 
-    def take(self, dataset: ray.data.Dataset, *, expected: int) -> None:
+    def take(self, dataset: Dataset, *, expected: int) -> None:
         """Runs the dataset into this sink, and shows how many of the `expected` clips are done."""
         with counted_clips(expected) as self._progress:
             dataset.write_datasink(self)
+
+    def quarantine(self, clips: Sequence[Clip], *, stage: str, reason: str) -> None:
+        """Puts clips aside that no task could."""
+        if not clips:
+            return
+        rows = [{"clip_id": c.clip_id, "video_uri": c.video_uri, "error_stage": stage, "error": reason} for c in clips]
+        self._write_quarantine(_digest([clip.clip_id for clip in clips]), rows)
+        self.failures.extend(Failure(clip_id=clip.clip_id, stage=stage, reason=reason) for clip in clips)
+
+    def _write_quarantine(self, digest: str, rows: Sequence[tables.Row]) -> None:
+        lines = "".join(_quarantine_line(row) + "\n" for row in rows)
+        write_whole(UPath(self.uri) / QUARANTINE / f"{digest}.jsonl", lines.encode())
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
         """Writes the rows of one task."""
         table = pa.concat_tables([BlockAccessor.for_block(b).to_arrow() for b in blocks])
         if table.num_rows == 0:
             return Written(clips=0, failures=())
-        digest = hashlib.sha256("\n".join(sorted(cast("list[str]", table["clip_id"].to_pylist()))).encode()).hexdigest()
+        digest = _digest(cast("list[str]", table["clip_id"].to_pylist()))
         failed = [row for row in table.select(_ERRORS).to_pylist() if row["error"]]
         mask = pa.array([not error for error in cast("list[str]", table["error"].to_pylist())])
         kept = table.filter(mask).select(self._columns)
         if kept.num_rows:
-            write_whole(UPath(self._uri) / f"{digest[:16]}.parquet", _parquet(kept))
+            write_whole(UPath(self.uri) / f"{digest}.parquet", _parquet(kept))
         failures = tuple(_failure(row["clip_id"], row["video_uri"], row["error_stage"], row["error"]) for row in failed)
         if failed:
-            lines = "".join(_quarantine_line(row) + "\n" for row in failed)
-            write_whole(UPath(self._uri) / QUARANTINE / f"{digest[:16]}.jsonl", lines.encode())
+            self._write_quarantine(digest, failed)
         if self._progress is not None:
             self._progress.put(table.num_rows)
         return Written(clips=kept.num_rows, failures=failures)
@@ -74,6 +96,45 @@ class ClipSink(Datasink[Written]):
         for written in cast("list[Written]", write_result.write_returns):
             self.clips += written.clips
             self.failures.extend(written.failures)
+
+
+def process_clips(sink: ClipSink, clips: Sequence[Clip], dataset_of: Callable[[Sequence[Clip], int], Dataset]) -> None:
+    """Runs clips into `sink` such that one of them may kill the processes that work on it (a codec's crash, memory).
+
+    Clips that were lost with their process are tried once more, each in a block of its own. Those that are lost again
+    go to quarantine.
+
+    Args:
+        sink: Where the rows go.
+        clips: What to work on.
+        dataset_of: The pipeline over some of the clips, in blocks of so many.
+
+    Raises:
+        PipelineError: not one clip came through: it is no clip's fault.
+    """
+    for attempt in (1, 2):
+        lost = _unaccounted(sink.uri, clips)
+        if not lost:
+            return
+        if attempt == 2:
+            logger.warning("%d clips were lost with their processes; each is tried once more by itself.", len(lost))
+        dataset = dataset_of(lost, sink.block_size if attempt == 1 else 1)
+        dataset.context.max_errored_blocks = -1  # the others go on
+        sink.take(dataset, expected=len(lost))
+    lost = _unaccounted(sink.uri, clips)
+    if lost and len(lost) == len(clips) > 1:
+        raise PipelineError(
+            f"None of {len(clips)} clips came through: the processes that worked on them died or failed. Ray's logs "
+            "say of what (`ray logs`, or the newest folder of /tmp/ray)."
+        )
+    sink.quarantine(lost, stage="process", reason=LOST)
+
+
+def _unaccounted(uri: str, clips: Sequence[Clip]) -> list[Clip]:
+    """Those that are neither among the results nor in quarantine."""
+    known = {row["clip_id"] for row in tables.read_rows(uri, columns=[])}
+    known |= {failure.clip_id for failure in read_quarantine(uri)}
+    return [clip for clip in clips if clip.clip_id not in known]
 
 
 _ERRORS = ["clip_id", "video_uri", "error_stage", "error"]
@@ -88,6 +149,10 @@ def _quarantine_line(row: tables.Row) -> str:
             "reason": row["error"],
         }
     )
+
+
+def _digest(clip_ids: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()[:16]
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -105,6 +105,8 @@ def map_stage(
         num_cpus=cpus,
         num_gpus=gpus or None,
         zero_copy_batch=True,
+        # Not for ever, as is Ray's way: a clip that kills whoever touches it must come to an end (`process_clips`).
+        max_task_retries=1,
     )
 
 
