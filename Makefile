@@ -31,7 +31,7 @@ demo: $(BASE)
 
 test: lint
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --durations=15
 
 lint: $(DEV)
 	$(BIN)/ruff check
