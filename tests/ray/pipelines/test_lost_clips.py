@@ -14,7 +14,7 @@ import pytest
 import ray.data
 
 from twominds.pipelines import tables
-from twominds.pipelines.sink import LOST, ClipSink, PipelineError, process_clips, read_quarantine
+from twominds.pipelines.sink import LOST, ClipSink, process_clips, read_quarantine
 from twominds.pipelines.stages import ERROR_FIELDS, map_stage
 from twominds.records import Clip
 
@@ -51,10 +51,3 @@ def test_only_the_clip_that_kills_is_lost(ray_session: None, tmp_path: Path) -> 
     assert {row["clip_id"] for row in tables.read_rows(uri, [])} == others
     assert [(failure.clip_id, failure.reason) for failure in read_quarantine(uri)] == [("5.mp4", LOST)]
     assert (sink.clips, [failure.clip_id for failure in sink.failures]) == (11, ["5.mp4"])
-
-
-def test_when_no_clip_comes_through_it_is_no_clips_fault(ray_session: None, tmp_path: Path) -> None:
-    sink = ClipSink(str(tmp_path), ["clip_id", "video_uri", "split"], block_size=2)
-    with pytest.raises(PipelineError, match="None of 2 clips came through"):
-        process_clips(sink, CLIPS[:2], partial(fragile, {"0.mp4", "1.mp4"}))
-    assert read_quarantine(str(tmp_path)) == []
