@@ -8,6 +8,7 @@
 A clip that fails keeps its row; `error_stage` and `error` say why, and the later stages leave it alone.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -96,18 +97,21 @@ def map_stage(
     batch_size: int,
 ) -> ray.data.Dataset:
     """`dataset` with the columns of `stage` added by its own pool of actors."""
-    return dataset.map_batches(
-        stage,
-        fn_constructor_kwargs=arguments,
-        batch_format="pyarrow",
-        batch_size=batch_size,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
-        num_cpus=cpus,
-        num_gpus=gpus or None,
-        zero_copy_batch=True,
-        # Not for ever, as is Ray's way: a clip that kills whoever touches it must come to an end (`process_clips`).
-        max_task_retries=1,
-    )
+    with warnings.catch_warnings():
+        # Ray 2.60 has no other way to say max_task_retries, and calls this one deprecated.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        return dataset.map_batches(
+            stage,
+            fn_constructor_kwargs=arguments,
+            batch_format="pyarrow",
+            batch_size=batch_size,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+            num_cpus=cpus,
+            num_gpus=gpus or None,
+            zero_copy_batch=True,
+            # Not for ever, as is Ray's way: a clip that kills whoever touches it must come to an end (`process_clips`).
+            max_task_retries=1,
+        )
 
 
 def read_stage(
