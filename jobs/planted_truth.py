@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -19,7 +20,8 @@ from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Modality
 from twominds.workspace import Workspace, require
 
-FUSIONS = {"emb": "leya/demo", "pooled": "leya/demo-pooled"}
+FusedOver = Literal["emb", "pooled"]
+FUSIONS: dict[FusedOver, str] = {"emb": "leya/demo", "pooled": "leya/demo-pooled"}
 """Input kind of the fusion, and the recipe that searches it."""
 
 
@@ -37,7 +39,9 @@ class PlantedTruthConfig:
     """One corpus for each."""
     clips: int = 600
     """Videos in each."""
-    trials: int = 2
+    fusions: tuple[FusedOver, ...] = tuple(FUSIONS)
+    """What the fusion takes: `emb`, the trained encoders' embeddings, and `pooled`, the frozen backbones' features."""
+    trials: int = 6
     """Candidates of each search."""
     output: str = field(default_factory=lambda: f"{Workspace.default().root}/planted-truth")
     """Folder for the corpora and results. What is there is not made again."""
@@ -76,7 +80,8 @@ def _one(config: PlantedTruthConfig, preset: PresetName, seed: int) -> dict[str,
     train_encoders(TrainConfig(features=workspace.features, output=workspace.encoders, models=config.models))
     embed_features(EmbedConfig(features=workspace.features, encoders=workspace.encoders, output=workspace.embeddings))
     results: dict[str, list[float]] = {}
-    for kind, recipe in FUSIONS.items():
+    for kind in config.fusions:
+        recipe = FUSIONS[kind]
         search = SearchConfig(
             embeddings=workspace.embeddings,
             encoders=workspace.encoders,
