@@ -99,6 +99,7 @@ def head() -> Iterator[Head]:
     # Not the suite's own: RAY_* would join another cluster, COVERAGE_* would trace all of Ray's services.
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "COVERAGE_"))}
     env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": f".:{folder}"}
+    env["PATH"] = f"{BIN}{os.pathsep}{env['PATH']}"  # as in an activated environment: a job's `python` is looked up
     command = [
         str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000",
