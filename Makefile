@@ -37,7 +37,7 @@ lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
-	$(BIN)/pyright
+	$(BIN)/pyright --threads
 
 bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark --timeout=3600 -s

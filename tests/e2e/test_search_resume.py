@@ -24,7 +24,7 @@ from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = 4
+TRIALS = 3
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def start(root: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "jobs/tune_fusion.py", "--trials", str(TRIALS), "--concurrency", "1"]
+def start(root: Path, *options: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "jobs/tune_fusion.py", "--trials", str(TRIALS), *options]
     environment = os.environ | {"TWOMINDS_HOME": str(root)}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.Popen(
@@ -85,7 +85,7 @@ def wait_for_seeds(root: Path, count: int, process: "subprocess.Popen[str]") -> 
 
 
 def test_killed_in_mid_run_and_started_again(workspace: Path) -> None:
-    first = start(workspace)
+    first = start(workspace, "--concurrency", "1")
     # Seven seeds: one candidate is done, the next is under way.
     wait_for_seeds(workspace, 7, first)
     os.kill(first.pid, signal.SIGKILL)

@@ -39,12 +39,15 @@ def read_corpus(uri: str, *, purpose: Purpose = "research") -> list[Clip]:
         purpose: What BAH's clips are for (see `bah.read_bah`).
 
     Raises:
-        CorpusError: nothing is there, or it is none of these; names the file and the row.
+        CorpusError: nothing is there, or it is none of these; names the file and the row. Or a purpose was given that
+            only BAH's own metadata can be asked about.
     """
     tree = find_bah(uri)
     if tree is not None:
         root, version = tree
         return read_bah(str(root), version=version, purpose=purpose)
+    if purpose != "research":
+        raise CorpusError(f"{uri} is no BAH tree: nothing there says who consented to a {purpose}.")
     return read_manifest(uri)
 
 

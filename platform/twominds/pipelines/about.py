@@ -76,7 +76,7 @@ def check_unchanged(uri: str, clips: Sequence[Clip]) -> None:
     if gone or changed:
         raise ConfigError(
             f"The corpus has changed since {uri} was made of it: {gone} clips are no longer there, {changed} have "
-            "another label or split. Choose another --output or remove that folder."
+            "another label or split. Choose another --output or remove that folder (and what was made of it)."
         )
 
 

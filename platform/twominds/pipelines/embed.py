@@ -1,6 +1,6 @@
 """Embedding with Ray Data: features in, one embedding per clip and modality out.
 
-features ─▶ EmbedFeatures (one actor pool per modality) ─▶ ClipSink
+features ─▶ EmbedFeatures (one actor pool, each with all encoders) ─▶ ClipSink
 """
 
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ import ray.data
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint
 from twominds.pipelines import tables
-from twominds.pipelines.about import claim_folder, read_about
+from twominds.pipelines.about import check_unchanged, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink
@@ -41,7 +41,7 @@ def embed_features(config: EmbedConfig) -> Summary:
 
     Raises:
         MissingInputError: features or encoders are not there.
-        ConfigError: the output holds embeddings of other encoders.
+        ConfigError: the output holds embeddings of other encoders, or of clips that have left or changed.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     cards: dict[Modality, Card] = {}
@@ -52,8 +52,10 @@ def embed_features(config: EmbedConfig) -> Summary:
     about = read_about(config.features)
     ids = [card.artifact_id for card in cards.values()]
     claim_folder(config.output, replace(about, fingerprint=fingerprint(about.fingerprint, ids)))
+    clips = [tables.clip_from_row(row) for row in tables.read_rows(config.features, ["video_uri", "label"])]
+    check_unchanged(config.output, clips)
     done = {row["clip_id"] for row in tables.read_rows(config.output, columns=[])}
-    total = {row["clip_id"] for row in tables.read_rows(config.features, columns=[])}
+    total = {clip.clip_id for clip in clips}
     columns = [*tables.WITHOUT_WORDS, *(f.name for modality in Modality for f in tables.embedding_fields(modality))]
     sink = ClipSink(config.output, columns)
     if total - done:
@@ -70,15 +72,13 @@ def embed_features(config: EmbedConfig) -> Summary:
 
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
-    dataset = stored_rows(config.features, done, resources.block_size)
-    for modality in Modality:
-        dataset = map_stage(
-            dataset,
-            EmbedFeatures,
-            {"modality": modality, "encoder_uri": f"{config.encoders}/{modality}", "device": resources.device},
-            actors=resources.models,
-            cpus=model_cpus(cpus),
-            gpus=resources.model_gpus,
-            batch_size=resources.block_size,
-        )
-    return dataset
+    encoders = {modality: f"{config.encoders}/{modality}" for modality in Modality}
+    return map_stage(
+        stored_rows(config.features, done, resources.block_size),
+        EmbedFeatures,
+        {"encoders": encoders, "device": resources.device},
+        actors=resources.models,
+        cpus=model_cpus(cpus),
+        gpus=resources.model_gpus,
+        batch_size=resources.block_size,
+    )

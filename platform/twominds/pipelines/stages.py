@@ -1,7 +1,7 @@
 """The actors of a Ray Data pipeline: each takes Arrow tables, one row a clip, and adds its columns.
 
     Read ─▶ ExtractFeatures (one per modality)                    in preprocess
-    EmbedFeatures (one per modality)                              in embed       (`model_stages.py`)
+    EmbedFeatures (all encoders)                                  in embed       (`model_stages.py`)
     ScoreEmbeddings                                               in evaluate    (`model_stages.py`)
     Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings      in batch_score (`model_stages.py`)
 
@@ -37,7 +37,7 @@ class StageResources:
     readers: int = 0
     """Actors that decode files and crop faces; 0: one for every two of the cluster's CPUs."""
     models: int = 1
-    """Actors per modality."""
+    """Actors of each pool of models."""
     model_gpus: float = 0.0
     """GPU share of each model actor (and of each reader, for its face detector)."""
     block_size: int = 8

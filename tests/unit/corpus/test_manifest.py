@@ -28,6 +28,12 @@ def test_one_video(tmp_path: Path) -> None:
     assert [clip.clip_id for clip in read_corpus(str(tmp_path / "a.mkv"))] == ["a.mkv"]
 
 
+def test_consent_can_be_asked_of_bah_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.mkv").write_bytes(b"")
+    with pytest.raises(CorpusError, match="no BAH tree: nothing there says who consented to a publication"):
+        read_corpus(str(tmp_path), purpose="publication")
+
+
 def test_csv(tmp_path: Path) -> None:
     table = tmp_path / "clips.csv"
     table.write_text(

@@ -47,6 +47,11 @@ def test_a_corpus_may_grow_but_not_change_under_its_results(folder: str) -> None
         check_unchanged(folder, changed)
 
 
+def test_rows_without_anything_personal_are_enough_to_compare_with(folder: str) -> None:
+    """As in the later jobs, whose corpus is the folder that the job before them wrote."""
+    check_unchanged(folder, [tables.clip_from_row(row) for row in tables.read_rows(folder, ["video_uri", "label"])])
+
+
 def test_a_training_knows_its_data_by_clips_splits_and_labels(folder: str, tmp_path: Path) -> None:
     def of(clips: list[Clip]) -> str:
         other = tmp_path / "other"
