@@ -59,12 +59,12 @@ def absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).expanduser().resolve())
 
 
-def check_unchanged(uri: str, clips: Sequence[Clip]) -> None:
-    """Refuses results that are no longer those of the corpus.
+def ids_done(uri: str, clips: Sequence[Clip]) -> set[str]:
+    """The clips that a folder of results has already; refuses results that are no longer those of the corpus.
 
     Args:
         uri: Folder of results that carry `split` and `label`.
-        clips: The corpus as it is now.
+        clips: The corpus as it is now, or what the job before made of it (`tables.read_clips`).
 
     Raises:
         ConfigError: clips of the folder have left the corpus (withdrawn, perhaps), or are labelled or split otherwise.
@@ -78,6 +78,7 @@ def check_unchanged(uri: str, clips: Sequence[Clip]) -> None:
             f"The corpus has changed since {uri} was made of it: {gone} clips are no longer there, {changed} have "
             "another label or split. Choose another --output or remove that folder (and what was made of it)."
         )
+    return {row["clip_id"] for row in rows}
 
 
 def read_about(uri: str) -> About:

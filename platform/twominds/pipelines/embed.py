@@ -10,7 +10,7 @@ import ray.data
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint
 from twominds.pipelines import tables
-from twominds.pipelines.about import check_unchanged, claim_folder, read_about
+from twominds.pipelines.about import claim_folder, ids_done, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink
@@ -52,9 +52,8 @@ def embed_features(config: EmbedConfig) -> Summary:
     about = read_about(config.features)
     ids = [card.artifact_id for card in cards.values()]
     claim_folder(config.output, replace(about, fingerprint=fingerprint(about.fingerprint, ids)))
-    clips = [tables.clip_from_row(row) for row in tables.read_rows(config.features, ["video_uri", "label"])]
-    check_unchanged(config.output, clips)
-    done = {row["clip_id"] for row in tables.read_rows(config.output, columns=[])}
+    clips = tables.read_clips(config.features)
+    done = ids_done(config.output, clips)
     total = {clip.clip_id for clip in clips}
     columns = [*tables.WITHOUT_WORDS, *(f.name for modality in Modality for f in tables.embedding_fields(modality))]
     sink = ClipSink(config.output, columns)

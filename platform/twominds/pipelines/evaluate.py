@@ -21,7 +21,7 @@ from twominds import artifacts
 from twominds.artifacts import Card, fingerprint
 from twominds.errors import ArtifactError, MissingInputError
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, check_unchanged, claim_folder, read_about
+from twominds.pipelines.about import About, claim_folder, ids_done, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink, read_quarantine
@@ -99,9 +99,8 @@ def _score(config: EvaluateConfig, card: Card, about: About) -> str:
     """Scores what is not scored yet; returns the folder of the scores."""
     uri = f"{config.output}/scores-{fingerprint(card.artifact_id, about.corpus, about.fingerprint)}"
     claim_folder(uri, About(recipe=card.recipe, corpus=about.corpus, models=about.models, fingerprint=card.artifact_id))
-    clips = [tables.clip_from_row(row) for row in tables.read_rows(config.embeddings, ["video_uri", "label"])]
-    check_unchanged(uri, clips)
-    done = {row["clip_id"] for row in tables.read_rows(uri, [])}
+    clips = tables.read_clips(config.embeddings)
+    done = ids_done(uri, clips)
     total = {clip.clip_id for clip in clips}
     if total - done:
         with cluster(config.address) as cpus:

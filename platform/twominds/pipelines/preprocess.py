@@ -17,7 +17,7 @@ from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, check_unchanged, claim_folder
+from twominds.pipelines.about import About, absolute, claim_folder, ids_done
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, process_clips, read_quarantine
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_stage, model_cpus, read_stage
@@ -68,10 +68,9 @@ def preprocess(config: PreprocessConfig) -> Summary:
     clips = read_corpus(config.corpus, purpose=config.purpose)
     refused = len(read_corpus(config.corpus)) - len(clips) if config.purpose != "research" else 0
     claim_folder(config.output, _about(config, recipe, store))
-    check_unchanged(config.output, clips)
+    done = ids_done(config.output, clips)
     if config.retry_quarantined:
         empty_quarantine(config.output)
-    done = {row["clip_id"] for row in tables.read_rows(config.output, columns=[])}
     before = read_quarantine(config.output)
     missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
     sink = ClipSink(config.output, _columns(), block_size=config.resources.block_size)

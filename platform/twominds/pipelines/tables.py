@@ -235,6 +235,11 @@ def labels_fingerprint(uri: str) -> str:
     return fingerprint([[row["clip_id"], row["split"], row["label"]] for row in read_rows(uri, ["label"])])
 
 
+def read_clips(uri: str) -> list[Clip]:
+    """The clips of a folder of results: id, place, split and label."""
+    return [clip_from_row(row) for row in read_rows(uri, ["video_uri", "label"])]
+
+
 def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[Split] | None = None) -> list[Row]:
     """Rows of the Parquet files below `uri`, one per clip id, sorted by it.
 
