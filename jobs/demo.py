@@ -81,7 +81,7 @@ def main(config: DemoConfig) -> None:
 
 def _weights(workspace: Workspace) -> None:
     store = BackboneStore(uri=workspace.models)
-    if not all(store.has(role) for role in find_recipe(RECIPE).frozen_roles if role != WHISPER):
+    if not all(store.has(role) for role in find_recipe(RECIPE).frozen_roles() if role != WHISPER):
         make_debug_models(workspace.models, size="tiny")  # also what an interrupted demo left unfinished
 
 

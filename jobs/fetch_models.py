@@ -125,7 +125,7 @@ def _is_there(bundle: str, role: str, revision: str) -> bool:
 def _show_missing(bundle: str, console: Console) -> None:
     """Say what the published recipe still needs, and where to get it."""
     held = read_manifest(bundle)
-    for role in find_recipe("leya").frozen_roles:
+    for role in find_recipe("leya").frozen_roles():
         if role in held or role == WHISPER:
             continue
         console.print(f"[yellow]still missing[/]: {role} ({BACKBONES[role].purpose})", highlight=False)

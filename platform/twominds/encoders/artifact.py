@@ -71,7 +71,7 @@ def load_encoder(uri: str) -> tuple[Encoder, Card]:
         raise ArtifactError(f"The artifact at {uri} is an {card.kind}, not an encoder.")
     modality = Modality(card.architecture["modality"])
     config = artifacts.from_json(EncodersConfig, card.config["encoders"]).of(modality)
-    encoder = ENCODERS[modality].from_architecture(
+    encoder = ENCODERS[type(config)].from_architecture(
         config, num_classes=card.task.num_classes, architecture=card.architecture["encoder"]
     )
     try:

@@ -36,9 +36,10 @@ class EncodersConfig:
         return configs[modality]
 
 
-ENCODERS: dict[Modality, type[Encoder]] = {
-    Modality.SCENE: SceneEncoder,
-    Modality.FACE: FaceEncoder,
-    Modality.AUDIO: AudioEncoder,
-    Modality.TEXT: TextEncoder,
+ENCODERS: dict[type, type[Encoder]] = {
+    SceneEncoderConfig: SceneEncoder,
+    FaceEncoderConfig: FaceEncoder,
+    AudioEncoderConfig: AudioEncoder,
+    TextEncoderConfig: TextEncoder,
 }
+"""Encoder class by the class of its config."""

@@ -11,6 +11,8 @@ from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
 from twominds.records import Modality
 
+AnyFeaturesConfig = SceneFeaturesConfig | FaceFeaturesConfig | AudioFeaturesConfig | TextFeaturesConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
@@ -25,15 +27,19 @@ class FeaturesConfig:
     text: TextFeaturesConfig = field(default_factory=TextFeaturesConfig)
     """Tokenizer and text encoder."""
 
-    def backbone(self, modality: Modality) -> str:
-        """The role of the modality's backbone."""
-        roles = {
-            Modality.SCENE: self.scene.backbone,
-            Modality.FACE: self.face.backbone,
-            Modality.AUDIO: self.audio.backbone,
-            Modality.TEXT: self.text.backbone,
+    def of(self, modality: Modality) -> AnyFeaturesConfig:
+        """The settings of one modality."""
+        configs: dict[Modality, AnyFeaturesConfig] = {
+            Modality.SCENE: self.scene,
+            Modality.FACE: self.face,
+            Modality.AUDIO: self.audio,
+            Modality.TEXT: self.text,
         }
-        return roles[modality]
+        return configs[modality]
+
+    def backbones(self, modality: Modality) -> tuple[str, ...]:
+        """Roles of the modality's frozen backbones; none where its features are read off the clip itself."""
+        return (self.of(modality).backbone,)
 
 
 _EXTRACTORS: dict[Modality, Callable[[FeaturesConfig, BackboneStore, str], FeatureExtractor]] = {

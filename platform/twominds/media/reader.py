@@ -19,7 +19,7 @@ from twominds.media.faces import (
     YuNetFaceDetector,
     crop_faces,
 )
-from twominds.media.speech import Transcriber
+from twominds.media.speech import Transcriber, no_transcript
 from twominds.records import PRESENT, Clip, ClipMedia, Failure, FloatArray, Modality, Presence, absent
 
 _SHORTEST_SOUND_S = 0.1
@@ -95,19 +95,27 @@ def for_new_videos(media: MediaConfig, detector: Literal["yolo", "yunet"] | None
 class MediaReader:
     """Reads clips, each by itself: what a clip gives never depends on the clips beside it."""
 
-    def __init__(self, config: MediaConfig, store: BackboneStore, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: MediaConfig,
+        store: BackboneStore,
+        device: str = "cpu",
+        modalities: Sequence[Modality] = tuple(Modality),
+    ) -> None:
         """Load the face detector.
 
         Args:
             config: what is taken from each clip.
             store: where the detector's and the speech recogniser's weights are.
             device: where YOLO and Whisper run.
+            modalities: what is wanted; the others are absent, and cost nothing.
 
         Raises:
             BackboneError: the detector's weights are not to be had.
         """
         self.config = config
-        self._detector = _build_detector(config, store, device)
+        self._wanted = frozenset(modalities)
+        self._detector = _build_detector(config, store, device) if Modality.FACE in self._wanted else None
         self._transcriber = Transcriber(
             store, recognise=config.recognise_speech, language=config.language, device=device
         )
@@ -150,34 +158,41 @@ class MediaReader:
         with MediaFile(clip.video_uri if source is None else source, name=name) as file:
             pictures = sample_pictures(
                 file,
-                scene_frames=config.scene_frames,
+                # One frame where none is wanted: whether a file is a video must not depend on what is made of it.
+                scene_frames=config.scene_frames if Modality.SCENE in self._wanted else 1,
                 face_frames=config.face_frames if self._detector else 0,
                 max_side_px=config.max_side_px,
                 threads=config.decoder_threads,
             )
-            sound = read_sound(file, max_s=config.max_audio_s)
+            hears = Modality.AUDIO in self._wanted or (Modality.TEXT in self._wanted and clip.transcript is None)
+            sound = read_sound(file, max_s=config.max_audio_s) if hears or pictures is None else None
             if pictures is None and (sound is None or not len(sound.samples)):
                 raise MediaError(f"{name} has neither a picture nor sound that can be decoded.")
             audio, audio_presence = self._judge_sound(sound)
             stage.name = "faces"
             faces, face_presence = self._find_faces(clip, pictures)
             stage.name = "speech"
-            words = self._transcriber.read(file, audio, caller=transcript, corpus=clip.transcript)
+            words = (
+                self._transcriber.read(file, audio, caller=transcript, corpus=clip.transcript)
+                if Modality.TEXT in self._wanted
+                else no_transcript(_NOT_WANTED)
+            )
+        presence = {
+            Modality.SCENE: PRESENT if pictures else absent(_NO_PICTURE),
+            Modality.FACE: face_presence,
+            Modality.AUDIO: audio_presence,
+            Modality.TEXT: words.presence,
+        }
         return ClipMedia(
             clip_id=clip.clip_id,
             duration_s=pictures.duration_s if pictures else _duration_s(sound),
-            scene_frames=pictures.scene if pictures else None,
+            scene_frames=pictures.scene if pictures and Modality.SCENE in self._wanted else None,
             face_crops=faces.crops if faces and face_presence.present else None,
             face_detected=faces.detected if faces else None,
-            audio=audio,
+            audio=audio if Modality.AUDIO in self._wanted else None,
             transcript=words.text,
             transcript_source=words.source,
-            presence={
-                Modality.SCENE: PRESENT if pictures else absent(_NO_PICTURE),
-                Modality.FACE: face_presence,
-                Modality.AUDIO: audio_presence,
-                Modality.TEXT: words.presence,
-            },
+            presence={m: p if m in self._wanted else absent(_NOT_WANTED) for m, p in presence.items()},
         )
 
     def _judge_sound(self, sound: Sound | None) -> tuple[FloatArray | None, Presence]:
@@ -193,6 +208,8 @@ class MediaReader:
 
     def _find_faces(self, clip: Clip, pictures: Pictures | None) -> tuple[FaceCrops | None, Presence]:
         count, size = self.config.face_frames, self.config.face_size_px
+        if Modality.FACE not in self._wanted:
+            return None, absent(_NOT_WANTED)
         if self._detector is None:
             faces = (
                 CorpusFaceCrops().read(clip.face_crops_uri, count=count, size_px=size) if clip.face_crops_uri else None
@@ -209,6 +226,7 @@ class MediaReader:
         return faces, absent(f"a face was found in {seen} of {count} frames, fewer than {self.config.min_face_frames}")
 
 
+_NOT_WANTED = "not asked for"
 _NO_PICTURE = "the file has no picture that can be decoded"
 
 

@@ -11,7 +11,7 @@ from twominds.artifacts import from_json, to_json
 from twominds.errors import ConfigError, MissingInputError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
-from twominds.records import Clip
+from twominds.records import Clip, Modality
 
 ABOUT = "_about.json"
 
@@ -26,12 +26,16 @@ class About:
     fingerprint: str
     """Of everything that changes a feature: configs and weights."""
     models: str
+    parts: dict[Modality, str] = field(default_factory=dict[Modality, str])
+    """Per modality: of features the fingerprint of all that bears on them, of embeddings the encoder's artifact id."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How the videos were read: what is trained on this must be served with the same."""
 
 
 def claim_folder(uri: str, about: About) -> None:
     """Writes `_about.json` into an output folder, or checks that the one there was made of the same with the same.
+
+    Recipes that differ later on share what is the same; the folder then goes by the recipe that asked for it last.
 
     Raises:
         ConfigError: it was made of other videos, or with other settings; mixing the two would spoil both.
@@ -44,12 +48,13 @@ def claim_folder(uri: str, about: About) -> None:
                 f"{uri} holds results of the videos at {existing.corpus}, not of those at {about.corpus}. "
                 "Choose another --output or remove that folder."
             )
-        if replace(existing, models=about.models) != about:
+        if replace(existing, models=about.models, recipe=about.recipe) != about:
             raise ConfigError(
                 f"{uri} holds results of recipe {existing.recipe} made with other settings or weights "
                 f"({existing.fingerprint}, now {about.fingerprint}). Choose another --output or remove that folder."
             )
-        return
+        if existing.recipe == about.recipe:
+            return
     UPath(uri).mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(to_json(about), indent=2))
 

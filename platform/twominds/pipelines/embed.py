@@ -30,6 +30,8 @@ class EmbedConfig:
     """Folder of `jobs/train_encoders.py`."""
     output: str = field(default_factory=lambda: Workspace.default().embeddings)
     """Folder for the embeddings; local or s3://."""
+    modalities: tuple[Modality, ...] = tuple(Modality)
+    """Which."""
     resources: StageResources = field(default_factory=StageResources)
     """Actors and GPUs."""
     address: str | None = None
@@ -45,17 +47,18 @@ def embed_features(config: EmbedConfig) -> Summary:
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     cards: dict[Modality, Card] = {}
-    for modality in Modality:
+    for modality in config.modalities:
         uri = f"{config.encoders}/{modality}"
         require(uri, what=f"{modality} encoder", made_by=f"python jobs/train_encoders.py --modalities {modality}")
         cards[modality] = artifacts.read_card(uri)
     about = read_about(config.features)
-    ids = [card.artifact_id for card in cards.values()]
-    claim_folder(config.output, replace(about, fingerprint=fingerprint(about.fingerprint, ids)))
+    parts = {modality: card.artifact_id for modality, card in cards.items()}
+    made_of = {modality: about.parts.get(modality) for modality in config.modalities}
+    claim_folder(config.output, replace(about, parts=parts, fingerprint=fingerprint(made_of, parts)))
     clips = tables.read_clips(config.features)
     done = ids_done(config.output, clips)
     total = {clip.clip_id for clip in clips}
-    columns = [*tables.WITHOUT_WORDS, *(f.name for modality in Modality for f in tables.embedding_fields(modality))]
+    columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.modalities for f in tables.embedding_fields(m))]
     sink = ClipSink(config.output, columns)
     if total - done:
         with cluster(config.address) as cpus:
@@ -71,7 +74,7 @@ def embed_features(config: EmbedConfig) -> Summary:
 
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
-    encoders = {modality: f"{config.encoders}/{modality}" for modality in Modality}
+    encoders = {modality: f"{config.encoders}/{modality}" for modality in config.modalities}
     return map_stage(
         stored_rows(config.features, done, resources.block_size),
         EmbedFeatures,

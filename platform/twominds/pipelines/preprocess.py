@@ -42,6 +42,8 @@ class PreprocessConfig:
     """The system to preprocess for (see the README's table of recipes)."""
     detector: Literal["yolo", "yunet", "corpus"] | None = None
     """Who finds faces: YOLO (AGPL-3.0), OpenCV's YuNet, or the crops that come with BAH; by default the recipe says."""
+    modalities: tuple[Modality, ...] = tuple(Modality)
+    """Which; the others are not even decoded."""
     purpose: Purpose = "research"
     """What BAH's clips are for; participants who did not consent to a challenge or a publication are left out."""
     retry_quarantined: bool = False
@@ -64,7 +66,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
     recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
     if config.detector:
         recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
-    check_backbones(recipe, store)
+    check_backbones(recipe, store, config.modalities)
     clips = read_corpus(config.corpus, purpose=config.purpose)
     refused = len(read_corpus(config.corpus)) - len(clips) if config.purpose != "research" else 0
     claim_folder(config.output, _about(config, recipe, store))
@@ -73,7 +75,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
         empty_quarantine(config.output)
     before = read_quarantine(config.output)
     missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
-    sink = ClipSink(config.output, _columns(), block_size=config.resources.block_size)
+    sink = ClipSink(config.output, _columns(config.modalities), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, recipe, store, cpus, size))
@@ -81,13 +83,13 @@ def preprocess(config: PreprocessConfig) -> Summary:
     return _summary(config, total=len(clips), refused=refused, done_before=len(done), sink=sink, failures=failures)
 
 
-def check_backbones(recipe: Recipe, store: BackboneStore) -> None:
+def check_backbones(recipe: Recipe, store: BackboneStore, modalities: Sequence[Modality] = tuple(Modality)) -> None:
     """Looks for all that the features need before anything is started; Whisper is for corpora without words.
 
     Raises:
         BackboneError: names the first one that the bundle lacks, and the job that makes it.
     """
-    for role in recipe.frozen_roles:
+    for role in recipe.frozen_roles(modalities):
         if role != WHISPER:
             store.entry(role)
 
@@ -96,8 +98,8 @@ def _dataset(
     clips: Sequence[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
-    dataset = read_stage(clips, recipe.media, store, resources, cpus)
-    for modality in Modality:
+    dataset = read_stage(clips, recipe.media, store, resources, cpus, modalities=config.modalities)
+    for modality in config.modalities:
         dataset = map_stage(
             dataset,
             ExtractFeatures,
@@ -110,19 +112,26 @@ def _dataset(
     return dataset
 
 
-def _columns() -> list[str]:
-    return [*tables.WITHOUT_WORDS, *(f.name for modality in Modality for f in tables.features_fields(modality))]
+def _columns(modalities: Sequence[Modality]) -> list[str]:
+    return [*tables.WITHOUT_WORDS, *(f.name for modality in modalities for f in tables.features_fields(modality))]
 
 
 def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> About:
-    used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles if store.has(role)}
+    parts = {modality: features_fingerprint(recipe, store, modality) for modality in config.modalities}
     return About(
         recipe=recipe.name,
         corpus=absolute(config.corpus),
         models=config.models,
         media=recipe.media,
-        fingerprint=fingerprint(to_json(recipe.media), to_json(recipe.features), used),
+        parts=parts,
+        fingerprint=fingerprint(parts),
     )
+
+
+def features_fingerprint(recipe: Recipe, store: BackboneStore, modality: Modality) -> str:
+    """Of all that bears on one modality's features: how clips are read, the backbone's settings, the weights."""
+    used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles([modality]) if store.has(role)}
+    return fingerprint(to_json(recipe.media), to_json(recipe.features.of(modality)), used)
 
 
 def _summary(

@@ -56,10 +56,12 @@ class StageResources:
 class Read:
     """Files become frames, sound, face crops and words."""
 
-    def __init__(self, config: MediaConfig, store: BackboneStore, device: str) -> None:
-        """Loads the face detector."""
+    def __init__(
+        self, config: MediaConfig, store: BackboneStore, device: str, modalities: Sequence[Modality] = tuple(Modality)
+    ) -> None:
+        """Loads the face detector, where faces are wanted."""
         torch.set_num_threads(1)
-        self._reader = MediaReader(config, store, device)
+        self._reader = MediaReader(config, store, device, modalities)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds `media` and the error columns."""
@@ -115,14 +117,19 @@ def map_stage(
 
 
 def read_stage(
-    clips: Sequence[Clip], media: MediaConfig, store: BackboneStore, resources: StageResources, cpus: int
+    clips: Sequence[Clip],
+    media: MediaConfig,
+    store: BackboneStore,
+    resources: StageResources,
+    cpus: int,
+    modalities: Sequence[Modality] = tuple(Modality),
 ) -> ray.data.Dataset:
     """The start of a pipeline over files: clips in blocks, decoded."""
     dataset = cast("ray.data.Dataset", ray.data.from_arrow(tables.clips_to_table(clips)))
     return map_stage(
         dataset.repartition(target_num_rows_per_block=resources.block_size),
         Read,
-        {"config": media, "store": store, "device": resources.device},
+        {"config": media, "store": store, "device": resources.device, "modalities": tuple(modalities)},
         actors=resources.reader_actors(cpus),
         cpus=min(1.0, cpus / 4),
         gpus=resources.model_gpus,

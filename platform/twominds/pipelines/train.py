@@ -90,7 +90,8 @@ def train_encoders(config: TrainConfig) -> Summary:
     recipe = find_recipe(config.recipe or read_about(config.features).recipe)
     store = BackboneStore(uri=config.models)
     for modality in config.modalities:
-        store.entry(recipe.features.backbone(modality))
+        for role in recipe.features.backbones(modality):
+            store.entry(role)
         for split in (Split.TRAIN, Split.VALIDATION):
             _check_examples(config.features, modality, split)
     wanted = [m for m in config.modalities if config.retrain or not _trained(config, recipe, m)]
@@ -157,8 +158,9 @@ def _train_one(
     (train, train_labels), (validation, validation_labels) = (
         read_examples(config.features, modality, split) for split in (Split.TRAIN, Split.VALIDATION)
     )
-    encoder = ENCODERS[modality].pretrained(
-        recipe.encoders.of(modality),
+    settings = recipe.encoders.of(modality)
+    encoder = ENCODERS[type(settings)].pretrained(
+        settings,
         num_classes=recipe.task.num_classes,
         store=store,
         example=next(item for item in train if item.presence.present),
@@ -202,7 +204,7 @@ def _train_one(
         recipe=recipe.name,
         config={"features": to_json(recipe.features), "media": to_json(about.media)},
         data={
-            "features": _data_fingerprint(config),
+            "features": _data_fingerprint(config, modality),
             "fit": _fit_fingerprint(recipe, modality),
             "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
         },
@@ -216,8 +218,7 @@ def _train_one(
 def _roles(recipe: Recipe, modality: Modality, media: MediaConfig, store: BackboneStore) -> list[str]:
     """All that pre-trained models had a part in the modality's features."""
     read = replace(recipe, media=media)  # the detector may have been chosen by the user
-    helpers = {Modality.FACE: read.detector_roles, Modality.TEXT: (WHISPER,) if store.has(WHISPER) else ()}
-    return [recipe.features.backbone(modality), *helpers.get(modality, ())]
+    return [role for role in read.frozen_roles([modality]) if role != WHISPER or store.has(role)]
 
 
 def read_examples(features_uri: str, modality: Modality, split: Split) -> tuple[list[Features], Tensor]:
@@ -255,14 +256,14 @@ def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | 
         card = artifacts.read_card(f"{config.output}/{modality}")
     except ArtifactError:
         return None
-    same = card.recipe == recipe.name and card.data.get("features") == _data_fingerprint(config)
+    same = card.data.get("features") == _data_fingerprint(config, modality)
     same = same and card.data.get("fit") == _fit_fingerprint(recipe, modality)
     same = same and from_json(EncodersConfig, card.config["encoders"]).of(modality) == recipe.encoders.of(modality)
     return card if same else None
 
 
-def _data_fingerprint(config: TrainConfig) -> str:
-    return fingerprint(read_about(config.features).fingerprint, tables.labels_fingerprint(config.features))
+def _data_fingerprint(config: TrainConfig, modality: Modality) -> str:
+    return fingerprint(read_about(config.features).parts[modality], tables.labels_fingerprint(config.features))
 
 
 def _fit_fingerprint(recipe: Recipe, modality: Modality) -> str:

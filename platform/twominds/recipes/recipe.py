@@ -1,8 +1,9 @@
 """A recipe is a published system as one typed value: every number of it in one place."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from twominds.encoders.catalog import EncodersConfig
 from twominds.errors import ConfigError
@@ -83,6 +84,22 @@ class FusionRecipe:
         return replace(self, model=model, fit=fit, loss=loss)
 
 
+Reports = Literal["encoder", "single", "ensemble"]
+"""What a row of a results table says: the one encoder's score, the mean over the fusion's seeds, or their ensemble."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedScores:
+    """Macro F1 in percent, as the paper prints it."""
+
+    validation: float
+    """On its validation split."""
+    test: float
+    """On its public test split."""
+    private: float | None = None
+    """On the challenge's private test split, where it was submitted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A whole system: from the video file to the ensemble."""
@@ -107,6 +124,15 @@ class Recipe:
     """The fusion and its search."""
     task: Task = AH_VIDEO
     """What is recognised."""
+    reports: Reports = "ensemble"
+    """Which score of it a results table shows."""
+    published: PublishedScores | None = None
+    """What the paper got."""
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What it looks at, in the order of the tokens."""
+        return self.fusion.modalities
 
     @property
     def detector_roles(self) -> tuple[str, ...]:
@@ -114,8 +140,7 @@ class Recipe:
         detectors = {"yolo": ("detect.yolo_face",), "yunet": ("detect.yunet",), "corpus": ()}
         return detectors[self.media.detector]
 
-    @property
-    def frozen_roles(self) -> tuple[str, ...]:
-        """Roles of the backbones that features depend on."""
-        backbones = [self.features.backbone(modality) for modality in Modality]
-        return (*backbones, *self.detector_roles, WHISPER)
+    def frozen_roles(self, modalities: Sequence[Modality] = tuple(Modality)) -> tuple[str, ...]:
+        """Roles of all that the features of these modalities depend on; a bundle may lack Whisper."""
+        helpers = {Modality.FACE: self.detector_roles, Modality.TEXT: (WHISPER,)}
+        return tuple(role for m in modalities for role in (*self.features.backbones(m), *helpers.get(m, ())))

@@ -91,12 +91,13 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
     for modality in Modality:
         extracted = build_extractor(modality, features, store).extract(media)
         example = next(item for item in extracted if item.presence.present)
-        encoder = ENCODERS[modality].pretrained(
-            encoders.of(modality), num_classes=AH_VIDEO.num_classes, store=store, example=example
+        settings = encoders.of(modality)
+        encoder = ENCODERS[type(settings)].pretrained(
+            settings, num_classes=AH_VIDEO.num_classes, store=store, example=example
         )
         dims[modality] = encoder.embedding_dim
         assert len(embed(encoder, extracted)) == len(media)
-        role = features.backbone(modality)
+        (role,) = features.backbones(modality)
         entry = store.entry(role)
         used = UsedBackbone(
             role=role, hub_id=entry.hub_id, revision=entry.revision, licence=entry.licence, weights=entry.weights

@@ -20,7 +20,8 @@ CONFIG = EncodersConfig(audio=AudioEncoderConfig(hidden_dim=16, head_hidden_dim=
 def encoder_of(modality: Modality, store: BackboneStore, features_of: Make) -> Encoder:
     torch.manual_seed(0)
     example = features_of(modality)
-    return ENCODERS[modality].pretrained(CONFIG.of(modality), num_classes=2, store=store, example=example)
+    config = CONFIG.of(modality)
+    return ENCODERS[type(config)].pretrained(config, num_classes=2, store=store, example=example)
 
 
 def mixed(modality: Modality, features_of: Make) -> list[Features]:

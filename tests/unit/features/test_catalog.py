@@ -14,7 +14,7 @@ def test_every_modality_has_an_extractor(store: BackboneStore, modality: Modalit
 
 def test_the_config_names_the_backbones() -> None:
     config = FeaturesConfig(text=TextFeaturesConfig(backbone="text.all_minilm"))
-    assert [config.backbone(modality) for modality in Modality] == [
+    assert [role for modality in Modality for role in config.backbones(modality)] == [
         "scene.videomae_base",
         "face.emotion_efficientnet_b0",
         "audio.wav2vec2_emotion",

@@ -1,0 +1,70 @@
+"""What a study found: every row's answers on the labelled clips that nothing was chosen on, before any statistics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from twominds.artifacts import Weights
+from twominds.recipes.recipe import PublishedScores, Reports
+from twominds.records import Clip, Modality, Split
+from twominds.training.metrics import IntArray
+from twominds.training.selection import SelectionProtocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the models of one row say of one split's labelled clips, in the order of `StudyResults.clips`.
+
+    A row has S models: the five seeds where it reports a single fusion, else one (the encoder, the ensemble).
+    """
+
+    predictions: IntArray
+    """int64 [S, N]. A clip without any of the row's modalities gets the training majority."""
+    probabilities: npt.NDArray[np.float64]
+    """float64 [S, N] of the last class; NaN where the clip has none of the row's modalities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowResult:
+    """One row of the table."""
+
+    recipe: str
+    """As in `--recipe`."""
+    description: str
+    modalities: tuple[Modality, ...]
+    """Empty for a baseline that sees no video."""
+    reports: Reports
+    answers: Mapping[Split, Answers]
+    """Per labelled split that is reported."""
+    published: PublishedScores | None = None
+    without: Mapping[Modality, Mapping[Split, float]] = field(default_factory=dict[Modality, Mapping[Split, float]])
+    """Macro F1 with one modality masked in every clip (rows that fuse)."""
+    seeds: tuple[int, ...] = ()
+    parameters: int = 0
+    """Trained here, in one model: encoders count in their own rows."""
+    selected_on: SelectionProtocol = "validation"
+    weights: Weights = "published"
+    artifact_id: str = ""
+    artifact: str = ""
+    """Where the artifact of the row is; empty for a baseline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResults:
+    """A whole table."""
+
+    study: str
+    """As in `--recipe`."""
+    num_classes: int
+    clips: Mapping[Split, tuple[Clip, ...]]
+    """The labelled clips of each reported split: label, participant, question, attributes."""
+    train: tuple[Clip, ...]
+    """The labelled training clips, which the baselines learn from."""
+    rows: tuple[RowResult, ...]
+    """Baselines first, then the recipes in their order."""
+    headline: str
+    """The recipe that is best on what selects: the one whose predictions are submitted."""
+    failures: int = 0
+    """Clips in quarantine, which no row has seen."""
