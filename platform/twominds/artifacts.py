@@ -23,7 +23,20 @@ from twominds.records import Task
 FORMAT_VERSION = 1
 CARD = "card.json"
 TENSORS = "model.safetensors"
-RECORDED_PACKAGES = ("twominds", "torch", "torchvision", "transformers", "timm", "ultralytics", "av", "numpy", "ray")
+RECORDED_PACKAGES = (
+    "twominds",
+    "torch",
+    "torchvision",
+    "transformers",
+    "timm",
+    "ultralytics",
+    "av",
+    "numpy",
+    "scikit-learn",
+    "lightgbm",
+    "catboost",
+    "ray",
+)
 
 Weights = Literal["published", "debug"]
 T = TypeVar("T")

@@ -134,10 +134,10 @@ class Features:
     presence: Presence
     values: npt.NDArray[Any] | None = None
     """scene: uint8 [T, 224, 224, 3] frames; face: float32 [F, 1280]; audio: float32 [T_a, 1024]; text: int64 [L]
-    token ids. (Last dimensions are those of the published backbones.)"""
+    token ids, or the words as uint8 [N] UTF-8 bytes. (Last dimensions are those of the published backbones.)"""
     pooled: FloatArray | None = None
     """[mean; population std] over time (or tokens) of the frozen backbone's output: float32 [2 * D]. The fusion's
-    input kind `pooled`, which needs no trained encoder."""
+    input kind `pooled`, which needs no trained encoder; None where no backbone is (words)."""
 
 
 @dataclass(frozen=True, kw_only=True)

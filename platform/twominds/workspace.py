@@ -75,6 +75,11 @@ class Workspace:
         return self._at("ensemble")
 
     @property
+    def study(self) -> str:
+        """What the rows of a results table share, from `jobs/evaluate.py --recipe`: one folder per part and hash."""
+        return self._at("study")
+
+    @property
     def report(self) -> str:
         """Tables of `jobs/evaluate.py`."""
         return self._at("report")

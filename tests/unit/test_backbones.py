@@ -54,8 +54,12 @@ def test_the_catalogue_names_every_role_after_its_key_and_states_a_licence() -> 
     assert set(BACKBONES) == {
         "scene.videomae_base",
         "face.emotion_efficientnet_b0",
+        "face.vit_base",
+        "face.clip_vit_b32",
         "audio.wav2vec2_emotion",
         "text.emotion_distilroberta",
+        "text.emotion_text_classifier",
+        "text.deberta_base",
         "text.all_minilm",
         "detect.yolo_face",
         "detect.yunet",

@@ -11,7 +11,11 @@ from torch import Tensor
 from twominds.backbones.bundle import BundleEntry, add_to_bundle
 from twominds.backbones.catalogue import catalogue_entry
 from twominds.backbones.state_dicts import read_state_dict, write_state_dict
+from twominds.backbones.torchvision_names import timm_names
 from twominds.errors import BackboneError
+
+_HEADS = ("classifier.", "emotion_head.", "va_head.")
+"""Of timm and torchvision, and of LEYA's published face backbone."""
 
 
 def import_file(uri: str, role: str, file: Path, *, staging: Path) -> BundleEntry:
@@ -37,17 +41,14 @@ def import_file(uri: str, role: str, file: Path, *, staging: Path) -> BundleEntr
 
 
 def _import_efficientnet(file: Path, folder: Path) -> None:
-    """A state dict of timm's `efficientnet_b0`; its classifier, of however many emotions, is left out."""
+    """A state dict of `efficientnet_b0`, with timm's names or torchvision's; heads, of whatever, are left out."""
     import timm
 
     architecture = "efficientnet_b0"
     model = timm.create_model(architecture, num_classes=0)
     expected = cast(dict[str, Tensor], model.state_dict())
-    given = {
-        name.removeprefix("module."): tensor
-        for name, tensor in read_state_dict(file).items()
-        if not name.removeprefix("module.").startswith("classifier.")
-    }
+    plain = {name.removeprefix("module."): tensor for name, tensor in read_state_dict(file).items()}
+    given = {name: tensor for name, tensor in timm_names(plain).items() if not name.startswith(_HEADS)}
     lacking = [name for name in expected if name not in given and not name.endswith("num_batches_tracked")]
     strange = [name for name in given if name not in expected]
     if lacking or strange:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from twominds import artifacts
+from twominds import artifacts, model_card
 from twominds.artifacts import Card, UsedBackbone, fingerprint
 from twominds.backbones import BackboneStore
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
@@ -46,7 +46,7 @@ def check_backbones(card: Card, store: BackboneStore) -> None:
 
 
 def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card) -> Card:
-    """Writes an encoder and returns its completed card.
+    """Writes an encoder, with its model card, and returns its completed card.
 
     Args:
         uri: Folder of the artifact.
@@ -57,7 +57,7 @@ def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card)
     """
     sections: dict[str, Any] = {**card.config, "encoders": artifacts.to_json(config)}
     architecture = {"modality": str(encoder.modality), "encoder": encoder.architecture}
-    return artifacts.save(uri, encoder.state_dict(), replace(card, config=sections, architecture=architecture))
+    return model_card.save(uri, encoder.state_dict(), replace(card, config=sections, architecture=architecture))
 
 
 def load_encoder(uri: str) -> tuple[Encoder, Card]:

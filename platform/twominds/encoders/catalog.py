@@ -3,13 +3,22 @@
 from dataclasses import dataclass, field
 
 from twominds.encoders.audio import AudioEncoder, AudioEncoderConfig
+from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.encoder import Encoder
 from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
+from twominds.encoders.face_frames import FaceFramesEncoder, FaceFramesEncoderConfig
 from twominds.encoders.scene import SceneEncoder, SceneEncoderConfig
 from twominds.encoders.text import TextEncoder, TextEncoderConfig
 from twominds.records import Modality
 
-AnyEncoderConfig = SceneEncoderConfig | FaceEncoderConfig | AudioEncoderConfig | TextEncoderConfig
+AnyEncoderConfig = (
+    SceneEncoderConfig
+    | FaceEncoderConfig
+    | FaceFramesEncoderConfig
+    | AudioEncoderConfig
+    | TextEncoderConfig
+    | ClassicalTextConfig
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +27,12 @@ class EncodersConfig:
 
     scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
     """VideoMAE."""
-    face: FaceEncoderConfig = field(default_factory=FaceEncoderConfig)
-    """The MLP over face statistics."""
+    face: FaceEncoderConfig | FaceFramesEncoderConfig = field(default_factory=FaceEncoderConfig)
+    """The MLP over face statistics, or a sequence encoder over frames."""
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
     """Mamba over wav2vec2."""
-    text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
-    """The partly frozen language model."""
+    text: TextEncoderConfig | ClassicalTextConfig = field(default_factory=TextEncoderConfig)
+    """The partly frozen language model, or a conventional classifier."""
 
     def of(self, modality: Modality) -> AnyEncoderConfig:
         """The settings of one modality."""
@@ -39,7 +48,9 @@ class EncodersConfig:
 ENCODERS: dict[type, type[Encoder]] = {
     SceneEncoderConfig: SceneEncoder,
     FaceEncoderConfig: FaceEncoder,
+    FaceFramesEncoderConfig: FaceFramesEncoder,
     AudioEncoderConfig: AudioEncoder,
     TextEncoderConfig: TextEncoder,
+    ClassicalTextConfig: ClassicalTextEncoder,
 }
 """Encoder class by the class of its config."""

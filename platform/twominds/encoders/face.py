@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import numpy.typing as npt
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from twominds.records import Features, Modality
 class FaceEncoderConfig:
     """The MLP of LEYA, figure 2."""
 
+    kind: Literal["statistics"] = "statistics"
+    """Tells it from the other face encoder in JSON."""
     hidden_dim: int = 16
     """First layer."""
     embedding_dim: int = 256

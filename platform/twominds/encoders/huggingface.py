@@ -1,6 +1,5 @@
 """Transformers backbones inside trained encoders: loaded with weights, rebuilt without, partly frozen."""
 
-import inspect
 import json
 from abc import abstractmethod
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from twominds.backbones import BackboneStore
 from twominds.encoders.encoder import Architecture, Encoder
 from twominds.errors import BackboneError, ConfigError
-from twominds.features.loading import load_pretrained
+from twominds.features.loading import load_backbone, model_class, no_pooler
 from twominds.records import Features
 
 _NOT_ARCHITECTURE = {"_name_or_path", "architectures", "dtype", "transformers_version", "problem_type"}
@@ -70,32 +69,15 @@ class FineTunedEncoder(Encoder, Generic[ConfigT]):
         return cls(config, num_classes=num_classes, architecture=architecture)
 
 
-def load_backbone(store: BackboneStore, role: str) -> nn.Module:
-    """The role's model (without head and pooler) with its weights, in float32; reads local files alone.
-
-    Raises:
-        BackboneError: the bundle lacks the role, or its files are no model that transformers knows.
-    """
-    from transformers import AutoConfig
-
-    folder = store.folder(role)
-    try:
-        config = cast(Any, AutoConfig).from_pretrained(folder, local_files_only=True)
-        model = _model_class(config)
-    except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(f"{folder} is no transformers model that can be loaded for {role}: {error}") from error
-    return load_pretrained(model, store, role, **_no_pooler(model))
-
-
 def build_backbone(config: dict[str, Any]) -> nn.Module:
     """The model that `backbone_config` described, its weights unset: drawing them takes seconds for nothing."""
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
 
     hf_config = cast(Any, AutoConfig).for_model(**config)
-    model = _model_class(hf_config)
+    model = model_class(hf_config)
     with no_init_weights():
-        return cast(Any, model)._from_config(hf_config, dtype=torch.float32, **_no_pooler(model))
+        return cast(Any, model)._from_config(hf_config, dtype=torch.float32, **no_pooler(model))
 
 
 def backbone_config(backbone: nn.Module) -> dict[str, Any]:
@@ -131,14 +113,3 @@ def transformer_layers(backbone: nn.Module) -> list[nn.Module]:
 def last_hidden_state(backbone: nn.Module, **inputs: Tensor) -> Tensor:
     """Output tokens of a forward pass: [B, tokens, D]."""
     return cast(Tensor, backbone(**inputs).last_hidden_state)
-
-
-def _model_class(config: Any) -> type[nn.Module]:
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING
-
-    return cast(Any, MODEL_MAPPING)[type(config)]
-
-
-def _no_pooler(model: type[nn.Module]) -> dict[str, Any]:
-    """No head of ours uses the pooler, and published checkpoints lack its weights; not every model takes the option."""
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model).parameters else {}

@@ -26,6 +26,8 @@ class SceneEncoderConfig:
     """Fine-tune only this many of the last Transformer layers; none given: the whole backbone, as in the paper."""
     backbone_lr_scale: float = 1.0
     """Factor on the backbone's learning rate."""
+    head_norm: bool = False
+    """A LayerNorm on the average before the linear layer, as in Hugging Face's classifier; the embedding is without."""
 
     def __post_init__(self) -> None:
         if self.trainable_layers is not None and self.trainable_layers < 0:
@@ -45,6 +47,7 @@ class SceneEncoder(FineTunedEncoder[SceneEncoderConfig]):
     def add_head(self, config: SceneEncoderConfig, width: int, num_classes: int) -> None:
         """See `FineTunedEncoder.add_head`."""
         self.embedding_dim = width
+        self.head_norm = nn.LayerNorm(width) if config.head_norm else nn.Identity()
         self.classifier = nn.Linear(self.embedding_dim, num_classes)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
@@ -55,4 +58,4 @@ class SceneEncoder(FineTunedEncoder[SceneEncoderConfig]):
         """See the class."""
         tokens = last_hidden_state(self.backbone, pixel_values=normalize_images(inputs["frames"]))
         embedding = tokens.mean(dim=1)
-        return EncoderOutput(logits=self.classifier(embedding), embedding=embedding)
+        return EncoderOutput(logits=self.classifier(self.head_norm(embedding)), embedding=embedding)

@@ -20,6 +20,8 @@ from twominds.records import Modality
 class TextEncoderConfig:
     """A partly frozen language model and an MLP."""
 
+    kind: Literal["fine_tuned"] = "fine_tuned"
+    """Tells it from the other text encoders in JSON."""
     backbone: str = "text.emotion_distilroberta"
     """Role of a text encoder in the bundle; must be the one whose tokenizer made the features."""
     trainable_layers: int = 2
@@ -31,6 +33,8 @@ class TextEncoderConfig:
     """The first token's output, or the mean over tokens."""
     hidden_dims: tuple[int, ...] = (128,)
     """Widths of the MLP's hidden layers; the last one is the embedding. The paper searched 1-3 layers of 64-128."""
+    activation: Literal["relu", "none"] = "relu"
+    """After each hidden layer; the authors' published weights have none."""
     dropout: float = 0.1
     """After each hidden layer; the paper searched 0-0.3."""
 
@@ -48,8 +52,8 @@ class TextEncoderConfig:
 class TextEncoder(FineTunedEncoder[TextEncoderConfig]):
     """Token ids int64 [B, L] -> language model -> [CLS] -> MLP -> logits; the embedding is the last hidden layer.
 
-    Each hidden layer is Linear, ReLU, Dropout. DistilRoBERTa without its pooler has 81.5 million parameters, 14.2
-    million of them in the two top layers.
+    Each hidden layer is Linear, ReLU (or `activation`), Dropout. DistilRoBERTa without its pooler has 81.5 million
+    parameters, 14.2 million of them in the two top layers.
     """
 
     modality = Modality.TEXT
@@ -60,11 +64,12 @@ class TextEncoder(FineTunedEncoder[TextEncoderConfig]):
         self.pad_token_id = int(self.architecture["backbone"].get("pad_token_id") or 0)
         self.embedding_dim = config.hidden_dims[-1]
         widths = [width, *config.hidden_dims]
+        activation = nn.ReLU if config.activation == "relu" else nn.Identity
         self.mlp = nn.Sequential(
             *(
                 module
                 for before, after in pairwise(widths)
-                for module in (nn.Linear(before, after), nn.ReLU(), nn.Dropout(config.dropout))
+                for module in (nn.Linear(before, after), activation(), nn.Dropout(config.dropout))
             )
         )
         self.classifier = nn.Linear(self.embedding_dim, num_classes)

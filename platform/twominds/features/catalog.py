@@ -2,16 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from twominds.backbones import BackboneStore
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.extractor import FeatureExtractor
 from twominds.features.face import FaceFeatures, FaceFeaturesConfig
+from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
+from twominds.features.words import WordsFeatures, WordsFeaturesConfig
 from twominds.records import Modality
 
-AnyFeaturesConfig = SceneFeaturesConfig | FaceFeaturesConfig | AudioFeaturesConfig | TextFeaturesConfig
+AnyFeaturesConfig = (
+    SceneFeaturesConfig
+    | FaceFeaturesConfig
+    | FaceFramesFeaturesConfig
+    | AudioFeaturesConfig
+    | TextFeaturesConfig
+    | WordsFeaturesConfig
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +30,12 @@ class FeaturesConfig:
 
     scene: SceneFeaturesConfig = field(default_factory=SceneFeaturesConfig)
     """VideoMAE."""
-    face: FaceFeaturesConfig = field(default_factory=FaceFeaturesConfig)
-    """EfficientNet-B0."""
+    face: FaceFeaturesConfig | FaceFramesFeaturesConfig = field(default_factory=FaceFeaturesConfig)
+    """EfficientNet-B0 for emotions, or ViT or CLIP."""
     audio: AudioFeaturesConfig = field(default_factory=AudioFeaturesConfig)
     """wav2vec2."""
-    text: TextFeaturesConfig = field(default_factory=TextFeaturesConfig)
-    """Tokenizer and text encoder."""
+    text: TextFeaturesConfig | WordsFeaturesConfig = field(default_factory=TextFeaturesConfig)
+    """Tokenizer and text encoder, or the bare words."""
 
     def of(self, modality: Modality) -> AnyFeaturesConfig:
         """The settings of one modality."""
@@ -39,15 +49,19 @@ class FeaturesConfig:
 
     def backbones(self, modality: Modality) -> tuple[str, ...]:
         """Roles of the modality's frozen backbones; none where its features are read off the clip itself."""
-        return (self.of(modality).backbone,)
+        config = self.of(modality)
+        return () if isinstance(config, WordsFeaturesConfig) else (config.backbone,)
 
 
-_EXTRACTORS: dict[Modality, Callable[[FeaturesConfig, BackboneStore, str], FeatureExtractor]] = {
-    Modality.SCENE: lambda config, store, device: SceneFeatures(config.scene, store, device),
-    Modality.FACE: lambda config, store, device: FaceFeatures(config.face, store, device),
-    Modality.AUDIO: lambda config, store, device: AudioFeatures(config.audio, store, device),
-    Modality.TEXT: lambda config, store, device: TextFeatures(config.text, store, device),
+_EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str], FeatureExtractor]] = {
+    SceneFeaturesConfig: SceneFeatures,
+    FaceFeaturesConfig: FaceFeatures,
+    FaceFramesFeaturesConfig: FaceFramesFeatures,
+    AudioFeaturesConfig: AudioFeatures,
+    TextFeaturesConfig: TextFeatures,
+    WordsFeaturesConfig: WordsFeatures,
 }
+"""Extractor class by the class of its config."""
 
 
 def build_extractor(
@@ -58,4 +72,5 @@ def build_extractor(
     Raises:
         BackboneError: the bundle lacks the backbone.
     """
-    return _EXTRACTORS[modality](config, store, device)
+    chosen = config.of(modality)
+    return _EXTRACTORS[type(chosen)](chosen, store, device)

@@ -12,8 +12,11 @@ from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality,
 Precision = Literal["float32", "bfloat16"]
 """What matrix products are computed in; everything else, and the result, is float32."""
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+RGB = tuple[float, float, float]
+"""A value for each of red, green and blue, on a scale from 0 to 1."""
+
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(Protocol):
@@ -69,12 +72,12 @@ def mean_and_std(rows: npt.NDArray[np.floating]) -> FloatArray:
     return np.concatenate([exact.mean(axis=0), exact.std(axis=0)]).astype(np.float32)
 
 
-def normalize_images(images: torch.Tensor) -> torch.Tensor:
-    """uint8 RGB [..., H, W, 3] -> float32 [..., 3, H, W] with ImageNet's mean and standard deviation."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
+def normalize_images(images: torch.Tensor, mean: RGB = IMAGENET_MEAN, std: RGB = IMAGENET_STD) -> torch.Tensor:
+    """uint8 RGB [..., H, W, 3] -> float32 [..., 3, H, W] with `mean` and `std` per colour; ImageNet's by default."""
+    means = torch.tensor(mean, device=images.device)[:, None, None]
+    stds = torch.tensor(std, device=images.device)[:, None, None]
     # Moved as bytes, a quarter of what floats would be, and normalised in place.
-    return images.movedim(-1, -3).contiguous().float().div_(255.0).sub_(mean).div_(std)
+    return images.movedim(-1, -3).contiguous().float().div_(255.0).sub_(means).div_(stds)
 
 
 def autocast(device: str, precision: Precision) -> torch.autocast:

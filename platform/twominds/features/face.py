@@ -1,10 +1,11 @@
 """Face: EfficientNet-B0 features of every face crop (LEYA, section 3.2), frozen, one row per frame."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ _B0_STAGES = (
 class FaceFeaturesConfig:
     """The frozen face backbone."""
 
+    kind: Literal["emotion"] = "emotion"
+    """Tells it from the other face features in JSON."""
     backbone: str = "face.emotion_efficientnet_b0"
     """Role of an EfficientNet-B0 in the bundle."""
     max_batch_frames: int = 32
@@ -62,21 +65,18 @@ def efficientnet_b0(*, width: float = 1.0) -> nn.Module:
     )
 
 
-class FaceFeatures:
-    """Face crops -> `values` float32 [F, D] (D = 1280 published), `pooled` [2 * D] = [mean; population std] (eq. 2).
-
-    A crop is 224 x 224, normalised with ImageNet's statistics; nothing else is done to the features. A backbone made
-    for smaller images (`image_size` in its config.json, tiny debug bundles) gets its crops scaled down.
-    """
+class CropFeatures(ABC):
+    """Face crops -> `values` float32 [F, D], `pooled` [2 * D] = [mean; population std] (eq. 2): a network per crop."""
 
     modality = Modality.FACE
 
-    def __init__(self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
-        self.config = config
+    def __init__(self, max_batch_frames: int, device: str) -> None:
         self.device = device
-        model, self._image_size_px = _load(store, config.backbone)
-        # Depthwise convolutions are several times faster in this layout.
-        self._model = cast(nn.Module, cast(Any, model).to(device, memory_format=torch.channels_last))
+        self._max_batch_frames = max_batch_frames
+
+    @abstractmethod
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        """The frozen network on one batch: uint8 [N, H, W, 3] -> [N, D], both on the device."""
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""
@@ -86,16 +86,10 @@ class FaceFeatures:
         """Features of crops: uint8 [N, H, W, 3] -> float32 [N, D], `max_batch_frames` at a time."""
         rows: list[FloatArray] = []
         with torch.inference_mode():
-            for start in range(0, len(crops), self.config.max_batch_frames):
-                batch = torch.from_numpy(crops[start : start + self.config.max_batch_frames]).to(self.device)
-                images = self._scaled(normalize_images(batch))
-                rows.append(cast(Tensor, self._model(images)).float().cpu().numpy())
+            for start in range(0, len(crops), self._max_batch_frames):
+                batch = torch.from_numpy(crops[start : start + self._max_batch_frames]).to(self.device)
+                rows.append(self.embed_crops(batch).float().cpu().numpy())
         return np.concatenate(rows)
-
-    def _scaled(self, images: Tensor) -> Tensor:
-        if self._image_size_px < images.shape[-1]:
-            images = nn.functional.interpolate(images, size=self._image_size_px, mode="area")
-        return images.contiguous(memory_format=torch.channels_last)
 
     def _extract(self, media: list[ClipMedia]) -> list[Features]:
         features: list[Features] = []
@@ -103,6 +97,28 @@ class FaceFeatures:
             values = self.frame_features(cast(ByteArray, clip.face_crops))
             features.append(present_features(clip, self.modality, values=values, rows=values))
         return features
+
+
+class FaceFeatures(CropFeatures):
+    """EfficientNet-B0 on face crops, D = 1280 in the published size.
+
+    A crop is 224 x 224, normalised with ImageNet's statistics; nothing else is done to the features. A backbone made
+    for smaller images (`image_size` in its config.json, tiny debug bundles) gets its crops scaled down.
+    """
+
+    def __init__(self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
+        super().__init__(config.max_batch_frames, device)
+        self.config = config
+        model, self._image_size_px = _load(store, config.backbone)
+        # Depthwise convolutions are several times faster in this layout.
+        self._model = cast(nn.Module, cast(Any, model).to(device, memory_format=torch.channels_last))
+
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        """See `CropFeatures.embed_crops`."""
+        images = normalize_images(crops)
+        if self._image_size_px < images.shape[-1]:
+            images = nn.functional.interpolate(images, size=self._image_size_px, mode="area")
+        return self._model(images.contiguous(memory_format=torch.channels_last))
 
 
 def _load(store: BackboneStore, role: str) -> tuple[nn.Module, int]:

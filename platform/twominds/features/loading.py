@@ -1,5 +1,6 @@
 """Loads a backbone's files with transformers: safetensors only, nothing left at its random start."""
 
+import inspect
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -36,6 +37,8 @@ def load_pretrained(
 
     logging.disable_progress_bar()  # a bar for every model in every worker helps nobody
     folder = store.folder(role)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # nor does a table of what is left out on purpose; what is missing is checked below
     try:
         loaded, report = cast(_Pretrained, model).from_pretrained(
             folder,
@@ -47,6 +50,8 @@ def load_pretrained(
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise BackboneError(f"{folder} can't be loaded as {model.__name__} for {role}: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
     lacking = set(cast(set[str], report["missing_keys"])) - _ONLY_FOR_TRAINING
     if lacking:
         raise BackboneError(
@@ -55,3 +60,32 @@ def load_pretrained(
         )
     ready = cast(_Model, loaded)
     return ready.requires_grad_(False).eval().to(device)
+
+
+def load_backbone(store: BackboneStore, role: str, *, device: str = "cpu") -> nn.Module:
+    """The role's model (without head and pooler) with its weights, in float32; reads local files alone.
+
+    Raises:
+        BackboneError: the bundle lacks the role, or its files are no model that transformers knows.
+    """
+    from transformers import AutoConfig
+
+    folder = store.folder(role)
+    try:
+        config = cast(Any, AutoConfig).from_pretrained(folder, local_files_only=True)
+        model = model_class(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise BackboneError(f"{folder} is no transformers model that can be loaded for {role}: {error}") from error
+    return load_pretrained(model, store, role, device=device, **no_pooler(model))
+
+
+def model_class(config: Any) -> type[nn.Module]:
+    """The model without a head of a transformers config."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    return cast(Any, MODEL_MAPPING)[type(config)]
+
+
+def no_pooler(model: type[nn.Module]) -> dict[str, Any]:
+    """No head of ours uses the pooler, and published checkpoints lack its weights; not every model takes the option."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model).parameters else {}

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import Precision, autocast, extract_present, present_features
-from twominds.features.loading import load_pretrained
+from twominds.features.loading import load_backbone
 from twominds.records import ClipMedia, Features, FloatArray, Modality
 
 
@@ -20,6 +20,8 @@ from twominds.records import ClipMedia, Features, FloatArray, Modality
 class TextFeaturesConfig:
     """The tokenizer and the frozen text backbone."""
 
+    kind: Literal["tokens"] = "tokens"
+    """Tells it from the other text features in JSON."""
     backbone: str = "text.emotion_distilroberta"
     """Role of a BERT-like encoder in the bundle (`text.all_minilm` is another)."""
     max_tokens: int = 256
@@ -48,18 +50,14 @@ class TextFeatures:
     modality = Modality.TEXT
 
     def __init__(self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
-        from transformers import AutoModel
-
         self.config = config
         self.device = device
         self._tokenizer = _load_tokenizer(store, config.backbone)
-        auto = cast(type[nn.Module], AutoModel)
-        # The pooler is no part of the published classifiers, and not used here.
-        self._model = load_pretrained(auto, store, config.backbone, device=device, add_pooling_layer=False)
+        self._model = load_backbone(store, config.backbone, device=device)
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""
-        return extract_present(media, self.modality, _missing, self._extract)
+        return extract_present(media, self.modality, no_transcript, self._extract)
 
     def tokenize(self, transcript: str) -> npt.NDArray[np.int64]:
         """Token ids with special tokens, at most `max_tokens`: int64 [L]."""
@@ -93,6 +91,11 @@ class TextFeatures:
         ]
 
 
+def no_transcript(clip: ClipMedia) -> str:
+    """Why a clip whose text counts as present has none after all, or ""."""
+    return "no transcript" if clip.transcript is None else ""
+
+
 def _load_tokenizer(store: BackboneStore, role: str) -> Any:
     from transformers import AutoTokenizer
 
@@ -101,7 +104,3 @@ def _load_tokenizer(store: BackboneStore, role: str) -> Any:
         return cast(Any, AutoTokenizer).from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise BackboneError(f"{folder} has no tokenizer that can be loaded for {role}: {error}") from error
-
-
-def _missing(clip: ClipMedia) -> str:
-    return "no transcript" if clip.transcript is None else ""

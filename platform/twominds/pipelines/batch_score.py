@@ -81,7 +81,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     done = {row["clip_id"] for row in tables.read_rows(config.output, [])}
     before = read_quarantine(config.output)
     missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
-    sink = ClipSink(config.output, tables.SCORED_COLUMNS, block_size=config.resources.block_size)
+    sink = ClipSink(config.output, tables.scored_columns(ensemble.modalities), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, cpus, size))
@@ -103,7 +103,7 @@ def _dataset(
     clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
-    dataset = read_stage(clips, ensemble.media, store, resources, cpus)
+    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.modalities)
     for modality in ensemble.modalities:
         arguments = {
             "modality": modality,

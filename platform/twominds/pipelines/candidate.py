@@ -35,7 +35,7 @@ class LabelledInputs:
 
 
 SearchData = SelectionView[LabelledInputs]
-"""What every candidate is trained and selected on: a view without the test split."""
+"""What every candidate is trained and selected on: a view without the test split, but under the paper's protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,10 @@ class SeedResult:
     seed: int
     validation_mf1: float
     validation_loss: float
+    selection_mf1: float
+    """Mean over the splits that select: validation's own, but under the paper's protocol. It ranks candidates."""
+    selection_loss: float
+    """Likewise."""
     best_epoch: int
     epochs: int
     seconds: float
@@ -93,20 +97,19 @@ def train_candidate(
     Args:
         candidate: Settings that replace the recipe's.
         recipe: The fusion.
-        data: Training and validation inputs.
+        data: Training inputs, and those that select.
         store: Keeps and knows finished seeds.
         num_classes: Number of logits.
         device: Where to train.
         on_seed: Called with the results so far after each seed.
     """
     chosen = recipe.with_candidate(dict(candidate))
-    train = FusionExamples(data.train.inputs, data.train.labels, device)
-    validation = FusionExamples(data.validation.inputs, data.validation.labels, device)
+    examples = data.map(lambda split: FusionExamples(split.inputs, split.labels, device))
     results: list[SeedResult] = []
     for seed in recipe.seeds:
         known = store.result(seed)
         if known is None:
-            known, state = _train_seed(seed, chosen, train, validation, num_classes, device)
+            known, state = _train_seed(seed, chosen, examples, num_classes, device)
             store.save(known, state)
         results.append(known)
         if on_seed is not None:
@@ -115,8 +118,9 @@ def train_candidate(
 
 
 def _train_seed(
-    seed: int, recipe: FusionRecipe, train: FusionExamples, validation: FusionExamples, num_classes: int, device: str
+    seed: int, recipe: FusionRecipe, examples: SelectionView[FusionExamples], num_classes: int, device: str
 ) -> tuple[SeedResult, dict[str, Any]]:
+    train = examples.train
     model = build_fusion(
         recipe.model,
         dims=train.inputs.dims,
@@ -127,17 +131,20 @@ def _train_seed(
     result = fit(
         model,
         train,
-        validation,
+        examples.validation,
         recipe.fit,
         seed=seed,
         loss=recipe.loss,
         num_classes=num_classes,
         device=device,
+        scored_on=examples.scored_on,
     )
     summary = SeedResult(
         seed=seed,
         validation_mf1=result.validation_mf1,
         validation_loss=result.validation_loss,
+        selection_mf1=result.best.selection_mf1,
+        selection_loss=result.best.selection_loss,
         best_epoch=result.best_epoch,
         epochs=len(result.history),
         seconds=sum(report.seconds for report in result.history),

@@ -40,10 +40,15 @@ def cluster(address: str | None = None) -> Generator[int]:
         ray.shutdown()
 
 
-def cpus_of_a_node() -> float:
-    """CPUs of the largest node: what one worker can ask for at most."""
+def cpus_of_a_worker(workers: int) -> float:
+    """Whole CPUs for each of some workers, at least one.
+
+    They share the largest node: on a cluster of several they may end up on one all the same, and asking for more than
+    can be had is to wait for ever.
+    """
     nodes = cast("list[dict[str, Any]]", ray.nodes())
-    return max((float(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]), default=0.0) or 1.0
+    largest = max((float(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]), default=0.0)
+    return max(1.0, largest // workers)
 
 
 def _quiet_ray_data() -> None:

@@ -20,15 +20,19 @@ from upath import UPath
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint
 from twominds.errors import ArtifactError, MissingInputError
+from twominds.model_card import publish
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, claim_folder, ids_done, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink, read_quarantine
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
+from twominds.pipelines.study import run_study
+from twominds.pipelines.study_parts import StudyConfig
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
 from twominds.records import Modality, Split
+from twominds.scoring.ensemble import EnsembleConfig
 from twominds.training.metrics import grouped_macro_f1, macro_f1, majority_baseline, question_baseline
 from twominds.workspace import Workspace, require
 
@@ -37,7 +41,14 @@ REPORTED = (Split.VALIDATION, Split.TEST)
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Evaluate an ensemble, its encoders and the baselines on validation and test."""
+    """Evaluate an ensemble, its encoders and the baselines on validation and test; or make a whole table (`recipe`)."""
+
+    recipe: str = ""
+    """A study such as `leya/all`, or recipes (`leya/07,leya/14`): trains what is missing of it, reports it in full."""
+    study: StudyConfig = field(default_factory=StudyConfig)
+    """With `--recipe`: where its parts come from."""
+    push_to: str = ""
+    """Folder for the ensemble (of a study: the row that is best on what selects) as a hub repository."""
 
     ensemble: str = field(default_factory=lambda: Workspace.default().ensemble)
     """Folder of `jobs/tune_fusion.py`."""
@@ -67,35 +78,45 @@ class ResultRow:
 def evaluate(config: EvaluateConfig) -> Summary:
     """Runs the job; returns what it did.
 
+    With a recipe see `run_study`.
+
     Raises:
         MissingInputError: embeddings or the ensemble are not there, or no clip of them has a label.
         ArtifactError: the embeddings were made by other encoders than the ensemble's.
     """
+    if config.recipe:
+        return run_study(config.recipe, config.study, config.output, push_to=config.push_to, address=config.address)
     require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
     require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
     card = artifacts.read_card(config.ensemble)
     about = read_about(config.embeddings)
-    if card.data["embeddings"] != about.fingerprint:
+    encoders: dict[str, str] = card.architecture["encoders"]
+    if any(about.parts.get(Modality(modality)) != encoder for modality, encoder in encoders.items()):
         raise ArtifactError(
             f"The embeddings at {config.embeddings} were not made by the encoders of the ensemble at "
             f"{config.ensemble}. Make them with `python jobs/embed.py --encoders {config.ensemble}/encoders`."
         )
-    scored = _score(config, card, about)
+    modalities = artifacts.from_json(EnsembleConfig, card.config).modalities
+    scored = _score(config, card, about, modalities)
     labelled = [row for row in tables.read_rows(scored) if row["label"] is not None]
     train = [
         r for r in tables.read_rows(config.embeddings, ["label", "question"], [Split.TRAIN]) if r["label"] is not None
     ]
     if not labelled or not train:
         raise MissingInputError(f"No clip of {config.embeddings} has a label: there is nothing to evaluate on.")
-    results = results_table(labelled, train, card)
+    results = results_table(labelled, train, card, modalities)
     questions = per_question(labelled, card.task.num_classes)
     summary = _report(config, card, results, questions, labelled)
+    if config.push_to:
+        measured = {f"{split.name.lower()}_mf1": mf1 for split, mf1 in results[-1].mf1.items()}
+        publish(config.ensemble, config.push_to, test_metrics=measured)
+        summary.add("pushed", f"{config.push_to}, as a hub repository")
     summary.failures = read_quarantine(scored)
     summary.add("clips that could not be scored", len(summary.failures))
     return summary
 
 
-def _score(config: EvaluateConfig, card: Card, about: About) -> str:
+def _score(config: EvaluateConfig, card: Card, about: About, modalities: Sequence[Modality]) -> str:
     """Scores what is not scored yet; returns the folder of the scores."""
     uri = f"{config.output}/scores-{fingerprint(card.artifact_id, about.corpus, about.fingerprint)}"
     claim_folder(uri, About(recipe=card.recipe, corpus=about.corpus, models=about.models, fingerprint=card.artifact_id))
@@ -109,17 +130,20 @@ def _score(config: EvaluateConfig, card: Card, about: About) -> str:
             dataset = map_stage(
                 dataset, ScoreEmbeddings, arguments, actors=1, cpus=model_cpus(cpus), gpus=0, batch_size=64
             )
-            ClipSink(uri, tables.SCORED_COLUMNS).take(dataset, expected=len(total - done))
+            ClipSink(uri, tables.scored_columns(modalities)).take(dataset, expected=len(total - done))
     return uri
 
 
-def results_table(rows: Sequence[Row], train: Sequence[Row], card: Card) -> list[ResultRow]:
+def results_table(
+    rows: Sequence[Row], train: Sequence[Row], card: Card, modalities: Sequence[Modality] = tuple(Modality)
+) -> list[ResultRow]:
     """Baselines, encoders, single fusion and ensemble on every reported split that has labels.
 
     Args:
         rows: Scored clips with their labels.
         train: Labels and questions of the training split, which the baselines learn from.
         card: The ensemble's.
+        modalities: What it looks at.
     """
     classes = card.task.num_classes
     train_labels = [row["label"] for row in train]
@@ -140,7 +164,7 @@ def results_table(rows: Sequence[Row], train: Sequence[Row], card: Card) -> list
         row_of("majority (baseline)", {s: majority[s].tolist() for s in by_split}),
         row_of("question only (baseline)", {s: questions[s].tolist() for s in by_split}),
     ]
-    for modality in Modality:
+    for modality in modalities:
         name = f"{modality}_probabilities"
         predictions = {
             split: [

@@ -1,12 +1,14 @@
 """The stability search with Ray Tune and HyperOpt: embeddings in, the five-seed ensemble out.
 
 Every candidate is one trial that trains all seeds; its score is the mean validation MF1 over them (minus
-`std_penalty` times their standard deviation). The test split is not read. An interrupted search that is started again
-goes on: Tune restores its trials and the sampler, and finished seeds are in storage (`candidate.py`).
+`std_penalty` times their standard deviation). The test split is not read, unless the paper's protocol is asked for. An
+interrupted search that is started again goes on: Tune restores its trials and the sampler, and finished seeds are in
+storage (`candidate.py`).
 """
 
 import os
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
@@ -27,6 +29,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, read_about
 from twominds.pipelines.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.pipelines.cluster import cluster
+from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import SearchProgress
 from twominds.pipelines.storage import storage_of
 from twominds.pipelines.summary import Summary
@@ -36,7 +39,7 @@ from twominds.recipes.space import Candidate, Choice, Dimension, LogUniform, che
 from twominds.records import Modality, Split
 from twominds.scoring.decision import DecisionFit, fit_decision
 from twominds.scoring.ensemble import EnsembleConfig, ensemble_logits, save_ensemble, seed_models
-from twominds.training.selection import LabelledSplits
+from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, job_command, require
 
 SCORE = "score"
@@ -70,6 +73,8 @@ class SearchConfig:
     """Seed of the sampler."""
     std_penalty: float = 0.0
     """The score is the mean MF1 minus this times the standard deviation over the seeds."""
+    protocol: SelectionProtocol = "validation"
+    """Which splits choose epochs and candidates. `validation+test` is the paper's way: whatever is made so says it."""
     inputs: InputKind | None = None
     """What of each embedding the fusion takes; by default the recipe's choice."""
     decision: DecisionFit = field(default_factory=DecisionFit)
@@ -94,17 +99,17 @@ class Trial:
 
     @property
     def mean(self) -> float:
-        """Mean validation MF1."""
-        return statistics.fmean(result.validation_mf1 for result in self.results)
+        """Mean MF1 on what selects: validation, but under the paper's protocol."""
+        return statistics.fmean(result.selection_mf1 for result in self.results)
 
     @property
     def std(self) -> float:
         """Its population standard deviation over the seeds."""
-        return statistics.pstdev(result.validation_mf1 for result in self.results)
+        return statistics.pstdev(result.selection_mf1 for result in self.results)
 
     def rank(self) -> tuple[float, float]:
         """What the best candidate has the most of: score, and of equals (small splits have many) the lower loss."""
-        return self.score, -statistics.fmean(result.validation_loss for result in self.results)
+        return self.score, -statistics.fmean(result.selection_loss for result in self.results)
 
 
 def search_fusion(config: SearchConfig) -> Summary:
@@ -112,6 +117,7 @@ def search_fusion(config: SearchConfig) -> Summary:
 
     Raises:
         MissingInputError: embeddings or encoders are not there.
+        SelectionError: a split that the protocol needs has no labelled clip.
         SearchError: no candidate finished.
     """
     require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
@@ -121,10 +127,10 @@ def search_fusion(config: SearchConfig) -> Summary:
     fusion = replace(
         recipe.fusion, inputs=config.inputs or recipe.fusion.inputs, trials=config.trials or recipe.fusion.trials
     )
-    data = read_search_data(config.embeddings, fusion)
+    data = read_search_data(config.embeddings, fusion, config.protocol)
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
-    labels = tables.labels_fingerprint(config.embeddings)
-    identity = [about.fingerprint, labels, to_json(fusion), config.sampler, config.sampler_seed]
+    labels = labels_fingerprint(config.embeddings, config.protocol)
+    identity = [about.fingerprint, labels, to_json(fusion), config.sampler, config.sampler_seed, config.protocol]
     run_uri = f"{config.output}/{fingerprint(identity, config.random_starts, config.std_penalty)}"
     with cluster(config.address) as cpus:
         grid = _tune(config, recipe, fusion, data, run_uri, cpus)
@@ -138,23 +144,24 @@ def search_fusion(config: SearchConfig) -> Summary:
     return _summary(config, recipe, trials, best, card, run_uri, errored)
 
 
-def read_search_data(embeddings_uri: str, fusion: FusionRecipe) -> SearchData:
-    """Training and validation inputs of the fusion from a folder of embeddings.
+def read_search_data(embeddings_uri: str, fusion: FusionRecipe, protocol: SelectionProtocol) -> SearchData:
+    """Inputs of the fusion from a folder of embeddings, of the splits that the protocol may see.
 
     Raises:
         SelectionError: a split has no labelled clip.
     """
-    columns = ["label", *(f.name for m in fusion.modalities for f in tables.embedding_fields(m))]
-    splits: dict[Split, LabelledInputs] = {}
-    dims: dict[Modality, int] | None = None
-    for split in (Split.TRAIN, Split.VALIDATION):
-        rows = [row for row in tables.read_rows(embeddings_uri, columns, [split]) if row["label"] is not None]
-        if rows:
-            clips = [{m: tables.embedding_from_row(row, m) for m in fusion.modalities} for row in rows]
-            inputs = fusion_inputs(clips, fusion.modalities, fusion.inputs, dims)
-            dims = inputs.dims
-            splits[split] = LabelledInputs(inputs=inputs, labels=torch.tensor([row["label"] for row in rows]))
-    return LabelledSplits(splits).for_selection()
+    columns = [f.name for m in fusion.modalities for f in tables.embedding_fields(m)]
+
+    def inputs(rows: list[tables.Row], dims: Mapping[Modality, int] | None = None) -> LabelledInputs:
+        clips = [{m: tables.embedding_from_row(row, m) for m in fusion.modalities} for row in rows]
+        return LabelledInputs(
+            inputs=fusion_inputs(clips, fusion.modalities, fusion.inputs, dims),
+            labels=torch.tensor([row["label"] for row in rows]),
+        )
+
+    rows = labelled_rows(embeddings_uri, columns, protocol)
+    dims = inputs(rows.train).inputs.dims
+    return rows.map(lambda split: inputs(split, dims))
 
 
 def _trainable(
@@ -172,7 +179,7 @@ def _trainable(
     check_candidate(candidate, fusion.space)
 
     def on_seed(results: list[SeedResult]) -> None:
-        values = [result.validation_mf1 for result in results]
+        values = [result.selection_mf1 for result in results]
         tune.report(
             {
                 SCORE: statistics.fmean(values) - std_penalty * statistics.pstdev(values),
@@ -268,7 +275,7 @@ def _finished(grid: ResultGrid, fusion: FusionRecipe, run_uri: str, std_penalty:
         found = [store.result(seed) for seed in fusion.seeds]
         results = tuple(seed_result for seed_result in found if seed_result is not None)
         if len(results) == len(fusion.seeds):
-            values = [r.validation_mf1 for r in results]
+            values = [r.selection_mf1 for r in results]
             score = statistics.fmean(values) - std_penalty * statistics.pstdev(values)
             trials[result.path] = Trial(candidate=candidate, results=results, score=score)
     return list(trials.values())
@@ -281,7 +288,7 @@ def _write_trials(run_uri: str, trials: list[Trial]) -> None:
             "score": trial.score,
             "mean_mf1": trial.mean,
             "std_mf1": trial.std,
-            **{f"mf1_seed_{r.seed}": r.validation_mf1 for r in trial.results},
+            **{f"mf1_seed_{r.seed}": r.selection_mf1 for r in trial.results},
             "seconds": sum(r.seconds for r in trial.results),
         }
         for trial in trials
@@ -312,6 +319,7 @@ def _save(
         media=about.media,
         decision=fit_decision(config.decision, logits, data.validation.labels.numpy()),
     )
+    validation_mf1 = {str(r.seed): r.validation_mf1 for r in best.results}
     card = Card(
         kind="ensemble",
         task=recipe.task,
@@ -325,16 +333,18 @@ def _save(
             },
         },
         metrics={
-            "validation_mf1_mean": best.mean,
-            "validation_mf1_std": best.std,
-            "validation_mf1": {str(r.seed): r.validation_mf1 for r in best.results},
+            "validation_mf1_mean": statistics.fmean(validation_mf1.values()),
+            "validation_mf1_std": statistics.pstdev(validation_mf1.values()),
+            "validation_mf1": validation_mf1,
+            "selection_mf1_mean": best.mean,
             "candidate": best.candidate,
             "candidates_searched": searched,
             "decision_fit": to_json(config.decision),
         },
         selected_on=data.selected_on,
     )
-    return save_ensemble(config.ensemble, states, ensemble, dims=dims, encoders_uri=config.encoders, card=card)
+    encoders = {modality: f"{config.encoders}/{modality}" for modality in fusion.modalities}
+    return save_ensemble(config.ensemble, states, ensemble, dims=dims, encoders=encoders, card=card)
 
 
 def _summary(
@@ -351,7 +361,9 @@ def _summary(
     summary = Summary(title=f"Stability search of {recipe.name}", where=config.ensemble, tables=[table])
     summary.add("candidates with all seeds", f"{len(trials)} of {config.trials or recipe.fusion.trials}")
     summary.add("candidates that failed", errored)
-    summary.add("best on validation", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
+    summary.add(f"best on {card.selected_on}", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
+    if config.protocol != "validation":
+        summary.add("selected_on", card.selected_on)
     summary.add("every trial", f"{run_uri}/trials.parquet")
     if config.decision != DecisionFit():
         summary.add("decision", ", ".join(f"{k} {v:.3g}" for k, v in card.config["decision"].items()))

@@ -61,12 +61,12 @@ SCORE_FIELDS = [
 ]
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name != "transcript"]
 """What results carry of a clip: the transcript, which is personal, stays in the corpus."""
-SCORED_COLUMNS = [
-    *WITHOUT_WORDS,
-    *(f"{modality}_{name}" for modality in Modality for name in ("present", "reason", "probabilities")),
-    *(field.name for field in SCORE_FIELDS),
-]
-"""What is kept of a scored clip: its score, and each modality's own opinion or absence."""
+
+
+def scored_columns(modalities: Sequence[Modality]) -> list[str]:
+    """What is kept of a scored clip: its score, and the own opinion or absence of each modality of the ensemble."""
+    opinions = (f"{modality}_{name}" for modality in modalities for name in ("present", "reason", "probabilities"))
+    return [*WITHOUT_WORDS, *opinions, *(field.name for field in SCORE_FIELDS)]
 
 
 def features_fields(modality: Modality) -> list["pa.Field[Any]"]:
@@ -249,8 +249,7 @@ def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[S
     rows: dict[str, Row] = {}
     for path in files_in(uri, "*.parquet"):
         with path.open("rb") as file:
-            table = pq.read_table(cast("Any", file), columns=wanted)
-        for row in table.to_pylist():
-            if splits is None or row["split"] in splits:
-                rows[row["clip_id"]] = row
+            chosen = None if splits is None else [("split", "in", [split.value for split in splits])]
+            table = pq.read_table(cast("Any", file), columns=wanted, filters=cast("Any", chosen))
+        rows |= {row["clip_id"]: row for row in table.to_pylist()}
     return [rows[clip_id] for clip_id in sorted(rows)]

@@ -1,8 +1,8 @@
 """Training the unimodal encoders with Ray Train: features in, one artifact per modality out.
 
-One worker trains the modalities one after another (starting a worker group costs more than training a small encoder)
-and checkpoints as it goes, so a killed worker goes on where it was. To train modalities side by side on a
-cluster, submit one job for each with `--modalities`.
+One worker (or several that take the same steps together) trains the modalities one after another, as starting a worker
+group costs more than training a small encoder, and checkpoints as it goes, so a killed worker goes on where it was. To
+train modalities side by side on a cluster, submit one job for each with `--modalities`.
 """
 
 import tempfile
@@ -10,12 +10,12 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
 from rich.table import Table
 from torch import Tensor
@@ -26,21 +26,27 @@ from twominds.artifacts import Card, fingerprint, from_json, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder, used_backbone
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
-from twominds.errors import ArtifactError, MissingInputError
+from twominds.encoders.classical import ClassicalTextEncoder
+from twominds.errors import ArtifactError, ConfigError, MissingInputError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
-from twominds.pipelines.cluster import cluster, cpus_of_a_node
+from twominds.pipelines.cluster import cluster, cpus_of_a_worker
+from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import printed_lines
 from twominds.pipelines.storage import storage_of
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Features, Modality, Split
+from twominds.training.classical import fit_classical
+from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed
 from twominds.training.examples import FeatureExamples
 from twominds.training.fit import EpochReport, fit
 from twominds.training.fit_state import FitState
 from twominds.training.losses import cross_entropy
+from twominds.training.selection import SelectionProtocol, SelectionView, visible_splits
+from twominds.training.workers import Workers
 from twominds.workspace import Workspace, job_command, require
 
 PROGRESS_INTERVAL_S = 5.0
@@ -66,16 +72,38 @@ class TrainConfig:
     """Which encoders."""
     retrain: bool = False
     """Train again what is already there."""
+    protocol: SelectionProtocol = "validation"
+    """Which splits choose the epoch. `validation+test` is the paper's way: whatever is made so says it."""
+    workers: int = 1
+    """Processes that share each batch; their steps are those of one. Only what dropout drops differs."""
     use_gpu: bool = False
-    """Train on a GPU."""
+    """Train on GPUs, one per worker."""
     cpus: float = 0
-    """CPUs of the worker; 0: all of the largest node."""
+    """CPUs of each worker; 0: its part of the largest node."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What DeepSpeed splits over the workers: 1 the optimizer's state, 2 also gradients, 3 also weights; 0 nothing. For
+    VideoMAE on small GPUs. Such a training starts anew where a worker dies."""
+    offload_optimizer: bool = False
+    """With DeepSpeed: keep the optimizer's state in the CPU's memory."""
     checkpoint_interval_s: float = 60.0
     """Least time between checkpoints, which are taken after an epoch: what a worker that dies can lose."""
     max_failures: int = 2
     """How often a worker that dies is started again from its last checkpoint."""
     address: str | None = None
     """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a setting is out of range."""
+        if self.workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {self.workers}.")
+        if self.offload_optimizer and not self.zero_stage:
+            raise ConfigError("offload_optimizer needs a zero_stage of 1, 2 or 3.")
+        self.deepspeed()
+
+    def deepspeed(self) -> DeepSpeedConfig | None:
+        """How DeepSpeed is to split the training, if it is."""
+        stage = self.zero_stage
+        return DeepSpeedConfig(zero_stage=stage, offload_optimizer=self.offload_optimizer) if stage else None
 
 
 def train_encoders(config: TrainConfig) -> Summary:
@@ -84,7 +112,10 @@ def train_encoders(config: TrainConfig) -> Summary:
     Raises:
         MissingInputError: there are no features, or no labelled clips of a split among them.
         BackboneError: the bundle lacks a backbone.
+        ConfigError: DeepSpeed is asked for, but not installed.
     """
+    if config.zero_stage:
+        load_deepspeed()
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     recipe = find_recipe(config.recipe or read_about(config.features).recipe)
@@ -92,12 +123,12 @@ def train_encoders(config: TrainConfig) -> Summary:
     for modality in config.modalities:
         for role in recipe.features.backbones(modality):
             store.entry(role)
-        for split in (Split.TRAIN, Split.VALIDATION):
+        for split in visible_splits(config.protocol):
             _check_examples(config.features, modality, split)
     wanted = [m for m in config.modalities if config.retrain or not _trained(config, recipe, m)]
     if wanted:
         with cluster(config.address):
-            _run(config, recipe, wanted, config.cpus or cpus_of_a_node())
+            _run(config, recipe, wanted, config.cpus or cpus_of_a_worker(config.workers))
     return _summary(config, recipe, trained=wanted)
 
 
@@ -116,7 +147,7 @@ def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: 
                 "cpus": cpus,
             },
             scaling_config=ScalingConfig(
-                num_workers=1,
+                num_workers=config.workers,
                 use_gpu=config.use_gpu,
                 resources_per_worker={"CPU": cpus, **({"GPU": 1} if config.use_gpu else {})},
             ),
@@ -137,27 +168,26 @@ def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: 
 
 
 def _train_worker(arguments: dict[str, Any]) -> None:
-    """Runs on the worker: trains each modality, reporting a resumable checkpoint now and then."""
+    """Runs on every worker: trains each modality, reporting a resumable checkpoint now and then."""
     config, recipe = cast("TrainConfig", arguments["config"]), find_recipe(cast("str", arguments["recipe"]))
-    device = "cuda" if config.use_gpu else "cpu"
-    if device == "cpu":
+    workers = Workers.joined(get_device() if config.use_gpu else "cpu")
+    if not config.use_gpu:
         torch.set_num_threads(max(1, int(cast("float", arguments["cpus"]))))
     current, state = _last_checkpoint()
     for modality in cast("list[Modality]", arguments["modalities"]):
-        if not config.retrain and _trained(config, recipe, modality):
-            continue  # finished before this worker was started again
+        if workers.agreed(not config.retrain and _trained(config, recipe, modality) is not None):
+            continue  # finished before the workers were started again
         resume = state if modality == current else None
-        _train_one(config, recipe, modality, device, resume, cast("Queue", arguments["lines"]))
+        _train_one(config, recipe, modality, workers, resume, cast("Queue", arguments["lines"]))
 
 
 def _train_one(
-    config: TrainConfig, recipe: Recipe, modality: Modality, device: str, resume: FitState | None, lines: Queue
+    config: TrainConfig, recipe: Recipe, modality: Modality, workers: Workers, resume: FitState | None, lines: Queue
 ) -> None:
-    store, about = BackboneStore(uri=config.models), read_about(config.features)
+    store, about, device = BackboneStore(uri=config.models), read_about(config.features), workers.device
     torch.manual_seed(recipe.encoder_seed)
-    (train, train_labels), (validation, validation_labels) = (
-        read_examples(config.features, modality, split) for split in (Split.TRAIN, Split.VALIDATION)
-    )
+    clips = read_examples(config.features, modality, config.protocol)
+    (train, train_labels), (validation, validation_labels) = clips.train, clips.validation
     settings = recipe.encoders.of(modality)
     encoder = ENCODERS[type(settings)].pretrained(
         settings,
@@ -167,37 +197,53 @@ def _train_one(
     )
 
     fit_config, saved, shown = recipe.encoder_fits.of(modality), time.monotonic(), float("-inf")
+    deepspeed = config.deepspeed()
 
     def on_epoch(report: EpochReport) -> None:
         nonlocal saved, shown
-        if time.monotonic() - shown > PROGRESS_INTERVAL_S:
+        if workers.first and time.monotonic() - shown > PROGRESS_INTERVAL_S:
             lines.put(
                 f"{modality}: epoch {report.epoch}/{fit_config.epochs}, validation MF1 {report.validation_mf1:.3f}"
             )
             shown = time.monotonic()
-        # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does.
-        if time.monotonic() - saved > config.checkpoint_interval_s:
-            with tempfile.TemporaryDirectory() as folder:
-                report.fit_state().save(folder)
-                (Path(folder) / MODALITY).write_text(modality)
-                metrics = {"modality": str(modality), **report.numbers()}
-                ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+        # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
+        # waits until all workers have reported.
+        if deepspeed is None and workers.agreed(time.monotonic() - saved > config.checkpoint_interval_s):
+            metrics = {"modality": str(modality), **report.numbers()}
+            if workers.first:
+                with tempfile.TemporaryDirectory() as folder:
+                    report.fit_state().save(folder)
+                    (Path(folder) / MODALITY).write_text(modality)
+                    ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+            else:
+                ray.train.report(metrics)
             saved = time.monotonic()
 
-    result = fit(
-        encoder,
-        FeatureExamples(encoder, train, train_labels, device),
-        FeatureExamples(encoder, validation, validation_labels, device),
-        fit_config,
-        seed=recipe.encoder_seed,
-        loss=cross_entropy,
-        num_classes=recipe.task.num_classes,
-        device=device,
-        on_epoch=on_epoch,
-        resume=resume,
-    )
-    epochs, mf1 = f"best epoch {result.best_epoch} of {len(result.history)}", result.validation_mf1
-    lines.put(f"{modality}: {epochs}, validation MF1 {mf1:.3f}")
+    if isinstance(encoder, ClassicalTextEncoder):
+        result = fit_classical(
+            encoder, train, train_labels, validation, validation_labels, seed=recipe.encoder_seed, device=device
+        )
+    else:
+        examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
+        result = fit(
+            encoder,
+            examples.train,
+            examples.validation,
+            fit_config,
+            seed=recipe.encoder_seed,
+            loss=cross_entropy,
+            num_classes=recipe.task.num_classes,
+            device=device,
+            on_epoch=on_epoch,
+            resume=resume,
+            scored_on=examples.scored_on,
+            workers=workers,
+            deepspeed=deepspeed,
+        )
+    if not workers.first:
+        return
+    epochs = f"best epoch {result.best_epoch} of {len(result.history)}, " if result.history else ""
+    lines.put(f"{modality}: {epochs}validation MF1 {result.validation_mf1:.3f}")
     card = Card(
         kind="encoder",
         task=recipe.task,
@@ -209,6 +255,7 @@ def _train_one(
             "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
         },
         metrics={"validation_mf1": result.validation_mf1, "best_epoch": result.best_epoch},
+        selected_on=clips.selected_on,
         seeds=(recipe.encoder_seed,),
         backbones=tuple(used_backbone(store, role) for role in _roles(recipe, modality, about.media, store)),
     )
@@ -221,11 +268,15 @@ def _roles(recipe: Recipe, modality: Modality, media: MediaConfig, store: Backbo
     return [role for role in read.frozen_roles([modality]) if role != WHISPER or store.has(role)]
 
 
-def read_examples(features_uri: str, modality: Modality, split: Split) -> tuple[list[Features], Tensor]:
-    """The features and labels of one modality and split, absent ones included."""
-    columns = ["label", *(f.name for f in tables.features_fields(modality))]
-    rows = [r for r in tables.read_rows(features_uri, columns, [split]) if r["label"] is not None]
-    return [tables.features_from_row(row, modality) for row in rows], torch.tensor([row["label"] for row in rows])
+def read_examples(
+    features_uri: str, modality: Modality, protocol: SelectionProtocol
+) -> SelectionView[tuple[list[Features], Tensor]]:
+    """The features and labels of one modality, absent ones included, of the splits that the protocol may see."""
+
+    def examples(rows: list[tables.Row]) -> tuple[list[Features], Tensor]:
+        return [tables.features_from_row(row, modality) for row in rows], torch.tensor([row["label"] for row in rows])
+
+    return labelled_rows(features_uri, [f.name for f in tables.features_fields(modality)], protocol).map(examples)
 
 
 def _check_examples(features_uri: str, modality: Modality, split: Split) -> None:
@@ -234,10 +285,12 @@ def _check_examples(features_uri: str, modality: Modality, split: Split) -> None
     Raises:
         MissingInputError: no labelled clip of the split has the modality.
     """
+    purpose = "train" if split == Split.TRAIN else "select"
     rows = tables.read_rows(features_uri, ["label", f"{modality}_present"], [split])
     if not any(row["label"] is not None and row[f"{modality}_present"] for row in rows):
         raise MissingInputError(
-            f"No labelled clip of the split {split} in {features_uri} has the modality {modality}: nothing to train on."
+            f"No labelled clip of the split {split} in {features_uri} has the modality {modality}: "
+            f"nothing to {purpose} on."
         )
 
 
@@ -259,11 +312,12 @@ def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | 
     same = card.data.get("features") == _data_fingerprint(config, modality)
     same = same and card.data.get("fit") == _fit_fingerprint(recipe, modality)
     same = same and from_json(EncodersConfig, card.config["encoders"]).of(modality) == recipe.encoders.of(modality)
-    return card if same else None
+    return card if same and card.selected_on == config.protocol else None
 
 
 def _data_fingerprint(config: TrainConfig, modality: Modality) -> str:
-    return fingerprint(read_about(config.features).parts[modality], tables.labels_fingerprint(config.features))
+    labels = labels_fingerprint(config.features, config.protocol)
+    return fingerprint(read_about(config.features).parts[modality], labels)
 
 
 def _fit_fingerprint(recipe: Recipe, modality: Modality) -> str:
@@ -277,11 +331,13 @@ def _summary(config: TrainConfig, recipe: Recipe, trained: list[Modality]) -> Su
         table.add_row(
             modality,
             f"{card.metrics['validation_mf1']:.3f}",
-            str(card.metrics["best_epoch"]),
+            str(card.metrics["best_epoch"] or "-"),
             "/".join(str(count) for count in card.data["clips"].values()),
             card.weights,
             "trained now" if modality in trained else "there from before",
         )
     summary = Summary(title=f"Unimodal encoders of {recipe.name}", where=config.output, tables=[table])
+    if config.protocol != "validation":
+        summary.add("selected_on", config.protocol)
     summary.next_step = job_command("embed", features=config.features, encoders=config.output)
     return summary

@@ -1,16 +1,55 @@
-"""The recipes by name."""
+"""The recipes by name, and studies: several of them that make one table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from twominds.errors import ConfigError
 from twominds.recipes.leya import leya, leya_demo, pooled
+from twominds.recipes.leya_alternatives import ALTERNATIVES, alternative
+from twominds.recipes.leya_table import POOLED_ROWS, ROWS, table_row
 from twominds.recipes.recipe import Recipe
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+Builder = Callable[[], Recipe]
+
+SYSTEMS: dict[str, Builder] = {
     "leya": leya,
     "leya-pooled": lambda: pooled(leya()),
     "leya/demo": leya_demo,
     "leya/demo-pooled": lambda: pooled(leya_demo()),
+}
+"""Whole systems; the other recipes are derived from them."""
+
+
+def _rows(system: str, numbers: Iterable[int]) -> dict[str, Builder]:
+    return {f"{system}/{number:02}": partial(_row, system, number) for number in numbers}
+
+
+def _row(system: str, number: int) -> Recipe:
+    return table_row(SYSTEMS[system](), number)
+
+
+def _alternatives(system: str) -> dict[str, Builder]:
+    return {f"{system}/{name}": partial(_alternative, system, name) for name in ALTERNATIVES}
+
+
+def _alternative(system: str, name: str) -> Recipe:
+    return alternative(SYSTEMS[system](), name)
+
+
+_MEMBERS: dict[str, dict[str, Builder]] = {
+    "leya/all": _rows("leya", ROWS),
+    "leya/alternatives": _alternatives("leya"),
+    "leya-pooled/all": _rows("leya-pooled", POOLED_ROWS),
+    "leya/demo/all": _rows("leya/demo", ROWS),
+    "leya/demo/alternatives": _alternatives("leya/demo"),
+    "leya/demo-pooled/all": _rows("leya/demo-pooled", POOLED_ROWS),
+}
+
+STUDIES: dict[str, tuple[str, ...]] = {name: tuple(members) for name, members in _MEMBERS.items()}
+"""Names of the recipes of each study, in the order of its table."""
+
+RECIPES: dict[str, Builder] = SYSTEMS | {
+    name: build for members in _MEMBERS.values() for name, build in members.items()
 }
 
 
@@ -18,8 +57,29 @@ def find_recipe(name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:
-        ConfigError: there is none; the message lists those there are.
+        ConfigError: there is none; the message says which there are.
     """
+    if name in STUDIES:
+        raise ConfigError(
+            f"{name} is a study of {len(STUDIES[name])} recipes; give one of them, such as {STUDIES[name][0]}."
+        )
     if name not in RECIPES:
-        raise ConfigError(f"There is no recipe {name!r}; there are: {', '.join(RECIPES)}.")
+        raise ConfigError(f"There is no recipe {name!r}; {_WHAT_THERE_IS}")
     return RECIPES[name]()
+
+
+def find_study(name: str) -> tuple[Recipe, ...]:
+    """The recipes of the study called `name`, or the one recipe of that name.
+
+    Raises:
+        ConfigError: there is neither; the message says what there is.
+    """
+    if name not in STUDIES and name not in RECIPES:
+        raise ConfigError(f"There is no study and no recipe {name!r}; {_WHAT_THERE_IS}")
+    return tuple(RECIPES[member]() for member in STUDIES.get(name, (name,)))
+
+
+_WHAT_THERE_IS = (
+    f"there are the systems {', '.join(SYSTEMS)}, their rows of the paper's Table 1 (as leya/01 to leya/24) and "
+    f"alternatives (as leya/fusion-concat; README.md names all), and the studies {', '.join(STUDIES)}."
+)

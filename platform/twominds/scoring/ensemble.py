@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from upath import UPath
 
-from twominds import artifacts
+from twominds import artifacts, model_card
 from twominds.artifacts import Card
 from twominds.errors import ArtifactError
 from twominds.fusion.batch import FusionInputs, InputKind, fusion_inputs
@@ -158,8 +157,9 @@ def save_ensemble(
     config: EnsembleConfig,
     *,
     dims: Mapping[Modality, int],
-    encoders_uri: str,
+    encoders: Mapping[Modality, str],
     card: Card,
+    whole: bool = True,
 ) -> Card:
     """Writes the seed models and copies the encoders beside them; returns the completed card.
 
@@ -168,16 +168,15 @@ def save_ensemble(
         states: State dict of the fusion model by seed.
         config: What the models were built from.
         dims: Input dimension per modality.
-        encoders_uri: Folder with one encoder artifact per modality; its cards lend their backbones to this one.
+        encoders: Where the encoder of each modality is; their cards lend their backbones to this one.
         card: What is known of the search; config, architecture, seeds and backbones are filled in here.
+        whole: False: leave the encoders where they are; such an ensemble scores embeddings, but can't be served.
     """
     cards: list[Card] = []
     for modality in config.modalities:
-        source, target = UPath(encoders_uri) / modality, UPath(uri) / "encoders" / modality
-        cards.append(artifacts.read_card(str(source)))
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (artifacts.TENSORS, artifacts.CARD):
-            (target / name).write_bytes((source / name).read_bytes())
+        cards.append(artifacts.read_card(encoders[modality]))
+        if whole:
+            model_card.copy_artifact(encoders[modality], f"{uri.rstrip('/')}/{model_card.ENCODERS}/{modality}")
     tensors = {f"seed-{seed}.{name}": t for seed, state in states.items() for name, t in state.items()}
     architecture = {
         "dims": {str(m): size for m, size in dims.items()},
@@ -190,4 +189,4 @@ def save_ensemble(
         seeds=tuple(states),
         backbones=artifacts.merge_backbones(cards),
     )
-    return artifacts.save(uri, tensors, complete)
+    return model_card.save(uri, tensors, complete)

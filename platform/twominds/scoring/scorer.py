@@ -36,7 +36,7 @@ class Scorer:
             modality: Branch.load(encoder_uri(ensemble_uri, modality), store, device=device)[0]
             for modality in ensemble.config.modalities
         }
-        return cls(MediaReader(ensemble.config.media, store, device), branches, ensemble)
+        return cls(MediaReader(ensemble.config.media, store, device, ensemble.config.modalities), branches, ensemble)
 
     def score(self, clips: Sequence[Clip]) -> list[Score | Failure]:
         """One score or failure per clip, in order."""

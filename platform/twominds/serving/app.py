@@ -100,7 +100,7 @@ def build(args: ServeArgs) -> Application:
     )
     return ingress.bind(
         model_answer(card, config, args),
-        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, media),
+        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, media, config.modalities),
         encoders,
         _deployment(EnsembleModel, "Ensemble", args).bind(part, card.artifact_id),
     )

@@ -6,7 +6,7 @@ to collect the next batch and to answer pings. What is heavy is imported by the 
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -77,13 +77,13 @@ class Replica:
 class MediaDecoder(Replica):
     """A file's bytes become frames, faces, sound and words."""
 
-    def __init__(self, part: Part, config: "MediaConfig") -> None:
-        """Loads the face detector."""
+    def __init__(self, part: Part, config: "MediaConfig", modalities: Sequence[Modality]) -> None:
+        """Loads the face detector, where the ensemble looks at faces."""
         super().__init__(part.torch_threads)
         from twominds.backbones import BackboneStore
         from twominds.media.reader import MediaReader
 
-        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device)
+        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device, modalities)
 
     async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> Decoded | Failure:
         """The decoded clip, or why there is none. `video` is the file; no copy of it is made on disk."""

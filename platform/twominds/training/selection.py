@@ -13,10 +13,17 @@ from twominds.errors import SelectionError
 from twominds.records import Split
 
 ExamplesT = TypeVar("ExamplesT")
+OtherT = TypeVar("OtherT")
 
 SelectionProtocol = Literal["validation", "validation+test"]
 """Which labels choose checkpoints and configurations. `validation` is the honest one. `validation+test` is the mean of
 both that LEYA reports: its test scores are optimistic, and carry `selected_on: validation+test`."""
+
+
+def visible_splits(protocol: SelectionProtocol) -> tuple[Split, ...]:
+    """All that code which trains, tunes or chooses under the protocol may read at all."""
+    seen = (Split.TRAIN, Split.VALIDATION)
+    return seen if protocol == "validation" else (*seen, Split.TEST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +32,26 @@ class SelectionView(Generic[ExamplesT]):
 
     train: ExamplesT
     validation: ExamplesT
-    """Selects the epoch in `fit`, under either protocol."""
+    """Lowers the learning rate on a plateau, and is reported, under either protocol."""
     scored_on: tuple[ExamplesT, ...]
-    """Splits whose mean score ranks candidates: validation, and test only under the paper's protocol."""
+    """Splits whose mean score selects the epoch and ranks candidates: validation, and test only under the paper's
+    protocol."""
     selected_on: SelectionProtocol
     """Goes into every artifact and table that comes of this view."""
 
     def selection_score(self, score: Callable[[ExamplesT], float]) -> float:
         """Mean of `score` (higher is better) over the splits that rank candidates."""
         return sum(score(examples) for examples in self.scored_on) / len(self.scored_on)
+
+    def map(self, make: Callable[[ExamplesT], OtherT]) -> "SelectionView[OtherT]":
+        """The same view of what `make` makes of each split, once."""
+        validation = make(self.validation)
+        return SelectionView(
+            train=make(self.train),
+            validation=validation,
+            scored_on=tuple(validation if split is self.validation else make(split) for split in self.scored_on),
+            selected_on=self.selected_on,
+        )
 
 
 class LabelledSplits(Generic[ExamplesT]):

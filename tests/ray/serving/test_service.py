@@ -116,7 +116,7 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
         states,
         EnsembleConfig(fusion=fusion, media=media_config),
         dims=dims,
-        encoders_uri=str(folder / "encoders"),
+        encoders={modality: str(folder / "encoders" / modality) for modality in Modality},
         card=Card(kind="ensemble", task=AH_VIDEO, recipe="test", config={}),
     )
     return uri

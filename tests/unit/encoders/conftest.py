@@ -29,6 +29,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> BackboneStore:
     from transformers import (
         BertConfig,
         BertModel,
+        DebertaConfig,
+        DebertaModel,
         RobertaConfig,
         RobertaForSequenceClassification,
         VideoMAEConfig,
@@ -46,6 +48,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> BackboneStore:
         ),
         "text.emotion_distilroberta": RobertaForSequenceClassification(RobertaConfig(**roberta)),
         "text.all_minilm": BertModel(BertConfig(**words)),
+        "text.deberta_base": DebertaModel(
+            DebertaConfig(**words, relative_attention=True, pos_att_type=["c2p", "p2c"], position_biased_input=False)
+        ),
     }
     bundle = tmp_path_factory.mktemp("bundle")
     for role, model in models.items():

@@ -16,6 +16,8 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.audio import AudioEncoderConfig
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.encoders.encoder import Encoder
+from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
+from twominds.encoders.face_frames import FaceFramesEncoder, FaceFramesEncoderConfig
 from twominds.records import Features, Modality, absent
 
 Make = Callable[..., Features]
@@ -36,6 +38,27 @@ def test_one_encoder_per_modality() -> None:
 
 def test_configs_survive_json() -> None:
     assert from_json(EncodersConfig, json.loads(json.dumps(to_json(CONFIG)))) == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("face", "encoder"),
+    [
+        (FaceEncoderConfig(dropout=0.2), FaceEncoder),
+        (FaceFramesEncoderConfig(temporal="transformer", hidden_dim=64, dropout=0.2), FaceFramesEncoder),
+    ],
+)
+def test_either_kind_of_face_encoder_survives_json(
+    face: FaceEncoderConfig | FaceFramesEncoderConfig, encoder: type[Encoder]
+) -> None:
+    config = EncodersConfig(face=face)
+    back = from_json(EncodersConfig, json.loads(json.dumps(to_json(config))))
+    assert back == config
+    assert ENCODERS[type(back.of(Modality.FACE))] is encoder
+
+
+def test_face_encoders_from_before_there_were_two_kinds_are_those_of_statistics() -> None:
+    old = {"face": {"hidden_dim": 16, "embedding_dim": 256, "dropout": 0.1}}
+    assert from_json(EncodersConfig, old).face == FaceEncoderConfig(dropout=0.1)
 
 
 @pytest.mark.parametrize("modality", Modality)

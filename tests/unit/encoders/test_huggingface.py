@@ -13,7 +13,7 @@ from twominds.errors import BackboneError
 ROLE = "text.emotion_distilroberta"
 
 
-@pytest.mark.parametrize("role", [ROLE, "text.all_minilm", "scene.videomae_base"])
+@pytest.mark.parametrize("role", [ROLE, "text.all_minilm", "text.deberta_base", "scene.videomae_base"])
 def test_a_config_rebuilds_the_model_without_files_or_network(
     role: str, store: BackboneStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

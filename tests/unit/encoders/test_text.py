@@ -13,7 +13,7 @@ from twominds.errors import ConfigError
 from twominds.records import Features, Modality
 
 Make = Callable[..., Features]
-ROLES = ["text.emotion_distilroberta", "text.all_minilm"]
+ROLES = ["text.emotion_distilroberta", "text.all_minilm", "text.deberta_base"]
 
 
 def encoder_of(store: BackboneStore, **settings: Any) -> TextEncoder:

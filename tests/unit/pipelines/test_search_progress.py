@@ -55,7 +55,16 @@ def test_models_of_a_candidate_that_was_best_before_the_pause_are_kept_until_bea
 ) -> None:
     first = CandidateStore(str(tmp_path), {"d": 1})
     first.save(
-        SeedResult(seed=42, validation_mf1=0.7, validation_loss=0.6, best_epoch=3, epochs=5, seconds=1.0),
+        SeedResult(
+            seed=42,
+            validation_mf1=0.7,
+            validation_loss=0.6,
+            selection_mf1=0.7,
+            selection_loss=0.6,
+            best_epoch=3,
+            epochs=5,
+            seconds=1.0,
+        ),
         {"weight": torch.zeros(1)},
     )
     before = progress(tmp_path, monkeypatch, now=0.0)

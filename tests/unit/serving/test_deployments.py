@@ -89,7 +89,7 @@ def decode(monkeypatch: pytest.MonkeyPatch, error: Exception) -> object:
         return StandInReader(error)
 
     monkeypatch.setattr("twominds.media.reader.MediaReader", stand_in)
-    decoder = MediaDecoder(PART, MediaConfig())
+    decoder = MediaDecoder(PART, MediaConfig(), tuple(Modality))
     return asyncio.run(decoder.decode("0f8f", np.array([7, 8], np.uint8), None))
 
 

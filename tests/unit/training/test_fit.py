@@ -191,6 +191,36 @@ def test_of_equal_macro_f1_the_lower_loss_wins() -> None:
     assert scripted([(4, 0.9), (4, 0.9)])[0].best_epoch == 1
 
 
+class Wrong(FourClips):
+    """The same clips under the other labels."""
+
+    labels = 1 - FourClips.labels
+
+    def batch(self, indices: Tensor) -> Tensor:
+        return FourClips.labels[indices]
+
+
+def test_the_mean_over_the_splits_that_select_is_the_epochs_rank() -> None:
+    script = [(2, 0.5), (4, 0.1), (3, 0.9)]
+
+    def selected(*scored_on: FourClips) -> FitResult:
+        config = FitConfig(batch_size=4, epochs=3, patience=99)
+        clips = FourClips()
+        model = Scripted(script)
+        result = fit(model, clips, clips, config, seed=0, loss=cross_entropy, num_classes=2, scored_on=scored_on)
+        assert int(model.epoch) == result.best_epoch, "the weights of another epoch came back"
+        return result
+
+    assert selected(FourClips()).best_epoch == selected().best_epoch == 2
+    assert selected(Wrong()).best_epoch == 1, "right on two of four clips under either labels"
+    both = selected(FourClips(), Wrong())
+    # Macro F1 under the right and the wrong labels: 1/2 and 1/2, 1 and 0, 11/15 and 1/5. Epoch 2 has the lower loss.
+    assert [epoch.selection_mf1 for epoch in both.history] == pytest.approx([1 / 2, 1 / 2, 7 / 15])
+    assert (both.best_epoch, both.validation_mf1, both.best.selection_mf1) == (2, 1.0, 0.5)
+    p = 1 / (1 + np.exp(-0.2))
+    assert both.best.selection_loss == pytest.approx(-(np.log(p) + np.log(1 - p)) / 2, rel=1e-6)
+
+
 def test_patience_counts_from_the_best_epoch_on() -> None:
     script = [(4, 0.5)] + [(2, 0.5)] * 11
     assert len(scripted(script, patience=3)[0].history) == 4

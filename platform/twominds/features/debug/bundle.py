@@ -22,15 +22,18 @@ from twominds.features.debug.random_models import (
     FACE_IMAGE_PX,
     FACE_WIDTH,
     BundleSize,
+    clip,
+    deberta,
     efficientnet,
     roberta,
     save_transformer,
     seeded,
     videomae,
+    vit,
     wav2vec2,
     whisper,
 )
-from twominds.features.debug.tokenizer import train_tokenizer
+from twominds.features.debug.tokenizer import train_deberta_tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ def make_debug_models(
 
     Args:
         uri: The bundle: a folder or an object store prefix. Roles that it has already are replaced.
-        size: `tiny` for tests and the demo; `full`: the published sizes, for honest speed figures (about 1.5 GB).
+        size: `tiny` for tests and the demo; `full`: the published sizes, for honest speed figures (about 3.3 GB).
         seed: Everything random follows from it.
         training: How long what is trained is trained; by default about a minute on two idle cores in all.
         detector: Also the detector of drawn faces.
@@ -92,8 +95,13 @@ def make_debug_models(
     makers: dict[str, Callable[[Path], None]] = {
         "scene.videomae_base": lambda folder: _scene(folder, size, seed),
         "face.emotion_efficientnet_b0": lambda folder: _face(folder, size, seed),
+        "face.vit_base": lambda folder: save_transformer(seeded(seed, lambda: vit(size)), folder),
+        "face.clip_vit_b32": lambda folder: save_transformer(seeded(seed, lambda: clip(size)), folder),
         "audio.wav2vec2_emotion": lambda folder: save_transformer(seeded(seed, lambda: wav2vec2(size)), folder),
         "text.emotion_distilroberta": lambda folder: _text(folder, size, seed),
+        # Another seed: the architecture is the same, and the two are to be told apart.
+        "text.emotion_text_classifier": lambda folder: _text(folder, size, seed + 1),
+        "text.deberta_base": lambda folder: _deberta(folder, size, seed),
     }
     if size not in ("tiny", "full"):
         raise ConfigError(f"size must be tiny or full, not {size!r}.")
@@ -151,6 +159,11 @@ def _face(folder: Path, size: BundleSize, seed: int) -> None:
 def _text(folder: Path, size: BundleSize, seed: int) -> None:
     vocabulary = train_tokenizer(folder)
     save_transformer(seeded(seed, lambda: roberta(size, vocabulary)), folder)
+
+
+def _deberta(folder: Path, size: BundleSize, seed: int) -> None:
+    vocabulary = train_deberta_tokenizer(folder)
+    save_transformer(seeded(seed, lambda: deberta(size, vocabulary)), folder)
 
 
 def _speech(folder: Path, size: BundleSize, seed: int) -> None:

@@ -44,6 +44,21 @@ TEXT: dict[BundleSize, TransformerSize] = {
     "tiny": TransformerSize(hidden=64, layers=2, heads=4, feed_forward=128),
     "full": TransformerSize(hidden=768, layers=6, heads=12, feed_forward=3072),
 }
+DEBERTA: dict[BundleSize, TransformerSize] = {
+    "tiny": TEXT["tiny"],
+    "full": TransformerSize(hidden=768, layers=12, heads=12, feed_forward=3072),
+}
+FRAMES: dict[BundleSize, TransformerSize] = {
+    "tiny": TransformerSize(hidden=48, layers=2, heads=4, feed_forward=96),
+    "full": TransformerSize(hidden=768, layers=12, heads=12, feed_forward=3072),
+}
+VIT_PATCH_PX: dict[BundleSize, int] = {"tiny": 32, "full": 16}
+CLIP_TEXT: dict[BundleSize, TransformerSize] = {
+    "tiny": TransformerSize(hidden=16, layers=1, heads=2, feed_forward=32),
+    "full": TransformerSize(hidden=512, layers=12, heads=8, feed_forward=2048),
+}
+CLIP_EMBEDDING: dict[BundleSize, int] = {"tiny": 32, "full": 512}
+CLIP_VOCABULARY: dict[BundleSize, int] = {"tiny": 16, "full": 49_408}
 FACE_WIDTH: dict[BundleSize, float] = {"tiny": 0.2, "full": 1.0}
 FACE_IMAGE_PX: dict[BundleSize, int] = {"tiny": 112, "full": 224}
 ROBERTA_VOCABULARY = 50_265
@@ -120,6 +135,80 @@ def roberta(size: BundleSize, vocabulary: int) -> nn.Module:
     )
     model = RobertaModel(config, add_pooling_layer=False)
     _rescale(model, shape.layers, ("attention.output.dense", "output.dense"))
+    return model.eval()
+
+
+def deberta(size: BundleSize, vocabulary: int) -> nn.Module:
+    """DeBERTa v1: attention to content and to relative positions, no absolute ones; `tiny` is as small as RoBERTa's."""
+    from transformers import DebertaConfig, DebertaModel
+
+    shape = DEBERTA[size]
+    config = DebertaConfig(
+        vocab_size=ROBERTA_VOCABULARY if size == "full" else vocabulary,
+        max_position_embeddings=512,
+        relative_attention=True,
+        max_relative_positions=-1,
+        pos_att_type=["c2p", "p2c"],
+        position_biased_input=False,
+        type_vocab_size=0,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+        pad_token_id=0,
+    )
+    model = DebertaModel(config)
+    _rescale(model, shape.layers, ("attention.output.dense", "output.dense"))
+    return model.eval()
+
+
+def vit(size: BundleSize) -> nn.Module:
+    """ViT over images of 224 px without a pooler, which the published classifier lacks; `tiny` has patches of 32 px."""
+    from transformers import ViTConfig, ViTModel
+
+    shape = FRAMES[size]
+    config = ViTConfig(
+        image_size=224,
+        patch_size=VIT_PATCH_PX[size],
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+    )
+    model = ViTModel(config, add_pooling_layer=False)
+    _rescale(model, shape.layers, ("attention.o_proj", "mlp.fc2"))
+    return model.eval()
+
+
+def clip(size: BundleSize) -> nn.Module:
+    """CLIP ViT-B/32, both towers as published, of which the platform uses the one for images."""
+    from transformers import CLIPConfig, CLIPModel
+
+    image, text, vocabulary = FRAMES[size], CLIP_TEXT[size], CLIP_VOCABULARY[size]
+    config = CLIPConfig(
+        vision_config={
+            "image_size": 224,
+            "patch_size": 32,
+            "projection_dim": CLIP_EMBEDDING[size],
+            "hidden_size": image.hidden,
+            "num_hidden_layers": image.layers,
+            "num_attention_heads": image.heads,
+            "intermediate_size": image.feed_forward,
+        },
+        text_config={
+            "vocab_size": vocabulary,
+            "bos_token_id": vocabulary - 2,
+            "eos_token_id": vocabulary - 1,
+            "projection_dim": CLIP_EMBEDDING[size],
+            "hidden_size": text.hidden,
+            "num_hidden_layers": text.layers,
+            "num_attention_heads": text.heads,
+            "intermediate_size": text.feed_forward,
+        },
+        projection_dim=CLIP_EMBEDDING[size],
+    )
+    model = CLIPModel(config)
+    _rescale(model, image.layers, ("self_attn.out_proj", "mlp.fc2"))
     return model.eval()
 
 

@@ -1,9 +1,11 @@
-"""A real tokenizer in RoBERTa's format, trained on a handful of sentences."""
+"""Real tokenizers in RoBERTa's and in DeBERTa's format, trained on a handful of sentences."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+DEBERTA_SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 SENTENCES = (
     "I want to change, but I am not sure that I can.",
     "Um, well, I don't know, maybe I will start next week.",
@@ -32,33 +34,55 @@ def train_tokenizer(folder: Path, vocabulary: int = 800) -> int:
     Returns:
         The size of the vocabulary, at most `vocabulary`.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
+
+    tokenizer = _byte_level_bpe(folder, SPECIAL_TOKENS, vocabulary)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write_config(
+        folder,
+        tokenizer_class="RobertaTokenizer",
+        model_max_length=512,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+    )
+    return tokenizer.get_vocab_size()
+
+
+def train_deberta_tokenizer(folder: Path, vocabulary: int = 800) -> int:
+    """The same with DeBERTa's special tokens, as vocab.json, merges.txt and the two settings that it is published with.
+
+    Returns:
+        The size of the vocabulary, at most `vocabulary`.
+    """
+    tokenizer = _byte_level_bpe(folder, DEBERTA_SPECIAL_TOKENS, vocabulary)
+    _write_config(folder, do_lower_case=False, vocab_type="gpt2")
+    return tokenizer.get_vocab_size()
+
+
+def _byte_level_bpe(folder: Path, special_tokens: tuple[str, ...], vocabulary: int) -> Any:
+    """A trained tokenizer, its vocab.json and merges.txt written; the special tokens have the first ids."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     folder.mkdir(parents=True, exist_ok=True)
-    model = models.BPE()
-    tokenizer = Tokenizer(model)
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.model.save(str(folder))
-    config = {
-        "tokenizer_class": "RobertaTokenizer",
-        "model_max_length": 512,
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "cls_token": "<s>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-    }
+    return tokenizer
+
+
+def _write_config(folder: Path, **config: Any) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    return tokenizer.get_vocab_size()

@@ -18,8 +18,18 @@ from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
 from twominds.errors import ConfigError
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.debug import DebugTraining, make_debug_models
-from twominds.features.debug.random_models import efficientnet, roberta, videomae, wav2vec2, whisper
-from twominds.features.face import FaceFeatures, FaceFeaturesConfig
+from twominds.features.debug.random_models import (
+    clip,
+    deberta,
+    efficientnet,
+    roberta,
+    videomae,
+    vit,
+    wav2vec2,
+    whisper,
+)
+from twominds.features.face import CropFeatures, FaceFeatures, FaceFeaturesConfig
+from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.records import ByteArray, ClipMedia, FloatArray
 
@@ -31,8 +41,12 @@ def test_a_bundle_says_what_is_random_and_what_is_real(store: BackboneStore) -> 
     debug = {
         "scene.videomae_base",
         "face.emotion_efficientnet_b0",
+        "face.vit_base",
+        "face.clip_vit_b32",
         "audio.wav2vec2_emotion",
         "text.emotion_distilroberta",
+        "text.emotion_text_classifier",
+        "text.deberta_base",
     }
     assert {role for role, entry in entries.items() if entry.weights == "debug"} == debug
     assert {entries[role].revision for role in debug} == {"tiny, seed 3"}
@@ -84,6 +98,11 @@ def test_full_is_of_the_published_sizes() -> None:
             5.29 - 1.28, abs=0.01
         )  # EfficientNet, table 2, headless
         assert parameters(roberta("full", 800)) == pytest.approx(81.5, abs=0.1)  # the card of distilroberta-base: 82 M
+        assert parameters(deberta("full", 800)) == pytest.approx(138.6, abs=0.1)  # its repository: base, 140 M
+        assert parameters(vit("full")) == pytest.approx(86.6 - 0.77, abs=0.1)  # timm's ViT-B/16, headless
+        both_towers = clip("full")
+        assert parameters(both_towers) == pytest.approx(151.3, abs=0.1)  # OpenCLIP's table of models: ViT-B/32
+        assert parameters(cast(Any, both_towers).vision_model) == pytest.approx(87.5, abs=0.1)
         assert parameters(whisper("full")) == pytest.approx(72.6, abs=2.0)  # Whisper, table 1: 74 M
         audio = wav2vec2("full")
     # wav2vec2-large-robust has 24 layers of 12.6 M and 315 M parameters; half of the layers are left.
@@ -95,13 +114,25 @@ def test_full_is_of_the_published_sizes() -> None:
 def test_random_face_features_tell_a_flushed_face_on_new_people(store: BackboneStore) -> None:
     """Sixteen random blocks let colours through: a probe fitted on twelve people is right on twelve others."""
     extractor = FaceFeatures(FaceFeaturesConfig(), store)
-    pale, red = (faces(extractor, Expression(flush=flush)) for flush in (0.0, 1.0))
-    direction = (red[:12] - pale[:12]).mean(axis=0)
-    scale = (red[:12] - pale[:12]).std(axis=0) + 1e-3
-    assert ((red[12:] - pale[12:]) @ (direction / scale**2) > 0).mean() > 0.9
+    assert told_apart(faces(extractor, Expression()), faces(extractor, Expression(flush=1.0))) > 0.9
 
 
-def faces(extractor: FaceFeatures, expression: Expression, people: int = 24) -> FloatArray:
+@pytest.mark.parametrize("role", ["face.vit_base", "face.clip_vit_b32"])
+def test_random_frame_embeddings_tell_flushed_and_smiling_faces_on_new_people(store: BackboneStore, role: str) -> None:
+    extractor = FaceFramesFeatures(FaceFramesFeaturesConfig(backbone=role), store)
+    neutral = faces(extractor, Expression())
+    assert told_apart(neutral, faces(extractor, Expression(flush=1.0))) > 0.9
+    assert told_apart(neutral, faces(extractor, Expression(smile=1.0))) > 0.9
+
+
+def told_apart(before: FloatArray, after: FloatArray) -> float:
+    """A probe on pairs of features [24, D] of the same people, fitted on twelve: how many others it is right on."""
+    change = after - before
+    direction = change[:12].mean(axis=0) / (change[:12].std(axis=0) + 1e-3) ** 2
+    return float((change[12:] @ direction > 0).mean())
+
+
+def faces(extractor: CropFeatures, expression: Expression, people: int = 24) -> FloatArray:
     """Features of the same people with one expression: [people, D]."""
     rng = np.random.default_rng(0)
     crops: list[ByteArray] = []

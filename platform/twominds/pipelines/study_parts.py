@@ -1,0 +1,216 @@
+"""The parts that the rows of a results table are made of, each made once and found again by its hash.
+
+    features/<hash>/               one pass over the videos: the modalities that it made, as `jobs/preprocess.py`
+    encoders/<modality>-<hash>/    one trained encoder, as `jobs/train_encoders.py`
+    embeddings/<modality>-<id>/    what that encoder says of every clip, as `jobs/embed.py`
+
+The hash of a part is that of all that bears on it: settings, weights, and for what is trained the labelled clips. So a
+corpus that grew, another bundle or another recipe make what is theirs beside what is there.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from rich.console import Console
+from upath import UPath
+
+from twominds import artifacts
+from twominds.artifacts import Card, fingerprint, to_json
+from twominds.backbones import BackboneStore
+from twominds.corpus.bah import Purpose
+from twominds.pipelines.about import ABOUT, absolute, read_about
+from twominds.pipelines.embed import EmbedConfig, embed_features
+from twominds.pipelines.labelled import labels_fingerprint
+from twominds.pipelines.preprocess import PreprocessConfig, check_backbones, features_fingerprint, preprocess
+from twominds.pipelines.sink import read_quarantine
+from twominds.pipelines.stages import StageResources
+from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.recipes.recipe import Recipe
+from twominds.records import Modality
+from twominds.training.selection import SelectionProtocol
+from twominds.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """Where the rows of a results table come from (with `--recipe`), and what trains them."""
+
+    corpus: str = field(default_factory=lambda: Workspace.default().corpus)
+    """A BAH tree, a table of clips (CSV, Parquet, JSON lines), or a folder of videos; local or s3://."""
+    models: str = field(default_factory=lambda: Workspace.default().models)
+    """The bundle of pre-trained weights."""
+    folder: str = field(default_factory=lambda: Workspace.default().study)
+    """Where the parts are kept that rows share; local or s3://."""
+    detector: Literal["yolo", "yunet", "corpus"] | None = None
+    """Who finds faces; by default the recipe says."""
+    purpose: Purpose = "research"
+    """What BAH's clips are for; participants who did not consent to a challenge or a publication are left out."""
+    protocol: SelectionProtocol = "validation"
+    """What chooses epochs and the row that is submitted. `validation+test` is the paper's: it brands all it makes."""
+    use_gpu: bool = False
+    """Train the encoders on GPUs."""
+    workers: int = 1
+    """Processes that train one encoder together."""
+    gpus_per_fusion: float = 0.0
+    """GPU share of each fusion's training."""
+    resources: StageResources = field(default_factory=StageResources)
+    """Actors and GPUs of preprocessing and embedding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One modality of one or more rows: its features, its encoder, its embeddings."""
+
+    recipe: Recipe
+    """A recipe that has it."""
+    modality: Modality
+    features: str
+    """Folder with, among others, this modality's features."""
+    encoder: str
+    """Its artifact."""
+    embeddings: str
+    """Folder with this modality's embeddings."""
+
+    @cached_property
+    def card(self) -> Card:
+        """The encoder's."""
+        return artifacts.read_card(self.encoder)
+
+
+class PartsMaker:
+    """Makes the parts of recipes, those that are missing."""
+
+    def __init__(self, config: StudyConfig, console: Console) -> None:
+        """Takes the places and settings, and where progress is printed."""
+        self._config, self._console = config, console
+        self._store = BackboneStore(uri=config.models)
+
+    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, Modality], Part]:
+        """The parts of every recipe, by its name and modality.
+
+        Raises:
+            BackboneError: the bundle lacks a backbone of a recipe; said before anything is made.
+        """
+        recipes = [self._with_detector(recipe) for recipe in recipes]
+        for recipe in recipes:
+            check_backbones(recipe, self._store, recipe.modalities)
+        features = self._features(recipes)
+        parts: dict[str, Part] = {}
+        found: dict[tuple[str, Modality], Part] = {}
+        for recipe in recipes:
+            for modality in recipe.modalities:
+                folder = features[modality, features_fingerprint(recipe, self._store, modality)]
+                name = f"{modality}-{self._encoder_fingerprint(recipe, modality, folder)}"
+                if name not in parts:
+                    parts[name] = self._trained(recipe, modality, folder, name)
+                found[recipe.name, modality] = parts[name]
+        return found
+
+    def quarantined(self, parts: Iterable[Part]) -> set[str]:
+        """Ids of the clips that could not be read, or not be embedded."""
+        folders = {folder for part in parts for folder in (part.features, part.embeddings)}
+        return {failure.clip_id for folder in folders for failure in read_quarantine(folder)}
+
+    def _with_detector(self, recipe: Recipe) -> Recipe:
+        if self._config.detector is None:
+            return recipe
+        return replace(recipe, media=replace(recipe.media, detector=self._config.detector))
+
+    def _features(self, recipes: Sequence[Recipe]) -> dict[tuple[Modality, str], str]:
+        """Folder of each modality's features, by their fingerprint. As few passes over the videos as can be."""
+        wanted = {
+            (modality, features_fingerprint(recipe, self._store, modality)): recipe
+            for recipe in reversed(recipes)
+            for modality in recipe.modalities
+        }
+        folders: dict[tuple[Modality, str], str] = {}
+        for folder, parts in self._passes_before():
+            if any(part in wanted and part not in folders for part in parts):
+                self._preprocess(read_about(folder).recipe, [modality for modality, _ in parts], folder)
+                folders |= dict.fromkeys(parts, folder)
+        while missing := [part for part in wanted if part not in folders]:
+            # The recipe with the most of what is missing: its modalities are made in one pass.
+            name, modalities = max(
+                ((r.name, self._missing(r, missing)) for r in recipes), key=lambda candidate: len(candidate[1])
+            )
+            parts = [(m, print_) for m, print_ in missing if (m, print_) in modalities]
+            folder = f"{self._config.folder}/features/{fingerprint(absolute(self._config.corpus), parts)}"
+            self._preprocess(name, [modality for modality, _ in parts], folder)
+            folders |= dict.fromkeys(parts, folder)
+        return folders
+
+    def _missing(self, recipe: Recipe, missing: Sequence[tuple[Modality, str]]) -> list[tuple[Modality, str]]:
+        own = ((modality, features_fingerprint(recipe, self._store, modality)) for modality in recipe.modalities)
+        return [part for part in own if part in missing]
+
+    def _passes_before(self) -> list[tuple[str, list[tuple[Modality, str]]]]:
+        """Folders of features of this corpus that are there, and what they hold."""
+        root = UPath(f"{self._config.folder}/features")
+        found: list[tuple[str, list[tuple[Modality, str]]]] = []
+        for about in sorted(root.glob(f"*/{ABOUT}"), key=str) if root.exists() else []:
+            folder = f"{self._config.folder}/features/{about.parent.name}"
+            made = read_about(folder)
+            if made.corpus == absolute(self._config.corpus):
+                found.append((folder, list(made.parts.items())))
+        return found
+
+    def _preprocess(self, recipe: str, modalities: Sequence[Modality], folder: str) -> None:
+        config = self._config
+        self._say(f"features: {', '.join(modalities)}")
+        preprocess(
+            PreprocessConfig(
+                corpus=config.corpus,
+                output=folder,
+                models=config.models,
+                recipe=recipe,
+                detector=config.detector,
+                modalities=tuple(modalities),
+                purpose=config.purpose,
+                resources=config.resources,
+            )
+        )
+
+    def _encoder_fingerprint(self, recipe: Recipe, modality: Modality, features: str) -> str:
+        return fingerprint(
+            features_fingerprint(recipe, self._store, modality),
+            labels_fingerprint(features, self._config.protocol),
+            to_json(recipe.encoders.of(modality)),
+            to_json(recipe.encoder_fits.of(modality)),
+            recipe.encoder_seed,
+            self._config.protocol,
+        )
+
+    def _trained(self, recipe: Recipe, modality: Modality, features: str, name: str) -> Part:
+        config, encoders = self._config, f"{self._config.folder}/encoders/{name}"
+        self._say(f"encoder: {modality} of {recipe.name}")
+        train_encoders(
+            TrainConfig(
+                features=features,
+                output=encoders,
+                models=config.models,
+                recipe=recipe.name,
+                modalities=(modality,),
+                use_gpu=config.use_gpu,
+                workers=config.workers,
+                protocol=config.protocol,
+            )
+        )
+        card = artifacts.read_card(f"{encoders}/{modality}")
+        embeddings = f"{config.folder}/embeddings/{modality}-{card.artifact_id}"
+        self._say(f"embeddings: {modality} of {recipe.name}")
+        embed_features(
+            EmbedConfig(
+                features=features,
+                encoders=encoders,
+                output=embeddings,
+                modalities=(modality,),
+                resources=config.resources,
+            )
+        )
+        encoder = f"{encoders}/{modality}"
+        return Part(recipe=recipe, modality=modality, features=features, encoder=encoder, embeddings=embeddings)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"[bold]{text}[/bold]", highlight=False)

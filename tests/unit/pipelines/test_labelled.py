@@ -1,0 +1,134 @@
+"""Under the honest protocol the test split's labels change nothing; under the paper's they may, and it is said."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor
+
+from twominds.errors import SelectionError
+from twominds.fusion.transformer import TransformerFusionConfig
+from twominds.pipelines import tables
+from twominds.pipelines.candidate import CandidateStore, SeedResult, train_candidate
+from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
+from twominds.pipelines.search import read_search_data
+from twominds.recipes.recipe import FusionRecipe
+from twominds.records import PRESENT, Clip, Embedding, Modality, Split
+from twominds.training.fit import FitConfig
+from twominds.training.losses import FusionLoss
+from twominds.training.selection import SelectionProtocol
+
+FACE = Modality.FACE
+FUSION = FusionRecipe(
+    model=TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0, prototypes_per_class=2),
+    fit=FitConfig(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, min_epochs=2),
+    loss=FusionLoss(),
+    modalities=(FACE,),
+    seeds=(1, 2),
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A second thread costs such a small model more than it does, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def embeddings(folder: Path, *, test_labels: str) -> str:
+    """Clips whose label is the sign of their vector's first value; those of the test split as they are told."""
+    rng, rows = np.random.default_rng(0), list[tables.Row]()
+    for i in range(70):
+        vector = rng.standard_normal(4).astype(np.float32)
+        label = int(vector[0] > 0)
+        split = Split.TRAIN if i < 30 else Split.VALIDATION if i < 50 else Split.TEST
+        told = {"true": label, "flipped": 1 - label, "none": None}[test_labels] if split == Split.TEST else label
+        clip = Clip(clip_id=f"{split}-{i}", video_uri="", split=split, label=told)
+        row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
+        embedding = Embedding(clip_id=clip.clip_id, modality=FACE, presence=PRESENT, vector=vector)
+        rows.append(row | tables.embedding_to_row(embedding))
+    fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
+    schema = pa.schema([*fields, *tables.embedding_fields(FACE)])
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "all.parquet")
+    return str(folder)
+
+
+def chosen(uri: str, protocol: SelectionProtocol, store: Path) -> tuple[list[SeedResult], list[dict[str, Tensor]]]:
+    """What a candidate comes to, but for the time it took, and its models."""
+    data, candidate = read_search_data(uri, FUSION, protocol), CandidateStore(str(store), {})
+    assert data.selected_on == protocol
+    results = train_candidate({}, FUSION, data, candidate, num_classes=2)
+    return [replace(r, seconds=0.0) for r in results], [candidate.state(seed) for seed in FUSION.seeds]
+
+
+def same(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> bool:
+    return all(torch.equal(a[name], b[name]) for a, b in zip(one, other, strict=True) for name in a)
+
+
+def test_only_the_papers_protocol_depends_on_test_labels(tmp_path: Path) -> None:
+    true = embeddings(tmp_path / "true", test_labels="true")
+    flipped = embeddings(tmp_path / "flipped", test_labels="flipped")
+    (results, models), (again, models_again) = (
+        chosen(uri, "validation", tmp_path / f"honest-{i}") for i, uri in enumerate((true, flipped))
+    )
+    assert results == again
+    assert same(models, models_again)
+    assert all((r.selection_mf1, r.selection_loss) == (r.validation_mf1, r.validation_loss) for r in results)
+    (results, models), (other, other_models) = (
+        chosen(uri, "validation+test", tmp_path / f"paper-{i}") for i, uri in enumerate((true, flipped))
+    )
+    assert [r.best_epoch for r in results] != [r.best_epoch for r in other]
+    assert not same(models, other_models)
+    assert all(r.selection_mf1 != r.validation_mf1 for r in other)
+    assert labels_fingerprint(true, "validation") == labels_fingerprint(flipped, "validation")
+    assert labels_fingerprint(true, "validation+test") != labels_fingerprint(flipped, "validation+test")
+
+
+def clips_in(view: object) -> set[str]:
+    """Ids of all clips that any chain of references leads to."""
+    seen, frontier, ids = set[int](), [view], set[str]()
+    while frontier:
+        thing: object = frontier.pop()
+        if id(thing) not in seen and not isinstance(thing, type):
+            seen.add(id(thing))
+            ids |= {thing} if isinstance(thing, str) and thing.startswith(("train-", "val-", "test-")) else set[str]()
+            frontier.extend(gc.get_referents(thing))
+    return ids
+
+
+def test_the_test_split_is_not_read_nor_reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, asked, read = embeddings(tmp_path / "e", test_labels="true"), set[Split](), tables.read_rows
+
+    def watched(uri: str, columns: Sequence[str] | None = None, splits: Sequence[Split] | None = None) -> object:
+        assert splits is not None, "every split was read"
+        asked.update(splits)
+        return read(uri, columns, splits)
+
+    monkeypatch.setattr(tables, "read_rows", watched)
+    view = labelled_rows(uri, [], "validation")
+    labels_fingerprint(uri, "validation")
+    assert asked == {Split.TRAIN, Split.VALIDATION}
+    ids = clips_in(view)
+    assert len(ids) == 50
+    assert {clip.split("-")[0] for clip in ids} == {"train", "val"}
+    assert view.scored_on == (view.validation,)
+    paper = labelled_rows(uri, [], "validation+test")
+    assert [len(rows) for rows in paper.scored_on] == [20, 20]
+    assert Split.TEST in asked
+
+
+def test_a_test_split_without_labels_cannot_select(tmp_path: Path) -> None:
+    uri = embeddings(tmp_path / "e", test_labels="none")
+    assert len(labelled_rows(uri, [], "validation").train) == 30
+    with pytest.raises(SelectionError, match="no labelled test split"):
+        labelled_rows(uri, [], "validation+test")

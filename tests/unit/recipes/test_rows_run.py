@@ -1,0 +1,150 @@
+"""Every recipe runs: features of made-up clips, its encoders for an epoch, its fusion for an epoch, probabilities.
+
+On tiny backbones, without a video and without Ray. What recipes share is made once, as a study does.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from twominds.backbones import BackboneStore
+from twominds.encoders.catalog import ENCODERS
+from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
+from twominds.encoders.embedding import embed
+from twominds.features.catalog import build_extractor
+from twominds.features.debug import make_debug_models
+from twominds.fusion.batch import FusionInputs, fusion_inputs
+from twominds.fusion.catalog import build_fusion
+from twominds.recipes.catalog import RECIPES, find_recipe
+from twominds.recipes.recipe import Recipe
+from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality
+from twominds.training.classical import fit_classical
+from twominds.training.examples import FeatureExamples, FusionExamples
+from twominds.training.fit import FitConfig, fit
+from twominds.training.losses import cross_entropy
+
+CLIPS = 12
+LABELS = torch.tensor([0, 1] * (CLIPS // 2))
+WORDS = ("I", "want", "to", "stop", "but", "maybe", "not", "now", "really")
+
+
+class Parts:
+    """What recipes share, made on demand."""
+
+    def __init__(self, store: BackboneStore) -> None:
+        self._store, self._media = store, [made_up_clip(index) for index in range(CLIPS)]
+        self._features: dict[str, list[Features]] = {}
+        self._embeddings: dict[str, list[Embedding]] = {}
+        self._probabilities: dict[str, Tensor] = {}
+
+    def features(self, recipe: Recipe, modality: Modality) -> list[Features]:
+        key = repr(recipe.features.of(modality))
+        if key not in self._features:
+            self._features[key] = build_extractor(modality, recipe.features, self._store).extract(self._media)
+        return self._features[key]
+
+    def embeddings(self, recipe: Recipe, modality: Modality) -> list[Embedding]:
+        settings, fit_config = recipe.encoders.of(modality), recipe.encoder_fits.of(modality)
+        key = repr((recipe.features.of(modality), settings, fit_config))
+        if key not in self._embeddings:
+            if isinstance(settings, ClassicalTextConfig):
+                settings = replace(settings, trees=5)
+            features = self.features(recipe, modality)
+            torch.manual_seed(0)
+            encoder = ENCODERS[type(settings)].pretrained(
+                settings, num_classes=2, store=self._store, example=features[0]
+            )
+            if isinstance(encoder, ClassicalTextEncoder):
+                fit_classical(encoder, features, LABELS, features, LABELS, seed=0)
+            else:
+                examples = FeatureExamples(encoder, features, LABELS)
+                fit(encoder, examples, examples, one_epoch(fit_config), seed=0, loss=cross_entropy, num_classes=2)
+            self._embeddings[key] = embed(encoder, features)
+        return self._embeddings[key]
+
+    def inputs(self, recipe: Recipe) -> FusionInputs:
+        """What the fusion takes of all clips."""
+        columns = {modality: self.embeddings(recipe, modality) for modality in recipe.modalities}
+        clips: list[Mapping[Modality, Embedding]] = [
+            {modality: column[index] for modality, column in columns.items()} for index in range(CLIPS)
+        ]
+        return fusion_inputs(clips, recipe.modalities, recipe.fusion.inputs)
+
+    def probabilities(self, recipe: Recipe) -> Tensor:
+        """[N, 2] of one fusion model."""
+        fusion = recipe.fusion
+        parts = [(recipe.features.of(m), recipe.encoders.of(m), recipe.encoder_fits.of(m)) for m in recipe.modalities]
+        key = repr((parts, fusion.model, fusion.fit, fusion.loss, fusion.inputs))
+        if key not in self._probabilities:
+            inputs = self.inputs(recipe)
+            model = build_fusion(fusion.model, dims=inputs.dims, num_classes=2, train=(inputs, LABELS))
+            examples = FusionExamples(inputs, LABELS)
+            fit(model, examples, examples, one_epoch(fusion.fit), seed=0, loss=fusion.loss, num_classes=2)
+            with torch.inference_mode():
+                self._probabilities[key] = model.eval()(inputs).logits.softmax(dim=1)
+        return self._probabilities[key]
+
+
+def one_epoch(config: FitConfig) -> FitConfig:
+    return replace(config, epochs=1, min_epochs=0)
+
+
+def made_up_clip(index: int) -> ClipMedia:
+    rng = np.random.default_rng(index)
+    return ClipMedia(
+        clip_id=f"clip-{index:02}",
+        duration_s=0.25,
+        scene_frames=rng.integers(0, 256, (16, 224, 224, 3), dtype=np.uint8),
+        face_crops=rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8),
+        face_detected=np.ones(2, dtype=bool),
+        audio=rng.normal(0, 0.1, 4000).astype(np.float32),
+        transcript=" ".join(rng.choice(WORDS, 6)),
+        transcript_source="corpus",
+        presence=dict.fromkeys(Modality, PRESENT),
+    )
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    """On a bundle without the detector, which is what takes long to make, and no crop needs one here."""
+    uri = str(tmp_path_factory.mktemp("rows") / "models")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # thousands of small operations: threads would wait for one another
+    make_debug_models(uri, detector=False)
+    yield Parts(BackboneStore(uri=uri))
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_runs(name: str, parts: Parts) -> None:
+    recipe = find_recipe(name)
+    if recipe.reports == "encoder":
+        (modality,) = recipe.modalities
+        check([embedding.probabilities for embedding in parts.embeddings(recipe, modality)])
+    else:
+        check(parts.probabilities(recipe).numpy())
+
+
+def check(probabilities: Sequence[Any] | np.ndarray[Any, Any]) -> None:
+    """Of two classes for every clip, and not the same for all."""
+    values = np.asarray(probabilities)
+    assert values.shape == (CLIPS, 2)
+    np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
+    assert np.ptp(values[:, 1]) > 0
+
+
+@pytest.mark.parametrize("name", ["leya/08", "leya/09"])
+def test_the_fusion_takes_the_tfidf_vector_itself(name: str, parts: Parts) -> None:
+    """Rows of length 1 over the vocabulary, none negative: a clip's coordinates are its own words and pairs of them."""
+    recipe = find_recipe(name)
+    tokens = parts.inputs(recipe).tokens[Modality.TEXT]
+    torch.testing.assert_close(tokens.square().sum(dim=1), torch.ones(CLIPS))
+    assert bool((tokens >= 0).all())
+    first, n_grams = made_up_clip(0).transcript, (tokens[0] > 0).sum()
+    words = [word for word in str(first).lower().split() if len(word) > 1]
+    assert 1 <= int(n_grams) <= len(set(words)) + len(words) - 1
