@@ -31,7 +31,8 @@ demo: $(BASE)
 
 test: lint
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --durations=15
+	$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile --cov --cov-report= --cov-fail-under=0 --durations=10
+	$(BIN)/python -m pytest tests/ray tests/e2e tests/gpu --cov --cov-append --cov-report=term:skip-covered --durations=15
 
 lint: $(DEV)
 	$(BIN)/ruff check

@@ -94,4 +94,4 @@ def _table(name: str, report: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(PlantedAblationConfig))
+    main(tyro.cli(PlantedAblationConfig, config=(tyro.conf.EnumChoicesFromValues,)))

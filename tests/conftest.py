@@ -27,10 +27,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def two_torch_threads() -> None:
-    """Sums in parallel depend on the number of threads: hold it, so that every machine gets the same ones."""
+    """Sums in parallel depend on the number of threads: hold it, so that every machine gets the same ones.
+
+    One where the unit tests share the machine between two processes: threads that wait for each other's core are slow.
+    """
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +56,24 @@ def shared_media() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A bundle with every backbone at its smallest, made once; treat it as read-only."""
+def tiny_bundle(pytestconfig: pytest.Config) -> str:
+    """A bundle with every backbone at its smallest, made once for the code as it is; treat it as read-only."""
+    from twominds.artifacts import fingerprint, installed_versions
     from twominds.features.debug import QUICK, make_debug_models
 
-    uri = str(tmp_path_factory.mktemp("bundle") / "models")
-    make_debug_models(uri, size="tiny", training=QUICK)
-    return uri
+    sources = [
+        *(ROOT / "platform/twominds").glob("features/**/*.py"),
+        *(ROOT / "platform/twominds/backbones").glob("*.py"),
+    ]
+    made_of = fingerprint([path.read_text() for path in sorted(sources)], installed_versions())
+    # In pytest's cache, for `make test` runs pytest twice; from a folder that gets its name when it is whole.
+    assert pytestconfig.cache is not None
+    cache = pytestconfig.cache.mkdir("bundles")
+    bundle = cache / made_of
+    if not bundle.exists():
+        make_debug_models(str(cache / "unfinished"), size="tiny", training=QUICK)
+        (cache / "unfinished").rename(bundle)
+    return str(bundle)
 
 
 @pytest.fixture(scope="session")

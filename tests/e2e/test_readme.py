@@ -28,6 +28,7 @@ from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
 from twominds.pipelines.search import SearchConfig
 from twominds.pipelines.train import TrainConfig
+from twominds.recipes.catalog import find_study
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished
@@ -43,6 +44,10 @@ HELP = "python jobs/tune_fusion.py --help"
 DECISION = "python jobs/tune_fusion.py --decision.calibration temperature --decision.coverage 0.8"
 SCORE = "python jobs/score.py --videos path/to/videos --output runs/scores"
 BAH = "python jobs/preprocess.py --corpus /data/BAH --models models --output bah/features"
+STUDY = (
+    "python jobs/evaluate.py --recipe leya/all --study.corpus /data/BAH --study.models models --study.folder bah/study "
+    "--output bah/report"
+)
 BAH_JOBS: dict[str, Any] = {
     "jobs/preprocess.py": PreprocessConfig,
     "jobs/train_encoders.py": TrainConfig,
@@ -176,13 +181,23 @@ def test_each_job_for_bah_finds_what_the_ones_before_it_made(monkeypatch: pytest
     assert "bah/report" in there
 
 
+def test_the_commands_of_the_papers_table_are_read(tmp_path: Path) -> None:
+    """Each names recipes that there are; the second finds the parts of the first (what they do: test_study.py)."""
+    configs = [tyro.cli(EvaluateConfig, args=shlex.split(line)[2:]) for line in block(STUDY).splitlines()]
+    found = [[recipe.name for name in config.recipe.split(",") for recipe in find_study(name)] for config in configs]
+    assert len(found[0]) == 24
+    assert set(found[1]) < set(found[0])
+    assert configs[0].study == configs[1].study
+    assert configs[1].push_to == "bah/pushed"
+
+
 def test_the_two_commands_are_targets_of_make() -> None:
     for line in block(MAKE).splitlines():
         bash(f"make --dry-run {line.split()[1]}", dict(os.environ))
 
 
 def test_no_block_of_commands_is_left_out() -> None:
-    tried = {MAKE, HEAD, CURL, HELP, DECISION, SCORE, BAH}
+    tried = {MAKE, HEAD, CURL, HELP, DECISION, SCORE, BAH, STUDY}
     commands = [text for text in BLOCKS if "─▶" not in text]
     assert len(commands) == len(tried)
     assert all(tried & set(text.splitlines()) for text in commands)

@@ -17,7 +17,7 @@ ConfigT = TypeVar("ConfigT")
 def run(job: Callable[[ConfigT], Summary], config: type[ConfigT]) -> None:
     """Parses the command line into `config`, runs the job and prints its summary; exits 1 with a sentence on error."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    parsed = tyro.cli(config)
+    parsed = tyro.cli(config, config=(tyro.conf.EnumChoicesFromValues,))  # `--modalities text`, as everywhere else
     try:
         job(parsed).show()
     except TwomindsError as error:
