@@ -167,7 +167,10 @@ def read_card(uri: str) -> Card:
     path = UPath(uri) / CARD
     if not path.exists():
         raise ArtifactError(f"No artifact at {uri}: it has no {CARD}.")
-    raw = json.loads(path.read_text())
+    try:
+        raw = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path} was cut off in mid-writing. Remove that folder, and make it again.") from error
     if raw.get("format_version", 0) > FORMAT_VERSION:
         raise ArtifactError(f"The artifact at {uri} was written by a newer version of twominds; update the package.")
     return from_json(Card, raw)

@@ -234,6 +234,7 @@ def _clear(folder: UPath) -> None:
 def _copy(uri: str, target: str, text: str) -> None:
     source, folder = UPath(uri), UPath(target)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / artifacts.CARD).unlink(missing_ok=True)  # what is half overwritten must not look whole
     (folder / README).write_text(text, encoding="utf-8")  # first: a push that was cut off is known as one
     for name in (artifacts.TENSORS, artifacts.CARD):  # the card comes last, as in `artifacts.save`
         (folder / name).write_bytes((source / name).read_bytes())

@@ -100,7 +100,7 @@ def test_the_headline_can_be_served_and_pushed(study: tuple[EvaluateConfig, Summ
     headline = report(config)["headline"]
     assert headline in (FACE, AUDIO, BOTH)
     assert headline in dict(summary.facts)["headline"]
-    cards = [artifacts.read_card(place) for place in (f"{config.study.folder}/headline", config.push_to)]
+    cards = [artifacts.read_card(place) for place in (f"{config.output}/headline", config.push_to)]
     assert cards[0].artifact_id == cards[1].artifact_id
     assert cards[0].selected_on == "validation"
     assert (Path(config.push_to) / "README.md").read_text().startswith("---\n")

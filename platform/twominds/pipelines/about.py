@@ -11,6 +11,7 @@ from twominds.artifacts import from_json, to_json
 from twominds.errors import ConfigError, MissingInputError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
+from twominds.pipelines.storage import write_whole
 from twominds.records import Clip, Modality
 
 ABOUT = "_about.json"
@@ -28,6 +29,8 @@ class About:
     models: str
     parts: dict[Modality, str] = field(default_factory=dict[Modality, str])
     """Per modality: of features the fingerprint of all that bears on them, of embeddings the encoder's artifact id."""
+    purpose: str = "research"
+    """What BAH's clips were taken for: others did not consent."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How the videos were read: what is trained on this must be served with the same."""
 
@@ -48,6 +51,11 @@ def claim_folder(uri: str, about: About) -> None:
                 f"{uri} holds results of the videos at {existing.corpus}, not of those at {about.corpus}. "
                 "Choose another --output or remove that folder."
             )
+        if existing.purpose != about.purpose:
+            raise ConfigError(
+                f"{uri} holds clips for the purpose {existing.purpose}, not {about.purpose}: who consented differs. "
+                "Choose another place or remove that folder."
+            )
         if replace(existing, models=about.models, recipe=about.recipe) != about:
             raise ConfigError(
                 f"{uri} holds results of recipe {existing.recipe} made with other settings or weights "
@@ -55,8 +63,7 @@ def claim_folder(uri: str, about: About) -> None:
             )
         if existing.recipe == about.recipe:
             return
-    UPath(uri).mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(to_json(about), indent=2))
+    write_whole(path, json.dumps(to_json(about), indent=2).encode())
 
 
 def absolute(uri: str) -> str:
@@ -81,7 +88,7 @@ def ids_done(uri: str, clips: Sequence[Clip]) -> set[str]:
     if gone or changed:
         raise ConfigError(
             f"The corpus has changed since {uri} was made of it: {gone} clips are no longer there, {changed} have "
-            "another label or split. Choose another --output or remove that folder (and what was made of it)."
+            "another label or split. Remove that folder and what was made of it, or choose another place."
         )
     return {row["clip_id"] for row in rows}
 

@@ -9,6 +9,8 @@ from typing import Any, cast
 import ray
 import ray.data
 
+logger = logging.getLogger(__name__)
+
 OBJECT_STORE_BYTES = 1_000_000_000
 """For a cluster started here; a cluster that is joined has its own."""
 
@@ -49,6 +51,12 @@ def cpus_of_a_worker(workers: int) -> float:
     nodes = cast("list[dict[str, Any]]", ray.nodes())
     largest = max((float(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]), default=0.0)
     return max(1.0, largest // workers)
+
+
+def warn_of_missing_gpus(wanted: float) -> None:
+    """Says so where a job asks for GPUs of a cluster that has none: unless it grows, the job would wait for ever."""
+    if wanted and not ray.cluster_resources().get("GPU"):
+        logger.warning("GPUs were asked for, and the cluster has none: until it gets one, this job waits.")
 
 
 def _quiet_ray_data() -> None:

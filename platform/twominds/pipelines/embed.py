@@ -74,9 +74,10 @@ def embed_features(config: EmbedConfig) -> Summary:
 
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
+    columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.modalities for f in tables.features_fields(m))]
     encoders = {modality: f"{config.encoders}/{modality}" for modality in config.modalities}
     return map_stage(
-        stored_rows(config.features, done, resources.block_size),
+        stored_rows(config.features, done, resources.block_size, columns),
         EmbedFeatures,
         {"encoders": encoders, "device": resources.device},
         actors=resources.models,

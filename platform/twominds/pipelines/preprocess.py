@@ -123,6 +123,7 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
         corpus=absolute(config.corpus),
         models=config.models,
         media=recipe.media,
+        purpose=config.purpose,
         parts=parts,
         fingerprint=fingerprint(parts),
     )

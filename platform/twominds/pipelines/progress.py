@@ -103,10 +103,10 @@ class SearchProgress(Callback):
                 store.drop_models()
         per_trial = (time.monotonic() - self._started) / (self._done - self._done_at_start)
         left = per_trial * (self._trials - self._done)
+        spread = f" +- {result.get('std_mf1', float('nan')):.3f} over {result.get('seeds_done', 0)} seeds"
         Console().print(
-            f"candidate {self._done}/{self._trials}: MF1 {result.get('mean_mf1', float('nan')):.3f} "
-            f"+- {result.get('std_mf1', float('nan')):.3f} over {result.get('seeds_done', 0)} seeds, "
-            f"best {self._best:.3f}, about {left / 60:.0f} min left",
+            f"candidate {self._done}/{self._trials}: MF1 {result.get('mean_mf1', float('nan')):.3f}"
+            f"{spread if self._seeds > 1 else ''}, best {self._best:.3f}, about {left / 60:.0f} min left",
             highlight=False,
         )
 

@@ -6,51 +6,37 @@ interrupted search that is started again goes on: Tune restores its trials and t
 storage (`candidate.py`).
 """
 
-import os
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from ray import tune
-from ray.tune import FailureConfig, ResultGrid, RunConfig, TuneConfig, Tuner
-from ray.tune.search import BasicVariantGenerator, Searcher
-from ray.tune.search.hyperopt import HyperOptSearch
+from ray.tune import ResultGrid
 from rich.table import Table
-from upath import UPath
 
 from twominds.artifacts import Card, fingerprint, to_json
-from twominds.errors import TwomindsError
 from twominds.fusion.batch import InputKind, fusion_inputs
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, read_about
+from twominds.pipelines.about import About, absolute, read_about
 from twominds.pipelines.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
-from twominds.pipelines.progress import SearchProgress
-from twominds.pipelines.storage import storage_of
 from twominds.pipelines.summary import Summary
+from twominds.pipelines.tuning import SCORE, Plan, SearchError, TuningConfig, candidate_of, run_trials, write_trials
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
-from twominds.recipes.space import Candidate, Choice, Dimension, LogUniform, check_candidate
+from twominds.recipes.space import Candidate
 from twominds.records import Modality, Split
 from twominds.scoring.decision import DecisionFit, fit_decision
 from twominds.scoring.ensemble import EnsembleConfig, ensemble_logits, save_ensemble, seed_models
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, job_command, require
 
-SCORE = "score"
-
-
-class SearchError(TwomindsError):
-    """No candidate of a search finished all its seeds."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
+class SearchConfig(TuningConfig):
     """Search the fusion whose five seeds are best on validation, and save them as the ensemble."""
 
     embeddings: str = field(default_factory=lambda: Workspace.default().embeddings)
@@ -65,12 +51,8 @@ class SearchConfig:
     """The system; by default the one that the embeddings were made for."""
     trials: int = 0
     """Candidates, the recipe's own first; 0: as many as the recipe says."""
-    random_starts: int = 20
-    """Candidates that are drawn at random before TPE begins."""
     sampler: Literal["hyperopt", "random"] = "hyperopt"
     """TPE, or random search as its control."""
-    sampler_seed: int = 0
-    """Seed of the sampler."""
     std_penalty: float = 0.0
     """The score is the mean MF1 minus this times the standard deviation over the seeds."""
     protocol: SelectionProtocol = "validation"
@@ -79,14 +61,6 @@ class SearchConfig:
     """What of each embedding the fusion takes; by default the recipe's choice."""
     decision: DecisionFit = field(default_factory=DecisionFit)
     """What of the winner's decision is fitted on validation; a finished search can be run again with another."""
-    concurrency: int = 0
-    """Candidates at a time; 0: one per CPU."""
-    gpus_per_trial: float = 0.0
-    """GPU share of each trial."""
-    max_failures: int = 2
-    """How often a trial that dies is started again."""
-    address: str | None = None
-    """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +80,17 @@ class Trial:
     def std(self) -> float:
         """Its population standard deviation over the seeds."""
         return statistics.pstdev(result.selection_mf1 for result in self.results)
+
+    def row(self) -> dict[str, Any]:
+        """Of the table of all trials."""
+        return {
+            **self.candidate,
+            "score": self.score,
+            "mean_mf1": self.mean,
+            "std_mf1": self.std,
+            **{f"mf1_seed_{result.seed}": result.selection_mf1 for result in self.results},
+            "seconds": sum(result.seconds for result in self.results),
+        }
 
     def rank(self) -> tuple[float, float]:
         """What the best candidate has the most of: score, and of equals (small splits have many) the lower loss."""
@@ -131,14 +116,24 @@ def search_fusion(config: SearchConfig) -> Summary:
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
     labels = labels_fingerprint(config.embeddings, config.protocol)
     identity = [about.fingerprint, labels, to_json(fusion), config.sampler, config.sampler_seed, config.protocol]
-    run_uri = f"{config.output}/{fingerprint(identity, config.random_starts, config.std_penalty)}"
+    # Absolute: a trial has a working folder of its own.
+    run_uri = f"{absolute(config.output)}/{fingerprint(identity, config.random_starts, config.std_penalty)}"
+    parameters = {
+        "fusion": fusion,
+        "data": data,
+        "num_classes": recipe.task.num_classes,
+        "run_uri": run_uri,
+        "std_penalty": config.std_penalty,
+        "device": config.device,
+    }
+    plan = Plan(space=fusion.space, first_points=fusion.first_points, sampler=config.sampler, trials=fusion.trials)
     with cluster(config.address) as cpus:
-        grid = _tune(config, recipe, fusion, data, run_uri, cpus)
+        grid = run_trials(_trainable, parameters, plan, config, seeds=len(fusion.seeds), run_uri=run_uri, cpus=cpus)
         trials = _finished(grid, fusion, run_uri, config.std_penalty)
         errored = len([result for result in grid if result.error])
     if not trials:
         raise SearchError(f"No candidate finished all {len(fusion.seeds)} seeds; see the errors in {run_uri}.")
-    _write_trials(run_uri, trials)
+    write_trials(run_uri, [trial.row() for trial in trials])
     best = max(trials, key=Trial.rank)
     card = _save(config, recipe, fusion, data, best, run_uri, about, len(trials))
     return _summary(config, recipe, trials, best, card, run_uri, errored)
@@ -165,7 +160,7 @@ def read_search_data(embeddings_uri: str, fusion: FusionRecipe, protocol: Select
 
 
 def _trainable(
-    candidate: dict[str, Any],
+    settings: dict[str, Any],
     *,
     fusion: FusionRecipe,
     data: SearchData,
@@ -176,7 +171,7 @@ def _trainable(
 ) -> None:
     """Runs in a trial."""
     torch.set_num_threads(1)
-    check_candidate(candidate, fusion.space)
+    candidate = candidate_of(settings, fusion.space)
 
     def on_seed(results: list[SeedResult]) -> None:
         values = [result.selection_mf1 for result in results]
@@ -193,79 +188,6 @@ def _trainable(
     train_candidate(candidate, fusion, data, store, num_classes=num_classes, device=device, on_seed=on_seed)
 
 
-def _tune(
-    config: SearchConfig, recipe: Recipe, fusion: FusionRecipe, data: SearchData, run_uri: str, cpus: int
-) -> ResultGrid:
-    # Seconds between snapshots of the search: what a killed driver can lose of the sampler's memory.
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own banner; `SearchProgress` prints what a person reads
-    parameters = {
-        "fusion": fusion,
-        "data": data,
-        "num_classes": recipe.task.num_classes,
-        "run_uri": run_uri,
-        "std_penalty": config.std_penalty,
-        "device": "cuda" if config.gpus_per_trial else "cpu",
-    }
-    with_data = cast("Any", tune.with_parameters(_trainable, **parameters))
-    resources = {"cpu": 1.0, **({"gpu": config.gpus_per_trial} if config.gpus_per_trial else {})}
-    trainable = cast("Any", tune.with_resources(with_data, resources))
-    filesystem, path = storage_of(f"{run_uri}/tune")
-    if can_resume(f"{run_uri}/tune"):
-        return Tuner.restore(path, trainable=trainable, storage_filesystem=filesystem, resume_unfinished=True).fit()
-    progress = SearchProgress(trials=fusion.trials, seeds=len(fusion.seeds), run_uri=run_uri)
-    tuner = Tuner(
-        trainable,
-        param_space=tune_space(fusion),
-        tune_config=TuneConfig(
-            metric=SCORE,
-            mode="max",
-            num_samples=fusion.trials,
-            search_alg=_sampler(config, fusion),
-            max_concurrent_trials=config.concurrency or cpus,
-        ),
-        run_config=RunConfig(
-            name="tune",
-            storage_path=storage_of(run_uri)[1],
-            storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.max_failures),
-            callbacks=[progress],
-            verbose=0,
-        ),
-    )
-    return tuner.fit()
-
-
-def can_resume(tune_uri: str) -> bool:
-    """Whether a search can go on from here: Tune also wants a snapshot, not only its description of the search."""
-    folder = UPath(tune_uri)
-    return folder.exists() and (folder / "tuner.pkl").exists() and any(folder.glob("experiment_state-*.json"))
-
-
-def _sampler(config: SearchConfig, fusion: FusionRecipe) -> Searcher | BasicVariantGenerator:
-    points = [dict(point) for point in fusion.first_points][: fusion.trials]
-    for point in points:
-        check_candidate(point, fusion.space)
-    if config.sampler == "random":
-        return BasicVariantGenerator(points_to_evaluate=points, random_state=config.sampler_seed)
-    return HyperOptSearch(
-        points_to_evaluate=points, n_initial_points=config.random_starts, random_state_seed=config.sampler_seed
-    )
-
-
-def tune_space(fusion: FusionRecipe) -> dict[str, Any]:
-    """The search space in Ray Tune's words."""
-    return {name: _domain(dimension) for name, dimension in fusion.space.items()}
-
-
-def _domain(dimension: Dimension) -> Any:
-    if isinstance(dimension, Choice):
-        return tune.choice(list(dimension.values))
-    if isinstance(dimension, LogUniform):
-        return tune.loguniform(dimension.low, dimension.high)
-    return tune.uniform(dimension.low, dimension.high)
-
-
 def _finished(grid: ResultGrid, fusion: FusionRecipe, run_uri: str, std_penalty: float) -> list[Trial]:
     """Trials with every seed done: means over different numbers of seeds can't be compared."""
     trials: dict[str, Trial] = {}
@@ -279,22 +201,6 @@ def _finished(grid: ResultGrid, fusion: FusionRecipe, run_uri: str, std_penalty:
             score = statistics.fmean(values) - std_penalty * statistics.pstdev(values)
             trials[result.path] = Trial(candidate=candidate, results=results, score=score)
     return list(trials.values())
-
-
-def _write_trials(run_uri: str, trials: list[Trial]) -> None:
-    rows = [
-        {
-            **trial.candidate,
-            "score": trial.score,
-            "mean_mf1": trial.mean,
-            "std_mf1": trial.std,
-            **{f"mf1_seed_{r.seed}": r.selection_mf1 for r in trial.results},
-            "seconds": sum(r.seconds for r in trial.results),
-        }
-        for trial in trials
-    ]
-    with (UPath(run_uri) / "trials.parquet").open("wb") as file:
-        pq.write_table(pa.Table.from_pylist(rows), cast("Any", file))
 
 
 def _save(

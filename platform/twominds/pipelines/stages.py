@@ -137,10 +137,11 @@ def read_stage(
     )
 
 
-def stored_rows(uri: str, done: set[str], block_size: int) -> ray.data.Dataset:
+def stored_rows(uri: str, done: set[str], block_size: int, columns: Sequence[str] | None = None) -> ray.data.Dataset:
     """The start of a pipeline over results: a folder's rows in blocks, without the clips that are done."""
     files = [storage_of(str(path))[1] for path in files_in(uri, "*.parquet")]
-    dataset = ray.data.read_parquet(files, filesystem=storage_of(uri)[0])
+    wanted = None if columns is None else list(columns)
+    dataset = ray.data.read_parquet(files, filesystem=storage_of(uri)[0], columns=wanted)
     if done:
         dataset = dataset.filter(lambda row: row["clip_id"] not in done)
     return dataset.repartition(target_num_rows_per_block=block_size)

@@ -9,19 +9,21 @@ one that was changed makes only what changed. Test labels are read when every mo
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
-import safetensors.torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from upath import UPath
 
 from twominds import artifacts
+from twominds.corpus.manifest import read_corpus
 from twominds.model_card import publish
 from twominds.pipelines import tables
+from twominds.pipelines.about import absolute
 from twominds.pipelines.batch_score import submission
-from twominds.pipelines.cluster import cluster
+from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
 from twominds.pipelines.study_parts import PartsMaker, StudyConfig
 from twominds.pipelines.study_report import write_report
 from twominds.pipelines.study_results import Answers, RowResult, StudyResults
@@ -35,14 +37,14 @@ from twominds.pipelines.study_rows import (
     save_whole,
     train_rows,
 )
-from twominds.pipelines.study_scores import score_study
+from twominds.pipelines.study_scores import macro_f1_of
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Score, Split
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.metrics import IntArray, macro_f1, majority_baseline, question_baseline
-from twominds.training.selection import LabelledSplits
+from twominds.training.selection import LabelledSplits, visible_splits
 from twominds.workspace import require
 
 REPORTED = (Split.VALIDATION, Split.TEST)
@@ -65,20 +67,40 @@ def run_study(name: str, config: StudyConfig, output: str, *, push_to: str = "",
         BackboneError: the bundle lacks a backbone.
     """
     recipes = [*{recipe.name: recipe for part in name.split(",") for recipe in find_study(part)}.values()]
+    # Absolute: the processes of a cluster that was started elsewhere have other working folders.
+    output = absolute(output)
+    config = replace(
+        config, corpus=absolute(config.corpus), models=absolute(config.models), folder=absolute(config.folder)
+    )
     require(config.corpus, what="corpus", made_by="python jobs/make_corpus.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     console = Console()
     with cluster(address):
+        warn_of_missing_gpus(config.use_gpu or config.gpus_per_fusion or config.resources.model_gpus)
         maker = PartsMaker(config, console)
         parts = maker.make(recipes)
         unique = list({part.encoder: part for part in parts.values()}.values())
-        clips = read_embeddings(unique)
-        models = models_of(recipes, parts, clips, config.folder, config.protocol)
+        seen = read_embeddings(unique, visible_splits(config.protocol))
+        models = models_of(recipes, parts, seen, config.folder, config.protocol)
         with _progress(console, "models", len({row.uri for row in models.values()})) as on_done:
-            train_rows(list(models.values()), clips, config.gpus_per_fusion, on_done)
-    results = _results(name, recipes, models, clips, console, len(maker.quarantined(unique)))
+            train_rows(list(models.values()), seen, config.gpus_per_fusion, on_done)
+    # Who they are, what they were asked and their labels: as the corpus has it now.
+    corpus = {clip.clip_id: clip for clip in read_corpus(config.corpus, purpose=config.purpose)}
+    clips = [replace(item, clip=corpus[item.clip.clip_id]) for item in read_embeddings(unique)]
+    failures = [failure for failure in maker.quarantined(unique) if failure.clip_id in corpus]
+    results = _results(name, recipes, models, clips, console, len(failures))
     summary = write_report(results, output)
-    _submit(results, models, clips, config, output, push_to, summary)
+    summary.failures = failures
+    headline = next(recipe for recipe in recipes if recipe.name == results.headline)
+    place = f"{output}/headline"
+    save_whole(models[headline.name], headline, place)
+    summary.add("headline", f"{headline.name}, best on {config.protocol}: saved whole at {place}")
+    _submit(models[headline.name], list(corpus.values()), results, place, output, summary)
+    if push_to:
+        publish(place, push_to, test_metrics=_measured(models[headline.name], place, results, clips))
+        summary.add("pushed", f"{push_to}, as a hub repository")
+    places = f"--ensemble {shlex.quote(place)} --models {shlex.quote(config.models)}"
+    summary.next_step = f"python jobs/score.py --videos FOLDER --output {shlex.quote(output)}/scores {places}"
     return summary
 
 
@@ -142,11 +164,10 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
 
 
 def _parameters(row: RowModels, recipe: Recipe) -> int:
-    """Of one model: the encoder's where it stands alone, else one seed's fusion."""
-    uri = row.parts[0].encoder if recipe.reports == "encoder" else row.uri
-    tensors = safetensors.torch.load((UPath(uri) / artifacts.TENSORS).read_bytes())
-    total = sum(tensor.numel() for tensor in tensors.values())
-    return total if recipe.reports == "encoder" else total // len(recipe.fusion.seeds)
+    """That were trained in one model: the encoder's where it stands alone (0 for trees), else one seed's fusion."""
+    if recipe.reports == "encoder":
+        return int(row.parts[0].card.metrics.get("parameters", 0))
+    return sum(p.numel() for p in next(iter(row.ensemble.models.values())).parameters())
 
 
 def _baselines(
@@ -197,39 +218,38 @@ def _headline(rows: Sequence[RowResult], splits: Mapping[Split, list[ClipEmbeddi
 
 
 def _submit(
-    results: StudyResults,
-    models: Mapping[str, RowModels],
-    clips: Sequence[ClipEmbeddings],
-    config: StudyConfig,
-    output: str,
-    push_to: str,
-    summary: Summary,
+    row: RowModels, corpus: Sequence[Clip], results: StudyResults, place: str, output: str, summary: Summary
 ) -> None:
-    """Saves the headline whole, ready to be served, and what it says of the clips that have no label."""
-    row, chosen = models[results.headline], next(r for r in results.rows if r.recipe == results.headline)
-    uri = f"{config.folder}/headline"
-    save_whole(row, uri, best_seed_alone=chosen.reports == "single")
-    summary.add("headline", f"{results.headline}, best on {chosen.selected_on}: saved whole at {uri}")
-    private = [item for item in clips if item.clip.label is None]
-    if private:
-        scores = Ensemble.load(uri).score(row.inputs_of(private))
-        rows = [{"clip_id": s.clip_id, **tables.score_to_row(s)} for s in scores if isinstance(s, Score)]
-        (UPath(output) / "submission.csv").write_text(submission(rows))
-        summary.add("submission", f"{output}/submission.csv: {len(rows)} of {len(private)} clips without a label")
-    if push_to:
-        publish(uri, push_to, test_metrics=_measured(results))
-        summary.add("pushed", f"{push_to}, as a hub repository")
-    places = f"--ensemble {shlex.quote(uri)} --models {shlex.quote(config.models)}"
-    summary.next_step = f"python jobs/score.py --videos FOLDER --output {shlex.quote(output)}/scores {places}"
+    """What the headline says of the challenge's clips, which have no label; every one of them has a line."""
+    wanted = [clip for clip in corpus if clip.split == Split.PRIVATE or (clip.split is None and clip.label is None)]
+    if not wanted:
+        return
+    ids = {clip.clip_id for clip in wanted}
+    own = [item for item in read_embeddings(row.parts) if item.clip.clip_id in ids]
+    scores = {s.clip_id: s for s in Ensemble.load(place).score(row.inputs_of(own)) if isinstance(s, Score)}
+    shares = np.bincount([_label(clip) for clip in results.train], minlength=results.num_classes) / len(results.train)
+    guess = {"probabilities": shares.tolist(), "predicted": int(shares.argmax())}
+    rows = [
+        {"clip_id": clip_id, **(tables.score_to_row(scores[clip_id]) if clip_id in scores else guess)}
+        for clip_id in sorted(ids)
+    ]
+    (UPath(output) / "submission.csv").write_text(submission(rows))
+    guessed = len(ids) - len(scores)
+    summary.add("submission", f"{output}/submission.csv, {len(rows)} clips")
+    if guessed:
+        summary.add("beware", f"{guessed} of them could not be scored: they have the training split's shares")
 
 
-def _measured(results: StudyResults) -> dict[str, object]:
-    """The headline's macro F1 and intervals, for its model card."""
-    found = score_study(results).headline.splits
-    return {
-        f"{split.name.lower()}_mf1": {"value": score.mf1.value, "interval": score.mf1.interval}
-        for split, score in found.items()
-    }
+def _measured(row: RowModels, place: str, results: StudyResults, clips: Sequence[ClipEmbeddings]) -> dict[str, object]:
+    """Macro F1 and intervals of the models that were saved, for their model card."""
+    saved, majority = replace(row, uri=place), int(np.bincount([_label(clip) for clip in results.train]).argmax())
+    measured: dict[str, object] = {}
+    for split in results.clips:
+        found = labelled(clips, split)
+        whole = replace(row.recipe, reports="ensemble")
+        estimate = macro_f1_of(answers(saved, whole, found, majority), results.clips[split], results.num_classes)
+        measured[f"{split.name.lower()}_mf1"] = {"value": estimate.value, "interval": estimate.interval}
+    return measured
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
     features/<hash>/               one pass over the videos: the modalities that it made, as `jobs/preprocess.py`
     encoders/<modality>-<hash>/    one trained encoder, as `jobs/train_encoders.py`
-    embeddings/<modality>-<id>/    what that encoder says of every clip, as `jobs/embed.py`
+    embeddings/<modality>-<hash>/  what that encoder says of every clip, as `jobs/embed.py`
 
-The hash of a part is that of all that bears on it: settings, weights, and for what is trained the labelled clips. So a
-corpus that grew, another bundle or another recipe make what is theirs beside what is there.
+The hash of a part is that of what bears on it: the corpus's place, settings, weights, and for what is trained the
+clips, splits and labels. So a corpus that grew, another bundle or another recipe make what is theirs beside what is
+there. What is not seen is that a file was replaced by another of the same name: then take another folder.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,8 +28,9 @@ from twominds.pipelines.preprocess import PreprocessConfig, check_backbones, fea
 from twominds.pipelines.sink import read_quarantine
 from twominds.pipelines.stages import StageResources
 from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.records import Modality
+from twominds.records import Failure, Modality
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace
 
@@ -47,6 +49,8 @@ class StudyConfig:
     """Who finds faces; by default the recipe says."""
     purpose: Purpose = "research"
     """What BAH's clips are for; participants who did not consent to a challenge or a publication are left out."""
+    retry_quarantined: bool = False
+    """Try the clips in quarantine again."""
     protocol: SelectionProtocol = "validation"
     """What chooses epochs and the row that is submitted. `validation+test` is the paper's: it brands all it makes."""
     use_gpu: bool = False
@@ -108,10 +112,10 @@ class PartsMaker:
                 found[recipe.name, modality] = parts[name]
         return found
 
-    def quarantined(self, parts: Iterable[Part]) -> set[str]:
-        """Ids of the clips that could not be read, or not be embedded."""
-        folders = {folder for part in parts for folder in (part.features, part.embeddings)}
-        return {failure.clip_id for folder in folders for failure in read_quarantine(folder)}
+    def quarantined(self, parts: Iterable[Part]) -> list[Failure]:
+        """The clips that could not be read, or not be embedded, each once."""
+        folders = sorted({folder for part in parts for folder in (part.features, part.embeddings)})
+        return list({failure.clip_id: failure for folder in folders for failure in read_quarantine(folder)}.values())
 
     def _with_detector(self, recipe: Recipe) -> Recipe:
         if self._config.detector is None:
@@ -126,9 +130,9 @@ class PartsMaker:
             for modality in recipe.modalities
         }
         folders: dict[tuple[Modality, str], str] = {}
-        for folder, parts in self._passes_before():
+        for folder, recipe, parts in self._passes_before():
             if any(part in wanted and part not in folders for part in parts):
-                self._preprocess(read_about(folder).recipe, [modality for modality, _ in parts], folder)
+                self._preprocess(recipe, [modality for modality, _ in parts], folder)
                 folders |= dict.fromkeys(parts, folder)
         while missing := [part for part in wanted if part not in folders]:
             # The recipe with the most of what is missing: its modalities are made in one pass.
@@ -136,7 +140,8 @@ class PartsMaker:
                 ((r.name, self._missing(r, missing)) for r in recipes), key=lambda candidate: len(candidate[1])
             )
             parts = [(m, print_) for m, print_ in missing if (m, print_) in modalities]
-            folder = f"{self._config.folder}/features/{fingerprint(absolute(self._config.corpus), parts)}"
+            made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts)
+            folder = f"{self._config.folder}/features/{made_of}"
             self._preprocess(name, [modality for modality, _ in parts], folder)
             folders |= dict.fromkeys(parts, folder)
         return folders
@@ -145,15 +150,20 @@ class PartsMaker:
         own = ((modality, features_fingerprint(recipe, self._store, modality)) for modality in recipe.modalities)
         return [part for part in own if part in missing]
 
-    def _passes_before(self) -> list[tuple[str, list[tuple[Modality, str]]]]:
-        """Folders of features of this corpus that are there, and what they hold."""
+    def _passes_before(self) -> list[tuple[str, str, list[tuple[Modality, str]]]]:
+        """Folders of features of this corpus that could be made like this today, their recipes, and what they hold."""
         root = UPath(f"{self._config.folder}/features")
-        found: list[tuple[str, list[tuple[Modality, str]]]] = []
+        found: list[tuple[str, str, list[tuple[Modality, str]]]] = []
         for about in sorted(root.glob(f"*/{ABOUT}"), key=str) if root.exists() else []:
             folder = f"{self._config.folder}/features/{about.parent.name}"
             made = read_about(folder)
-            if made.corpus == absolute(self._config.corpus):
-                found.append((folder, list(made.parts.items())))
+            if (made.corpus, made.purpose) != (absolute(self._config.corpus), self._config.purpose):
+                continue
+            if made.recipe not in RECIPES:
+                continue
+            now = self._with_detector(find_recipe(made.recipe))
+            if all(features_fingerprint(now, self._store, m) == made_of for m, made_of in made.parts.items()):
+                found.append((folder, made.recipe, list(made.parts.items())))
         return found
 
     def _preprocess(self, recipe: str, modalities: Sequence[Modality], folder: str) -> None:
@@ -168,12 +178,14 @@ class PartsMaker:
                 detector=config.detector,
                 modalities=tuple(modalities),
                 purpose=config.purpose,
+                retry_quarantined=config.retry_quarantined,
                 resources=config.resources,
             )
         )
 
     def _encoder_fingerprint(self, recipe: Recipe, modality: Modality, features: str) -> str:
         return fingerprint(
+            UPath(features).name,  # says of which corpus
             features_fingerprint(recipe, self._store, modality),
             labels_fingerprint(features, self._config.protocol),
             to_json(recipe.encoders.of(modality)),
@@ -198,7 +210,7 @@ class PartsMaker:
             )
         )
         card = artifacts.read_card(f"{encoders}/{modality}")
-        embeddings = f"{config.folder}/embeddings/{modality}-{card.artifact_id}"
+        embeddings = f"{config.folder}/embeddings/{modality}-{fingerprint(card.artifact_id, UPath(features).name)}"
         self._say(f"embeddings: {modality} of {recipe.name}")
         embed_features(
             EmbedConfig(

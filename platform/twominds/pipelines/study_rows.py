@@ -6,16 +6,17 @@ way. Rows that differ only in what they report of a fusion share it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import ray
 import torch
 from torch import Tensor
+from upath import UPath
 
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
-from twominds.errors import ArtifactError
 from twominds.fusion.batch import fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
@@ -59,12 +60,14 @@ class RowModels:
         """What the models take of each clip; `hidden` counts as absent."""
         return [{part.modality: _seen(clip.by_encoder[part.encoder], hidden) for part in self.parts} for clip in clips]
 
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The finished artifact, loaded."""
+        return Ensemble.load(self.uri)
+
     def card(self) -> Card | None:
-        """Of the finished artifact."""
-        try:
-            return artifacts.read_card(self.uri)
-        except ArtifactError:
-            return None
+        """Of the finished artifact; None while there is none."""
+        return artifacts.read_card(self.uri) if (UPath(self.uri) / artifacts.CARD).exists() else None
 
 
 def _seen(embedding: Embedding, hidden: Modality | None) -> Embedding:
@@ -74,13 +77,13 @@ def _seen(embedding: Embedding, hidden: Modality | None) -> Embedding:
     return Embedding(clip_id=embedding.clip_id, modality=embedding.modality, presence=presence)
 
 
-def read_embeddings(parts: Sequence[Part]) -> list[ClipEmbeddings]:
-    """The clips that every encoder of the study has seen, by id: rows are compared on the same ones."""
+def read_embeddings(parts: Sequence[Part], splits: Sequence[Split] | None = None) -> list[ClipEmbeddings]:
+    """The clips (of some splits) that every one of the encoders has seen, by id: rows are compared on the same ones."""
     clips: dict[str, Clip] = {}
     seen: dict[str, dict[str, Embedding]] = {}
     for part in parts:
         columns = [*tables.WITHOUT_WORDS, *(f.name for f in tables.embedding_fields(part.modality))]
-        for row in tables.read_rows(part.embeddings, columns):
+        for row in tables.read_rows(part.embeddings, columns, splits):
             clips[row["clip_id"]] = tables.clip_from_row(row)
             seen.setdefault(row["clip_id"], {})[part.encoder] = tables.embedding_from_row(row, part.modality)
     encoders = {part.encoder for part in parts}
@@ -189,7 +192,7 @@ def _save_fusion(row: RowModels, clips: Sequence[ClipEmbeddings], results: Seque
     counts = {str(Split.TRAIN): len(data.train.labels), str(Split.VALIDATION): len(data.validation.labels)}
     card = _card(row, metrics, counts)
     _save(row, {result.seed: store.state(result.seed) for result in results}, config, data.train.inputs.dims, card)
-    store.drop_models()  # they are in the artifact now
+    store.folder.fs.rm(store.folder.path, recursive=True)  # all of it is in the artifact now
 
 
 def _save_encoder_alone(row: RowModels) -> None:
@@ -230,17 +233,17 @@ def _media(row: RowModels) -> MediaConfig:
     return read_about(row.parts[0].features).media
 
 
-def save_whole(row: RowModels, uri: str, *, best_seed_alone: bool) -> Card:
+def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
     """The row's models with their encoders, ready to be served; of a single fusion the seed that is best on validation.
 
     Args:
         row: The models.
+        recipe: Whose row it is: it may share the models with another.
         uri: Where to.
-        best_seed_alone: Leave the other seeds out.
     """
-    ensemble = Ensemble.load(row.uri)
-    card, seeds = ensemble.card, tuple(ensemble.models)
-    if best_seed_alone:
+    ensemble = row.ensemble
+    card, seeds = replace(ensemble.card, recipe=recipe.name), tuple(ensemble.models)
+    if recipe.reports == "single":
         by_seed: dict[str, float] = card.metrics["validation_mf1"]
         seeds = (max(seeds, key=lambda seed: by_seed[str(seed)]),)
         card = replace(card, metrics={"validation_mf1": by_seed[str(seeds[0])]})
@@ -262,7 +265,7 @@ def answers(
         majority: What is predicted for a clip without any of the modalities.
         hidden: A modality that counts as absent.
     """
-    ensemble = Ensemble.load(row.uri)
+    ensemble = row.ensemble
     inputs = row.inputs_of(clips, hidden)
     present = [i for i, clip in enumerate(inputs) if any(item.presence.present for item in clip.values())]
     models = len(ensemble.models) if recipe.reports == "single" else 1

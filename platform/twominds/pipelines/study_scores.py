@@ -173,6 +173,11 @@ def score_study(results: StudyResults) -> StudyScores:
     )
 
 
+def macro_f1_of(answers: Answers, clips: Sequence[Clip], num_classes: int) -> Estimate:
+    """Macro F1 of some models on some clips, with its interval."""
+    return _bootstrap(clips, num_classes).estimate(answers.predictions)
+
+
 def reliability(answers: Answers, labels: IntArray, num_classes: int) -> Reliability:
     """The reliability diagram of the last class's probability, in ten bins of equal width (the last one closed)."""
     probability = answers.probabilities.ravel()

@@ -8,9 +8,10 @@ train modalities side by side on a cluster, submit one job for each with `--moda
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypedDict, Unpack, cast
 
 import ray.train
 import torch
@@ -27,6 +28,7 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder, used_backbone
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.encoders.classical import ClassicalTextEncoder
+from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, ConfigError, MissingInputError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
@@ -42,7 +44,7 @@ from twominds.records import Features, Modality, Split
 from twominds.training.classical import fit_classical
 from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed
 from twominds.training.examples import FeatureExamples
-from twominds.training.fit import EpochReport, fit
+from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_state import FitState
 from twominds.training.losses import cross_entropy
 from twominds.training.selection import SelectionProtocol, SelectionView, visible_splits
@@ -54,6 +56,18 @@ PROGRESS_INTERVAL_S = 5.0
 
 MODALITY = "modality.txt"
 """In a checkpoint, beside the state: which encoder it is of."""
+
+EncoderClips = SelectionView[tuple[list[Features], Tensor]]
+"""Features of one modality, absent ones included, and labels; the test split only under the paper's protocol."""
+
+
+class FitOptions(TypedDict, total=False):
+    """How a fit goes on, and who takes part: what `training.fit.fit` takes, and learning all at once has no use for."""
+
+    on_epoch: Callable[[EpochReport], None]
+    resume: FitState | None
+    workers: Workers
+    deepspeed: DeepSpeedConfig | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +135,7 @@ def train_encoders(config: TrainConfig) -> Summary:
     recipe = find_recipe(config.recipe or read_about(config.features).recipe)
     store = BackboneStore(uri=config.models)
     for modality in config.modalities:
-        for role in recipe.features.backbones(modality):
-            store.entry(role)
-        for split in visible_splits(config.protocol):
-            _check_examples(config.features, modality, split)
+        check_inputs(config.features, recipe, modality, store, config.protocol)
     wanted = [m for m in config.modalities if config.retrain or not _trained(config, recipe, m)]
     if wanted:
         with cluster(config.address):
@@ -184,27 +195,14 @@ def _train_worker(arguments: dict[str, Any]) -> None:
 def _train_one(
     config: TrainConfig, recipe: Recipe, modality: Modality, workers: Workers, resume: FitState | None, lines: Queue
 ) -> None:
-    store, about, device = BackboneStore(uri=config.models), read_about(config.features), workers.device
-    torch.manual_seed(recipe.encoder_seed)
-    clips = read_examples(config.features, modality, config.protocol)
-    (train, train_labels), (validation, validation_labels) = clips.train, clips.validation
-    settings = recipe.encoders.of(modality)
-    encoder = ENCODERS[type(settings)].pretrained(
-        settings,
-        num_classes=recipe.task.num_classes,
-        store=store,
-        example=next(item for item in train if item.presence.present),
-    )
-
-    fit_config, saved, shown = recipe.encoder_fits.of(modality), time.monotonic(), float("-inf")
+    clips, store = read_examples(config.features, modality, config.protocol), BackboneStore(uri=config.models)
+    epochs, saved, shown = recipe.encoder_fits.of(modality).epochs, time.monotonic(), float("-inf")
     deepspeed = config.deepspeed()
 
     def on_epoch(report: EpochReport) -> None:
         nonlocal saved, shown
         if workers.first and time.monotonic() - shown > PROGRESS_INTERVAL_S:
-            lines.put(
-                f"{modality}: epoch {report.epoch}/{fit_config.epochs}, validation MF1 {report.validation_mf1:.3f}"
-            )
+            lines.put(f"{modality}: epoch {report.epoch}/{epochs}, validation MF1 {report.validation_mf1:.3f}")
             shown = time.monotonic()
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.
@@ -219,47 +217,83 @@ def _train_one(
                 ray.train.report(metrics)
             saved = time.monotonic()
 
-    if isinstance(encoder, ClassicalTextEncoder):
-        result = fit_classical(
-            encoder, train, train_labels, validation, validation_labels, seed=recipe.encoder_seed, device=device
-        )
-    else:
-        examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
-        result = fit(
-            encoder,
-            examples.train,
-            examples.validation,
-            fit_config,
-            seed=recipe.encoder_seed,
-            loss=cross_entropy,
-            num_classes=recipe.task.num_classes,
-            device=device,
-            on_epoch=on_epoch,
-            resume=resume,
-            scored_on=examples.scored_on,
-            workers=workers,
-            deepspeed=deepspeed,
-        )
+    encoder, result = trained_encoder(
+        recipe,
+        modality,
+        clips,
+        store,
+        device=workers.device,
+        on_epoch=on_epoch,
+        resume=resume,
+        workers=workers,
+        deepspeed=deepspeed,
+    )
     if not workers.first:
         return
-    epochs = f"best epoch {result.best_epoch} of {len(result.history)}, " if result.history else ""
-    lines.put(f"{modality}: {epochs}validation MF1 {result.validation_mf1:.3f}")
-    card = Card(
+    best = f"best epoch {result.best_epoch} of {len(result.history)}, " if result.history else ""
+    lines.put(f"{modality}: {best}validation MF1 {result.validation_mf1:.3f}")
+    card = encoder_card(recipe, modality, clips, store, result, config.features)
+    save_encoder(f"{config.output}/{modality}", encoder, recipe.encoders, card)
+
+
+def trained_encoder(
+    recipe: Recipe,
+    modality: Modality,
+    clips: EncoderClips,
+    store: BackboneStore,
+    *,
+    device: str | torch.device,
+    **of_fit: Unpack[FitOptions],
+) -> tuple[Encoder, FitResult]:
+    """One encoder as the recipe says, from its published backbone to its best epoch; `of_fit` is what `fit` takes."""
+    torch.manual_seed(recipe.encoder_seed)
+    (train, train_labels), (validation, validation_labels) = clips.train, clips.validation
+    settings, seed = recipe.encoders.of(modality), recipe.encoder_seed
+    encoder = ENCODERS[type(settings)].pretrained(
+        settings,
+        num_classes=recipe.task.num_classes,
+        store=store,
+        example=next(item for item in train if item.presence.present),
+    )
+    if isinstance(encoder, ClassicalTextEncoder):
+        result = fit_classical(encoder, train, train_labels, validation, validation_labels, seed=seed, device=device)
+        return encoder, result
+    examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
+    result = fit(
+        encoder,
+        examples.train,
+        examples.validation,
+        recipe.encoder_fits.of(modality),
+        seed=seed,
+        loss=cross_entropy,
+        num_classes=recipe.task.num_classes,
+        device=device,
+        scored_on=examples.scored_on,
+        **of_fit,
+    )
+    return encoder, result
+
+
+def encoder_card(
+    recipe: Recipe, modality: Modality, clips: EncoderClips, store: BackboneStore, result: FitResult, features: str
+) -> Card:
+    """What is known of an encoder that was trained on the folder `features`."""
+    media = read_about(features).media
+    return Card(
         kind="encoder",
         task=recipe.task,
         recipe=recipe.name,
-        config={"features": to_json(recipe.features), "media": to_json(about.media)},
+        config={"features": to_json(recipe.features), "media": to_json(media)},
         data={
-            "features": _data_fingerprint(config, modality),
+            "features": data_fingerprint(features, modality, clips.selected_on),
             "fit": _fit_fingerprint(recipe, modality),
-            "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
+            "clips": {str(Split.TRAIN): len(clips.train[1]), str(Split.VALIDATION): len(clips.validation[1])},
         },
         metrics={"validation_mf1": result.validation_mf1, "best_epoch": result.best_epoch},
         selected_on=clips.selected_on,
         seeds=(recipe.encoder_seed,),
-        backbones=tuple(used_backbone(store, role) for role in _roles(recipe, modality, about.media, store)),
+        backbones=tuple(used_backbone(store, role) for role in _roles(recipe, modality, media, store)),
     )
-    save_encoder(f"{config.output}/{modality}", encoder, recipe.encoders, card)
 
 
 def _roles(recipe: Recipe, modality: Modality, media: MediaConfig, store: BackboneStore) -> list[str]:
@@ -268,9 +302,7 @@ def _roles(recipe: Recipe, modality: Modality, media: MediaConfig, store: Backbo
     return [role for role in read.frozen_roles([modality]) if role != WHISPER or store.has(role)]
 
 
-def read_examples(
-    features_uri: str, modality: Modality, protocol: SelectionProtocol
-) -> SelectionView[tuple[list[Features], Tensor]]:
+def read_examples(features_uri: str, modality: Modality, protocol: SelectionProtocol) -> EncoderClips:
     """The features and labels of one modality, absent ones included, of the splits that the protocol may see."""
 
     def examples(rows: list[tables.Row]) -> tuple[list[Features], Tensor]:
@@ -279,12 +311,22 @@ def read_examples(
     return labelled_rows(features_uri, [f.name for f in tables.features_fields(modality)], protocol).map(examples)
 
 
-def _check_examples(features_uri: str, modality: Modality, split: Split) -> None:
+def check_inputs(
+    features_uri: str, recipe: Recipe, modality: Modality, store: BackboneStore, protocol: SelectionProtocol
+) -> None:
     """Before any worker is started.
 
     Raises:
-        MissingInputError: no labelled clip of the split has the modality.
+        MissingInputError: no labelled clip of a split that the protocol needs has the modality.
+        BackboneError: the bundle lacks the modality's backbone.
     """
+    for role in recipe.features.backbones(modality):
+        store.entry(role)
+    for split in visible_splits(protocol):
+        _check_examples(features_uri, modality, split)
+
+
+def _check_examples(features_uri: str, modality: Modality, split: Split) -> None:
     purpose = "train" if split == Split.TRAIN else "select"
     rows = tables.read_rows(features_uri, ["label", f"{modality}_present"], [split])
     if not any(row["label"] is not None and row[f"{modality}_present"] for row in rows):
@@ -309,15 +351,15 @@ def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | 
         card = artifacts.read_card(f"{config.output}/{modality}")
     except ArtifactError:
         return None
-    same = card.data.get("features") == _data_fingerprint(config, modality)
+    same = card.data.get("features") == data_fingerprint(config.features, modality, config.protocol)
     same = same and card.data.get("fit") == _fit_fingerprint(recipe, modality)
     same = same and from_json(EncodersConfig, card.config["encoders"]).of(modality) == recipe.encoders.of(modality)
     return card if same and card.selected_on == config.protocol else None
 
 
-def _data_fingerprint(config: TrainConfig, modality: Modality) -> str:
-    labels = labels_fingerprint(config.features, config.protocol)
-    return fingerprint(read_about(config.features).parts[modality], labels)
+def data_fingerprint(features_uri: str, modality: Modality, protocol: SelectionProtocol) -> str:
+    """Of the features of one modality and of the labels that the protocol sees."""
+    return fingerprint(read_about(features_uri).parts[modality], labels_fingerprint(features_uri, protocol))
 
 
 def _fit_fingerprint(recipe: Recipe, modality: Modality) -> str:

@@ -11,8 +11,10 @@ from twominds.features.catalog import FeaturesConfig
 from twominds.features.text import TextFeaturesConfig
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
+from twominds.recipes.leya_searches import FACE_SEARCH, HEAD_SEARCH
 from twominds.recipes.recipe import EncoderFits, FusionRecipe, Recipe
 from twominds.recipes.space import Candidate, Choice, LogUniform, SearchSpace, Uniform
+from twominds.records import Modality
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 
@@ -119,6 +121,7 @@ def leya() -> Recipe:
             ),
         ),
         encoder_seed=42,
+        encoder_searches={Modality.FACE: FACE_SEARCH, Modality.TEXT: HEAD_SEARCH},
         fusion=FusionRecipe(
             model=TransformerFusionConfig(),
             fit=FitConfig(),

@@ -21,6 +21,7 @@ from twominds.fusion.simple import AttentionSumConfig, ClassWeightedConfig, Conc
 from twominds.recipes.leya import SOURCE
 from twominds.recipes.leya_table import searching_without, table_row, with_text
 from twominds.recipes.recipe import Recipe
+from twominds.records import Modality
 
 Alternative = Callable[[Recipe], Recipe]
 
@@ -63,6 +64,7 @@ def _face_frames(base: Recipe, *, backbone: str, name: str, temporal: TemporalKi
         encoders=replace(base.encoders, face=FaceFramesEncoderConfig(temporal=temporal)),
         # The audio's kind of model, so trained as that is.
         encoder_fits=replace(base.encoder_fits, face=base.encoder_fits.audio),
+        encoder_searches={m: search for m, search in base.encoder_searches.items() if m != Modality.FACE},
     )
     return replace(table_row(recipe, FACE_ROW), description=f"{name} per frame + {temporal.title()}, Linear Layer")
 

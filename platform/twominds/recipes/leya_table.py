@@ -14,6 +14,7 @@ from twominds.encoders.text import TextEncoderConfig
 from twominds.features.text import TextFeaturesConfig
 from twominds.features.words import WordsFeaturesConfig
 from twominds.recipes.leya import SOURCE
+from twominds.recipes.leya_searches import text_search
 from twominds.recipes.recipe import FusionRecipe, PublishedScores, Recipe, Reports
 from twominds.records import Modality
 
@@ -169,7 +170,12 @@ def with_text(
     encoder: TextEncoderConfig | ClassicalTextConfig,
 ) -> Recipe:
     """`base` with another text system."""
-    return replace(base, features=replace(base.features, text=features), encoders=replace(base.encoders, text=encoder))
+    return replace(
+        base,
+        features=replace(base.features, text=features),
+        encoders=replace(base.encoders, text=encoder),
+        encoder_searches={**base.encoder_searches, Modality.TEXT: text_search(encoder)},
+    )
 
 
 def _emotion_text_classifier(base: Recipe) -> Recipe:

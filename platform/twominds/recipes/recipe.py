@@ -11,7 +11,7 @@ from twominds.features.catalog import FeaturesConfig
 from twominds.fusion.batch import InputKind
 from twominds.fusion.catalog import FusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.recipes.space import Candidate, Dimension, SearchSpace, Value, apply
+from twominds.recipes.space import Candidate, Dimension, Sampler, SearchSpace, Value, apply
 from twominds.records import AH_VIDEO, Modality, Task
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
@@ -78,10 +78,27 @@ class FusionRecipe:
         model, of_model = apply(candidate, self.model)
         fit, of_fit = apply(candidate, self.fit)
         loss, of_loss = apply(candidate, self.loss)
-        counts = Counter([*of_model, *of_fit, *of_loss])
-        if unclear := [name for name in candidate if counts[name] != 1]:
-            raise ConfigError(f"Each search parameter must be one setting of model, fit or loss, unlike {unclear}.")
+        _check_each_once(candidate, [*of_model, *of_fit, *of_loss], "model, fit or loss")
         return replace(self, model=model, fit=fit, loss=loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSearch:
+    """Where the settings of one unimodal encoder, and of its training, are looked for."""
+
+    space: SearchSpace
+    """Where the search looks."""
+    sampler: Sampler = "hyperopt"
+    """How."""
+    trials: int = 40
+    """Candidates, the recipe's own first, unless the search is told another number."""
+
+
+def _check_each_once(candidate: Candidate, settings: Sequence[str], where: str) -> None:
+    """Refuses a candidate with a name that none of the settings has, or several."""
+    counts = Counter(settings)
+    if unclear := [name for name in candidate if counts[name] != 1]:
+        raise ConfigError(f"Each search parameter must be one setting of {where}, unlike {unclear}.")
 
 
 Reports = Literal["encoder", "single", "ensemble"]
@@ -122,6 +139,8 @@ class Recipe:
     """Seed of the unimodal training (one model each)."""
     fusion: FusionRecipe
     """The fusion and its search."""
+    encoder_searches: Mapping[Modality, EncoderSearch] = field(default_factory=dict[Modality, EncoderSearch])
+    """The searches of single encoders, of those that have one."""
     task: Task = AH_VIDEO
     """What is recognised."""
     reports: Reports = "ensemble"
@@ -133,6 +152,37 @@ class Recipe:
     def modalities(self) -> tuple[Modality, ...]:
         """What it looks at, in the order of the tokens."""
         return self.fusion.modalities
+
+    def encoder_search(self, modality: Modality) -> EncoderSearch:
+        """The search of one modality's encoder.
+
+        Raises:
+            ConfigError: it has none; the message says which have.
+        """
+        if modality not in self.encoder_searches:
+            there_are = ", ".join(self.encoder_searches) or "no modality"
+            raise ConfigError(f"{self.name} has a search space for the encoder of {there_are}, not of {modality}.")
+        return self.encoder_searches[modality]
+
+    def encoder_candidate(self, modality: Modality) -> Candidate:
+        """The recipe's own settings of what its search looks for."""
+        own = {**vars(self.encoder_fits.of(modality)), **vars(self.encoders.of(modality))}
+        return {name: own[name] for name in self.encoder_search(modality).space}
+
+    def with_encoder_candidate(self, modality: Modality, candidate: Candidate) -> "Recipe":
+        """This recipe with the searched settings of one encoder replaced.
+
+        Raises:
+            ConfigError: a key that is no setting, or a value that a config refuses.
+        """
+        encoder, of_encoder = apply(candidate, self.encoders.of(modality))
+        fit, of_fit = apply(candidate, self.encoder_fits.of(modality))
+        _check_each_once(candidate, [*of_encoder, *of_fit], f"the {modality} encoder or its fit")
+        return replace(
+            self,
+            encoders=replace(self.encoders, **{str(modality): encoder}),
+            encoder_fits=replace(self.encoder_fits, **{str(modality): fit}),
+        )
 
     @property
     def detector_roles(self) -> tuple[str, ...]:

@@ -1,18 +1,19 @@
-"""Search spaces: flat, scalar, and independent of the library that samples from them.
+"""Search spaces: flat, and independent of the library that samples from them.
 
 The keys are field names of the configs they change (`apply` finds which), so a space has no second vocabulary.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from twominds.errors import ConfigError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Value = str | int | float | bool
+Value = str | int | float | bool | tuple[int, ...]
 ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
@@ -36,7 +37,7 @@ class Uniform:
 
     def contains(self, value: Value) -> bool:
         """Whether `value` is in the range."""
-        return not isinstance(value, str) and self.low <= value <= self.high
+        return not isinstance(value, str | tuple) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +49,14 @@ class LogUniform:
 
     def contains(self, value: Value) -> bool:
         """Whether `value` is in the range."""
-        return not isinstance(value, str) and self.low <= value <= self.high
+        return not isinstance(value, str | tuple) and self.low <= value <= self.high
 
 
 Dimension = Choice | Uniform | LogUniform
 SearchSpace = Mapping[str, Dimension]
 Candidate = dict[str, Value]
+Sampler = Literal["hyperopt", "random", "grid"]
+"""TPE, random search, or every point of a space of choices."""
 
 
 def check_candidate(candidate: Mapping[str, Value], space: SearchSpace) -> None:
@@ -67,6 +70,18 @@ def check_candidate(candidate: Mapping[str, Value], space: SearchSpace) -> None:
             raise ConfigError(f"The candidate has no value for {name}.")
         if not dimension.contains(candidate[name]):
             raise ConfigError(f"{name}={candidate[name]!r} is outside of the search space {dimension}.")
+
+
+def grid(space: SearchSpace) -> list[Candidate]:
+    """Every point of the space; the setting that is named last changes fastest.
+
+    Raises:
+        ConfigError: a setting is not one of a few values.
+    """
+    choices = {name: dimension.values for name, dimension in space.items() if isinstance(dimension, Choice)}
+    if ranges := space.keys() - choices.keys():
+        raise ConfigError(f"There is no grid over {', '.join(sorted(ranges))}: these are ranges. Sample from them.")
+    return [dict(zip(choices, point, strict=True)) for point in product(*choices.values())]
 
 
 def apply(candidate: Mapping[str, Any], config: ConfigT) -> tuple[ConfigT, set[str]]:

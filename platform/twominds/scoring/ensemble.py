@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from upath import UPath
 
 from twominds import artifacts, model_card
 from twominds.artifacts import Card
@@ -172,6 +173,7 @@ def save_ensemble(
         card: What is known of the search; config, architecture, seeds and backbones are filled in here.
         whole: False: leave the encoders where they are; such an ensemble scores embeddings, but can't be served.
     """
+    (UPath(uri) / artifacts.CARD).unlink(missing_ok=True)  # its encoders are about to be replaced
     cards: list[Card] = []
     for modality in config.modalities:
         cards.append(artifacts.read_card(encoders[modality]))

@@ -228,7 +228,7 @@ class _Run:
         for window in _split(order, self.config.batch_size * self.config.accumulate):
             for indices in _split(window, self.config.batch_size):
                 own = self.workers.own(indices)
-                share = share_of(labels[own.to(self.device)], labels[indices.to(self.device)], self.class_weights)
+                share = share_of(labels[own.to(self.device)], labels[window.to(self.device)], self.class_weights)
                 if len(own) == 0:  # of a short batch: others may wait for this forward pass, which counts for nothing
                     own = indices[:1]
                 with self._autocast():
@@ -239,8 +239,8 @@ class _Run:
                         class_weights=self.class_weights,
                         label_smoothing=self.config.label_smoothing,
                     )
-                self.steps.backward(loss * (len(indices) / len(window)))
-                total += loss.detach() * len(indices)
+                self.steps.backward(loss)
+                total += loss.detach() * len(window)
             self.steps.step()
         return float(self.workers.add_up(total)) / len(order)
 

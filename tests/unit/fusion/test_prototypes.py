@@ -45,3 +45,19 @@ def test_gradient_pushes_similar_prototypes_of_one_class_apart() -> None:
 def test_gradient_pushes_similar_prototypes_of_two_classes_apart() -> None:
     before, after = cosine_after_a_step(torch.tensor([[[1.0, 0.0]], [[0.9, 0.3]]]))
     assert after < before - 1e-3
+
+
+def test_gradient_pushes_apart_within_and_between_classes_at_once() -> None:
+    """Four prototypes, all of them alike: every pair of one class, and those of two classes, end further apart."""
+    prototypes = torch.tensor(
+        [[[1.0, 0.2, 0.0, 0.1], [0.9, 0.0, 0.3, 0.0]], [[1.0, 0.0, 0.1, 0.4], [0.8, 0.3, 0.2, 0.2]]]
+    )
+    cosines = F.cosine_similarity(prototypes.reshape(4, 1, 4), prototypes.reshape(1, 4, 4), dim=-1)
+    assert cosines.min() > 0.7
+    moved = prototypes.clone().requires_grad_()
+    for _ in range(20):
+        (gradient,) = torch.autograd.grad(diversity_penalty(moved, margin=0.2), moved)
+        moved = (moved - 0.1 * gradient).detach().requires_grad_()
+    after = F.cosine_similarity(moved.reshape(4, 1, 4), moved.reshape(1, 4, 4), dim=-1)
+    pairs = torch.triu(torch.ones(4, 4, dtype=torch.bool), diagonal=1)
+    assert (after[pairs] < cosines[pairs] - 0.1).all()

@@ -204,6 +204,35 @@ def test_prototypes_never_reach_the_prediction() -> None:
     assert not torch.equal(changed.prototype_logits, expected.prototype_logits)
 
 
+def test_the_prototype_loss_trains_what_is_below_it_and_not_the_classifier() -> None:
+    """And the prediction's own loss leaves the prototypes alone: the two meet in the fused representation only."""
+    model, inputs = model_of(SMALL, DIMS), inputs_of(DIMS, clips=3)
+
+    def trained_by(loss: Tensor) -> set[str]:
+        model.zero_grad()
+        loss.backward()
+        return {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+
+    every = {name for name, _ in model.named_parameters()}
+    assert every - trained_by(model(inputs).logits.square().sum()) == {"prototype_head.prototypes"}
+    assert every - trained_by(model(inputs).prototype_logits.square().sum()) == {"classifier.weight", "classifier.bias"}
+
+
+def test_the_diversity_term_is_that_of_the_models_own_prototypes() -> None:
+    model = model_of(replace(SMALL, prototypes_per_class=2, diversity_margin=0.1), DIMS)
+    assert model.prototype_head is not None
+    prototypes = model.prototype_head.prototypes
+    with torch.no_grad():
+        prototypes.zero_()
+        prototypes[0, 0, 0], prototypes[0, 1, 0], prototypes[0, 1, 1] = 2.0, 0.6, 0.8
+        prototypes[1, 0, 1], prototypes[1, 1, 0] = 1.0, -3.0
+    diversity = model(inputs_of(DIMS, clips=2)).diversity
+    # Cosines within the classes: 0.6 and 0; between them: 0, -1, 0.8 and -0.6.
+    torch.testing.assert_close(diversity, torch.tensor((0.6 - 0.1) / 2 + (0.8 - 0.1) / 4))
+    (gradient,) = torch.autograd.grad(diversity, prototypes)
+    assert gradient[0, 1].abs().sum() > 0
+
+
 def test_without_prototypes_there_is_no_prototype_head() -> None:
     output = answer(model_of(replace(SMALL, prototypes_per_class=0), DIMS), inputs_of(DIMS, clips=2))
     assert output.prototype_logits is None

@@ -1,5 +1,6 @@
 """Under the honest protocol the test split's labels change nothing; under the paper's they may, and it is said."""
 
+import ast
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,8 +20,9 @@ from twominds.pipelines import tables
 from twominds.pipelines.candidate import CandidateStore, SeedResult, train_candidate
 from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
 from twominds.pipelines.search import read_search_data
+from twominds.pipelines.train import read_examples
 from twominds.recipes.recipe import FusionRecipe
-from twominds.records import PRESENT, Clip, Embedding, Modality, Split
+from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Split
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
@@ -132,3 +134,69 @@ def test_a_test_split_without_labels_cannot_select(tmp_path: Path) -> None:
     assert len(labelled_rows(uri, [], "validation").train) == 30
     with pytest.raises(SelectionError, match="no labelled test split"):
         labelled_rows(uri, [], "validation+test")
+
+
+def features(folder: Path, *, flipped: bool) -> str:
+    """Face features of clips whose number is in all of their values; labels of the test split may be told wrong."""
+    rows: list[tables.Row] = []
+    for i, split in enumerate([Split.TRAIN] * 3 + [Split.VALIDATION] * 2 + [Split.TEST] * 2):
+        label = (i + (flipped and split == Split.TEST)) % 2
+        clip = Clip(clip_id=f"{split}-{i}", video_uri="", split=split, label=label)
+        row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
+        values = np.full((2, 3), i, np.float32)
+        rows.append(
+            row
+            | tables.features_to_row(
+                Features(clip_id=clip.clip_id, modality=FACE, presence=PRESENT, values=values, pooled=values[0])
+            )
+        )
+    fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
+    schema = pa.schema([*fields, *tables.features_fields(FACE)])
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "all.parquet")
+    return str(folder)
+
+
+def test_encoders_are_trained_and_chosen_without_the_test_split(tmp_path: Path) -> None:
+    uris = [features(tmp_path / str(flipped), flipped=flipped) for flipped in (False, True)]
+
+    def seen(uri: str, protocol: SelectionProtocol) -> list[tuple[list[float], list[int]]]:
+        view = read_examples(uri, FACE, protocol)
+        assert view.selected_on == protocol
+        splits = (view.train, view.validation, *view.scored_on)
+        return [([float(np.mean(clip.values)) for clip in clips if clip.values is not None], labels.tolist())
+                for clips, labels in splits]  # fmt: skip
+
+    honest = [([0.0, 1.0, 2.0], [0, 1, 0]), ([3.0, 4.0], [1, 0]), ([3.0, 4.0], [1, 0])]
+    assert seen(uris[0], "validation") == seen(uris[1], "validation") == honest
+    ids = clips_in(read_examples(uris[0], FACE, "validation"))
+    assert ids == {"train-0", "train-1", "train-2", "val-3", "val-4"}
+    assert seen(uris[0], "validation+test") == [*honest, ([5.0, 6.0], [1, 0])]
+    assert seen(uris[1], "validation+test") == [*honest, ([5.0, 6.0], [0, 1])]
+
+
+PACKAGE = Path(tables.__file__).parents[1]
+TRAINERS = {"fit", "fit_classical", "fit_decision", "train_candidate"}
+"""What takes labels, and learns or chooses by them."""
+VIEWS = {"labelled_rows", "read_examples", "read_search_data", "for_selection"}
+"""Where their labels can come from. This file, `test_study_rows.py` and `test_selection.py` show what these let by."""
+
+
+def called(path: Path) -> set[str]:
+    """What a module calls: functions by their name, and methods that selection has."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    methods = {f.attr for f in calls if isinstance(f, ast.Attribute)} & {"for_selection", "for_report"}
+    return methods | {f.id for f in calls if isinstance(f, ast.Name)}
+
+
+def test_who_trains_takes_labels_from_a_selection_view() -> None:
+    """A new trainer that reads them by itself fails here, as does one that has the test split at hand for a report."""
+    jobs = PACKAGE.parents[1] / "jobs"
+    calls = {str(path): called(path) for path in [*PACKAGE.rglob("*.py"), *jobs.glob("*.py")]}
+    trainers = {path for path in calls if calls[path] & TRAINERS}
+    names = {Path(path).stem for path in trainers}
+    assert names >= {"train", "search", "study_rows", "candidate"}
+    assert {Path(path).stem for path in trainers if not calls[path] & VIEWS} == {"candidate"}, "which is given a view"
+    reports = {Path(path).stem for path in calls if "for_report" in calls[path]}
+    assert reports == {"study"}
+    assert names.isdisjoint({*reports, "evaluate", "batch_score"})

@@ -305,6 +305,21 @@ def test_banners_and_protocol_say_who_was_selected_on_what() -> None:
     assert "Test is only reported" not in " ".join(protocol(branded))
 
 
+def test_every_table_of_a_study_says_what_its_rows_were_selected_on() -> None:
+    place = UPath("memory://study-report/branded")
+    rows = [replace(row, selected_on="validation+test") for row in (FACE, TEXT, FUSION)]
+    write_report(replace(RESULTS, rows=(MAJORITY, *rows)), str(place))
+    table = list(csv.DictReader((place / "table.csv").read_text().splitlines()))
+    assert [row["selected_on"] for row in table] == ["", *["validation+test"] * 3]
+    found = json.loads((place / "results.json").read_text())
+    assert [row["selected_on"] for row in found["rows"]] == [None, *["validation+test"] * 3]
+    assert "Selected on validation+test" in found["banners"][0]
+    for name in ("table.md", "report.html"):
+        text = (place / name).read_text()
+        assert text.count("Selected on validation+test: the test labels chose every row.") == 1
+        assert len(re.findall(r"(\||>) ?validation\+test ?(\||<)", text)) == 3, "in the line of every row"
+
+
 def test_no_labelled_clip_is_no_report() -> None:
     with pytest.raises(ValueError, match="validation or test"):
         score_study(replace(RESULTS, clips={Split.TEST: ()}))

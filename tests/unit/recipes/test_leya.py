@@ -2,6 +2,7 @@
 
 import pytest
 
+from twominds.artifacts import to_json
 from twominds.encoders.face import FaceEncoderConfig
 from twominds.encoders.text import TextEncoderConfig
 from twominds.features.text import TextFeaturesConfig
@@ -32,6 +33,46 @@ def test_the_encoders_are_trained_as_in_the_paper(
     fit = leya().encoder_fits.of(modality)
     found = (fit.optimizer, fit.learning_rate, fit.weight_decay, fit.batch_size, fit.epochs)
     assert found == (optimizer, learning_rate, weight_decay, batch_size, epochs)
+
+
+@pytest.mark.parametrize("name", ["leya", "leya/12", "leya/14"])
+def test_the_selected_fusion_is_the_papers_number_by_number(name: str) -> None:
+    """Section 4.2; momentum, batch, epochs and patience are the public code's. What is not listed is off."""
+    fusion = find_recipe(name).fusion
+    assert to_json(fusion.model) == {
+        "kind": "transformer",
+        "hidden_dim": 128,
+        "num_layers": 6,
+        "num_heads": 4,
+        "feedforward_factor": 6,
+        "use_cls": False,
+        "dropout": 0.45,
+        "prototypes_per_class": 16,
+        "prototype_temperature": 0.3,
+        "diversity_margin": 0.2,  # ours; lambda_div is 0
+        "modality_dropout": 0.0,
+        "standardize": "none",
+        "pca_components": 24,  # of no effect
+    }
+    assert to_json(fusion.fit) == {
+        "optimizer": "rmsprop",
+        "learning_rate": 9.44e-5,
+        "weight_decay": 5.55e-4,
+        "momentum": 0.9,
+        "scheduler": "cosine",
+        "label_smoothing": 0.02,
+        "grad_clip": 0.5,
+        "batch_size": 32,
+        "epochs": 100,
+        "patience": 10,
+        "min_epochs": 0,
+        "class_weights": True,
+        "accumulate": 1,
+        "evaluation_batch_size": None,
+        "precision": "fp32",
+    }
+    assert (fusion.loss.prototype_weight, fusion.loss.diversity_weight) == (0.2, 0.0)
+    assert (fusion.inputs, fusion.seeds) == ("emb", (42, 2025, 7777, 12345, 31415))
 
 
 def test_the_demo_is_the_same_system() -> None:

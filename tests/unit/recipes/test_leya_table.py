@@ -22,7 +22,7 @@ from twominds.recipes import leya_table
 from twominds.recipes.catalog import RECIPES, STUDIES, find_recipe, find_study
 from twominds.recipes.leya import leya, leya_demo
 from twominds.recipes.recipe import PublishedScores, Recipe
-from twominds.recipes.space import Candidate, Choice, Dimension, check_candidate
+from twominds.recipes.space import Candidate, Choice, Dimension, Value, check_candidate
 from twominds.records import Modality
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -197,11 +197,9 @@ def test_a_recipe_can_be_searched(name: str) -> None:
         assert fusion.with_candidate(points[0]) == fusion
 
 
-def end(dimension: Dimension, last: int) -> str | float:
+def end(dimension: Dimension, last: int) -> Value:
     """The first (0) or the last (-1) value of a dimension."""
-    values: Sequence[str | float] = (
-        dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
-    )
+    values: Sequence[Value] = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
     return values[last]
 
 

@@ -1,5 +1,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -284,6 +285,72 @@ def test_bf16_trains_and_keeps_fp32_weights() -> None:
     result, weights = trained(config=replace(CONFIG, precision="bf16"))
     assert len(result.history) == 6
     assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+
+
+@pytest.mark.parametrize(("precision", "product"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision_is_that_of_the_products_of_training_and_validation(
+    precision: Literal["fp32", "bf16"], product: torch.dtype
+) -> None:
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, values: Tensor) -> Output:
+            answer = self.linear(values)
+            seen.append((self.training, answer.dtype))
+            return Output(logits=answer)
+
+    model, config = Watched(), replace(CONFIG, precision=precision, epochs=1, batch_size=50)
+    fit(model, Vectors(), Vectors(), config, seed=0, loss=cross_entropy, num_classes=2)
+    assert seen == [(True, product), (False, product)]
+
+
+class Vectors:
+    """Two clips of four values."""
+
+    in_memory = True
+    labels = torch.tensor([0, 1])
+
+    def __len__(self) -> int:
+        return 2
+
+    def batch(self, indices: Tensor) -> Tensor:
+        return torch.eye(2, 4)[indices]
+
+
+class ThreeRates(nn.Module):
+    """The objective below falls by 1 for each of its parameters, whatever they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+        self.frozen = nn.Parameter(torch.full((), 5.0), requires_grad=False)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, object]]:
+        return [{"params": [self.backbone], "lr": lr / 10}, {"params": [self.head], "lr": lr}]
+
+    def forward(self, values: Tensor) -> Output:
+        slope = self.backbone + self.head + self.frozen
+        return Output(logits=torch.stack([slope, -slope]).expand(len(values), 2))
+
+
+def test_every_group_steps_at_its_own_rate_under_the_schedule() -> None:
+    def slope(output: Output, labels: Tensor, **_: object) -> Tensor:
+        return -output.logits[:, 0].mean()
+
+    model, config = ThreeRates(), FitConfig(
+        epochs=4, batch_size=2, optimizer="sgd", momentum=0.0, weight_decay=0.0, learning_rate=0.1, grad_clip=None,
+        min_epochs=4,
+    )  # fmt: skip
+    fit(model, Vectors(), Vectors(), config, seed=0, loss=slope, num_classes=2)
+    # Epochs 1 to 4 of half a cosine: cos(pi e / 4) for e = 0 to 3.
+    scales = sum((1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in range(4))
+    assert model.head.item() == pytest.approx(0.1 * scales, rel=1e-5)
+    assert model.backbone.item() == pytest.approx(0.01 * scales, rel=1e-5)
+    assert model.frozen.item() == 5.0
 
 
 def test_defaults_are_the_papers() -> None:
