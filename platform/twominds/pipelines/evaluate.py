@@ -232,8 +232,9 @@ def _report(
     by_question = Table("question", "validation MF1", "test MF1", title="Ensemble, per question")
     for question, scores in questions.items():
         by_question.add_row(question, *(f"{scores[s]:.3f}" if s in scores else "-" for s in REPORTED))
+    reported = "; test is only reported" if card.selected_on == "validation" else ", so test scores are optimistic"
     protocol = (
-        f"Selected on {card.selected_on}; test is only reported. Weights: {card.weights}. "
+        f"Selected on {card.selected_on}{reported}. Weights: {card.weights}. "
         f"Ensemble {card.artifact_id} of recipe {card.recipe}, seeds {', '.join(map(str, card.seeds))}."
     )
     (folder / "results.md").write_text("\n".join([*lines, "", protocol, ""]))

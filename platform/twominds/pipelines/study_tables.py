@@ -115,11 +115,13 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
 
 def group_rows(scores: StudyScores) -> list[list[str]]:
     """The headline row per group; the first line is the header."""
-    rows = [["grouping", "group", "split", "clips", "people", "mf1", "ci_low", "ci_high", "notes"]]
+    rows = [["grouping", "group", "split", "clips", "people", "mf1", "ci_low", "ci_high", "notes", "selected_on"]]
+    selected_on = scores.headline.row.selected_on
     for score in scores.groups:
         counts = [str(score.clips), str(score.people)]
         numbers = [percent(score.mf1.value), *_bounds(score.mf1)]
-        rows.append([score.grouping, score.group, split_name(score.split), *counts, *numbers, "; ".join(score.notes)])
+        notes = "; ".join(score.notes)
+        rows.append([score.grouping, score.group, split_name(score.split), *counts, *numbers, notes, selected_on])
     return rows
 
 
