@@ -60,7 +60,7 @@ SCORE_FIELDS = [
     pa.field("weights", pa.string()),
 ]
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name != "transcript"]
-"""What results carry of a clip: the transcript, which is personal, stays in the corpus."""
+"""What results carry of a clip: not the transcript, which is personal. (Features of words and tokens hold it again.)"""
 
 
 def scored_columns(modalities: Sequence[Modality]) -> list[str]:
