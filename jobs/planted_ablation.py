@@ -16,6 +16,7 @@ from rich.table import Table
 
 from twominds.corpus.synthetic.config import CueStrengths, SplitShares, SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import make_corpus
+from twominds.errors import TwomindsError
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.study import run_study
 from twominds.pipelines.study_parts import StudyConfig
@@ -94,4 +95,7 @@ def _table(name: str, report: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(PlantedAblationConfig, config=(tyro.conf.EnumChoicesFromValues,)))
+    try:
+        main(tyro.cli(PlantedAblationConfig, config=(tyro.conf.EnumChoicesFromValues,)))
+    except TwomindsError as error:
+        raise SystemExit(str(error)) from error

@@ -57,11 +57,8 @@ def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card)
     """
     sections: dict[str, Any] = {**card.config, "encoders": artifacts.to_json(config)}
     parameters = sum(p.numel() for p in encoder.parameters() if p.requires_grad)  # that were trained; none of trees
-    metrics = {**card.metrics, "parameters": parameters}
-    architecture = {"modality": str(encoder.modality), "encoder": encoder.architecture}
-    return model_card.save(
-        uri, encoder.state_dict(), replace(card, config=sections, architecture=architecture, metrics=metrics)
-    )
+    architecture = {"modality": str(encoder.modality), "encoder": encoder.architecture, "parameters": parameters}
+    return model_card.save(uri, encoder.state_dict(), replace(card, config=sections, architecture=architecture))
 
 
 def load_encoder(uri: str) -> tuple[Encoder, Card]:

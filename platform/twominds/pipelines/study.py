@@ -166,7 +166,7 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
 def _parameters(row: RowModels, recipe: Recipe) -> int:
     """That were trained in one model: the encoder's where it stands alone (0 for trees), else one seed's fusion."""
     if recipe.reports == "encoder":
-        return int(row.parts[0].card.metrics.get("parameters", 0))
+        return int(row.parts[0].card.architecture.get("parameters", 0))
     return sum(p.numel() for p in next(iter(row.ensemble.models.values())).parameters())
 
 
