@@ -80,7 +80,8 @@ class MadeUpStudy:
             recipe="tiny/encoder",
             config={},
             data={"clips": {"train": 20, "val": 12}},
-            metrics={"validation_mf1": 0.625, "best_epoch": 3, "parameters": 17},
+            architecture={"parameters": 17},
+            metrics={"validation_mf1": 0.625, "best_epoch": 3},
             backbones=(UsedBackbone(role=f"{modality}.x", hub_id=None, revision="x", licence="x", weights="debug"),),
         )
         uri = str(self.root / "encoders" / f"{modality}-{value}")
