@@ -197,10 +197,11 @@ def test_the_report_has_every_model_beside_the_baselines(finished: "Finished") -
 def test_embeddings_of_other_encoders_are_refused(finished: "Finished", tmp_path: Path) -> None:
     foreign = tmp_path / "embeddings"
     shutil.copytree(finished.workspace.embeddings, foreign)
-    about = json.loads((foreign / "_about.json").read_text()) | {"fingerprint": "0" * 12}
-    (foreign / "_about.json").write_text(json.dumps(about))
-    with pytest.raises(ArtifactError, match="not made by the encoders"):
-        evaluate(replace(finished.evaluate, embeddings=str(foreign), output=str(tmp_path / "report")))
+    about = json.loads((foreign / "_about.json").read_text())
+    for other in ({"fingerprint": "0" * 12}, {"parts": about["parts"] | {"face": "0" * 12}}):
+        (foreign / "_about.json").write_text(json.dumps(about | other))
+        with pytest.raises(ArtifactError, match="not made by the encoders"):
+            evaluate(replace(finished.evaluate, embeddings=str(foreign), output=str(tmp_path / "report")))
 
 
 def test_each_job_names_the_next_one_with_the_places_of_its_results(finished: "Finished") -> None:

@@ -91,7 +91,10 @@ def evaluate(config: EvaluateConfig) -> Summary:
     card = artifacts.read_card(config.ensemble)
     about = read_about(config.embeddings)
     encoders: dict[str, str] = card.architecture["encoders"]
-    if any(about.parts.get(Modality(modality)) != encoder for modality, encoder in encoders.items()):
+    # An ensemble of a search also says of which features; an imported one, or a study's, knows its encoders alone.
+    same_features = card.data.get("embeddings", about.fingerprint) == about.fingerprint
+    same_encoders = all(about.parts.get(Modality(modality)) == encoder for modality, encoder in encoders.items())
+    if not (same_features and same_encoders):
         raise ArtifactError(
             f"The embeddings at {config.embeddings} were not made by the encoders of the ensemble at "
             f"{config.ensemble}. Make them with `python jobs/embed.py --encoders {config.ensemble}/encoders`."
