@@ -90,6 +90,7 @@ class PartsMaker:
         """Takes the places and settings, and where progress is printed."""
         self._config, self._console = config, console
         self._store = BackboneStore(uri=config.models)
+        self._fingerprints: dict[tuple[str, Modality], str] = {}
 
     def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, Modality], Part]:
         """The parts of every recipe, by its name and modality.
@@ -100,13 +101,16 @@ class PartsMaker:
         recipes = [self._with_detector(recipe) for recipe in recipes]
         for recipe in recipes:
             check_backbones(recipe, self._store, recipe.modalities)
+        self._fingerprints.clear()  # the bundle may have changed
         features = self._features(recipes)
+        # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
+        labels = {folder: labels_fingerprint(folder, self._config.protocol) for folder in set(features.values())}
         parts: dict[str, Part] = {}
         found: dict[tuple[str, Modality], Part] = {}
         for recipe in recipes:
             for modality in recipe.modalities:
-                folder = features[modality, features_fingerprint(recipe, self._store, modality)]
-                name = f"{modality}-{self._encoder_fingerprint(recipe, modality, folder)}"
+                folder = features[modality, self._features_fingerprint(recipe, modality)]
+                name = f"{modality}-{self._encoder_fingerprint(recipe, modality, folder, labels[folder])}"
                 if name not in parts:
                     parts[name] = self._trained(recipe, modality, folder, name)
                 found[recipe.name, modality] = parts[name]
@@ -117,6 +121,13 @@ class PartsMaker:
         folders = sorted({folder for part in parts for folder in (part.features, part.embeddings)})
         return list({failure.clip_id: failure for folder in folders for failure in read_quarantine(folder)}.values())
 
+    def _features_fingerprint(self, recipe: Recipe, modality: Modality) -> str:
+        """`features_fingerprint`, which reads the bundle's manifest, once for each recipe and modality."""
+        key = recipe.name, modality
+        if key not in self._fingerprints:
+            self._fingerprints[key] = features_fingerprint(recipe, self._store, modality)
+        return self._fingerprints[key]
+
     def _with_detector(self, recipe: Recipe) -> Recipe:
         if self._config.detector is None:
             return recipe
@@ -125,8 +136,8 @@ class PartsMaker:
     def _features(self, recipes: Sequence[Recipe]) -> dict[tuple[Modality, str], str]:
         """Folder of each modality's features, by their fingerprint. As few passes over the videos as can be."""
         wanted = {
-            (modality, features_fingerprint(recipe, self._store, modality)): recipe
-            for recipe in reversed(recipes)
+            (modality, self._features_fingerprint(recipe, modality))
+            for recipe in recipes
             for modality in recipe.modalities
         }
         folders: dict[tuple[Modality, str], str] = {}
@@ -134,20 +145,18 @@ class PartsMaker:
             if any(part in wanted and part not in folders for part in parts):
                 self._preprocess(recipe, [modality for modality, _ in parts], folder)
                 folders |= dict.fromkeys(parts, folder)
-        while missing := [part for part in wanted if part not in folders]:
+        while missing := wanted - folders.keys():
             # The recipe with the most of what is missing: its modalities are made in one pass.
-            name, modalities = max(
-                ((r.name, self._missing(r, missing)) for r in recipes), key=lambda candidate: len(candidate[1])
-            )
-            parts = [(m, print_) for m, print_ in missing if (m, print_) in modalities]
+            candidates = ((recipe.name, self._missing(recipe, missing)) for recipe in recipes)
+            name, parts = max(candidates, key=lambda candidate: len(candidate[1]))
             made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts)
             folder = f"{self._config.folder}/features/{made_of}"
             self._preprocess(name, [modality for modality, _ in parts], folder)
             folders |= dict.fromkeys(parts, folder)
         return folders
 
-    def _missing(self, recipe: Recipe, missing: Sequence[tuple[Modality, str]]) -> list[tuple[Modality, str]]:
-        own = ((modality, features_fingerprint(recipe, self._store, modality)) for modality in recipe.modalities)
+    def _missing(self, recipe: Recipe, missing: set[tuple[Modality, str]]) -> list[tuple[Modality, str]]:
+        own = ((modality, self._features_fingerprint(recipe, modality)) for modality in recipe.modalities)
         return [part for part in own if part in missing]
 
     def _passes_before(self) -> list[tuple[str, str, list[tuple[Modality, str]]]]:
@@ -162,7 +171,7 @@ class PartsMaker:
             if made.recipe not in RECIPES:
                 continue
             now = self._with_detector(find_recipe(made.recipe))
-            if all(features_fingerprint(now, self._store, m) == made_of for m, made_of in made.parts.items()):
+            if all(self._features_fingerprint(now, m) == made_of for m, made_of in made.parts.items()):
                 found.append((folder, made.recipe, list(made.parts.items())))
         return found
 
@@ -183,11 +192,11 @@ class PartsMaker:
             )
         )
 
-    def _encoder_fingerprint(self, recipe: Recipe, modality: Modality, features: str) -> str:
+    def _encoder_fingerprint(self, recipe: Recipe, modality: Modality, features: str, labels: str) -> str:
         return fingerprint(
             UPath(features).name,  # says of which corpus
-            features_fingerprint(recipe, self._store, modality),
-            labels_fingerprint(features, self._config.protocol),
+            self._features_fingerprint(recipe, modality),
+            labels,
             to_json(recipe.encoders.of(modality)),
             to_json(recipe.encoder_fits.of(modality)),
             recipe.encoder_seed,
