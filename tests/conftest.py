@@ -1,8 +1,9 @@
 """Fixtures that the whole suite shares. What they build is imported inside them, so that a small test starts fast."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,3 +87,42 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SyntheticCorpusConfig(clips=12, clip_s=2.0, width=160, height=120, fps=12.0, clean=True, seed=7)
     make_corpus(config, root, workers=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def write_embeddings() -> Callable[..., None]:
+    """What a search needs: embeddings in which every modality tells a little of the label, stand-ins for encoders."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import torch
+    from upath import UPath
+
+    from twominds import artifacts
+    from twominds.artifacts import Card
+    from twominds.pipelines import tables
+    from twominds.pipelines.about import About, claim_folder
+    from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split
+
+    def write(root: str, *, train: int = 40, validation: int = 20, test: int = 0, dim: int = 8) -> None:
+        rng, rows = np.random.default_rng(0), list[tables.Row]()
+        splits = [*[Split.TRAIN] * train, *[Split.VALIDATION] * validation, *[Split.TEST] * test]
+        for i, split in enumerate(splits):
+            clip = Clip(clip_id=f"clip-{i:03}", video_uri="", split=split, label=i % 2)
+            row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
+            for modality in Modality:
+                vector = (rng.standard_normal(dim) + i % 2).astype(np.float32)
+                embedding = Embedding(clip_id=clip.clip_id, modality=modality, presence=PRESENT, vector=vector)
+                row |= tables.embedding_to_row(embedding)
+            rows.append(row)
+        fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
+        schema = pa.schema([*fields, *(field for modality in Modality for field in tables.embedding_fields(modality))])
+        about = About(recipe="leya/demo", corpus="drawn", fingerprint="0" * 12, models="none")
+        claim_folder(f"{root}/embeddings", about)
+        with UPath(f"{root}/embeddings/all.parquet").open("wb") as file:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+        for modality in Modality:
+            card = Card(kind="encoder", task=AH_VIDEO, recipe="leya/demo", config={})
+            artifacts.save(f"{root}/encoders/{modality}", {"w": torch.zeros(1)}, card)
+
+    return write

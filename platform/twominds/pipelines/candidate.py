@@ -5,23 +5,32 @@ seed that was finished is never trained again: not by the same trial, nor by ano
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import safetensors.torch
+import torch
 from torch import Tensor
 from upath import UPath
 
-from twominds.artifacts import fingerprint
+from twominds.artifacts import fingerprint, from_json, to_json
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.pipelines.storage import write_whole
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Value
+from twominds.records import BoolArray, FloatArray, Modality
 from twominds.training.examples import FusionExamples
-from twominds.training.fit import fit
+from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.selection import SelectionView
+
+IntArray = npt.NDArray[np.int64]
 
 RESULT, MODEL = "seed-{seed}.json", "seed-{seed}.safetensors"
 
@@ -32,6 +41,19 @@ class LabelledInputs:
 
     inputs: FusionInputs
     labels: Tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as NumPy arrays: those Ray keeps once per node, and every process there reads them in place."""
+        tokens = {modality: token.numpy() for modality, token in self.inputs.tokens.items()}
+        return _unpickled, (tokens, self.inputs.mask.numpy(), self.labels.numpy())
+
+
+def _unpickled(tokens: Mapping[Modality, FloatArray], mask: BoolArray, labels: IntArray) -> LabelledInputs:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
+        found = {modality: torch.from_numpy(token) for modality, token in tokens.items()}
+        inputs = FusionInputs(tokens=found, mask=torch.from_numpy(mask))
+        return LabelledInputs(inputs=inputs, labels=torch.from_numpy(labels))
 
 
 SearchData = SelectionView[LabelledInputs]
@@ -52,6 +74,23 @@ class SeedResult:
     best_epoch: int
     epochs: int
     seconds: float
+    curve: tuple[float, ...] = ()
+    """Best selection MF1 up to each epoch."""
+
+    @classmethod
+    def of(cls, seed: int, result: FitResult) -> "SeedResult":
+        """What a finished training came to."""
+        return cls(
+            seed=seed,
+            validation_mf1=result.validation_mf1,
+            validation_loss=result.validation_loss,
+            selection_mf1=result.best.selection_mf1,
+            selection_loss=result.best.selection_loss,
+            best_epoch=result.best_epoch,
+            epochs=len(result.history),
+            seconds=sum(report.seconds for report in result.history),
+            curve=tuple(accumulate((report.selection_mf1 for report in result.history), max)),
+        )
 
 
 class CandidateStore:
@@ -64,13 +103,13 @@ class CandidateStore:
     def result(self, seed: int) -> SeedResult | None:
         """The seed's result, or None while it is not finished."""
         path = self.folder / RESULT.format(seed=seed)
-        return SeedResult(**json.loads(path.read_text())) if path.exists() else None
+        return from_json(SeedResult, json.loads(path.read_text())) if path.exists() else None
 
     def save(self, result: SeedResult, state: Mapping[str, Tensor]) -> None:
         """Keeps a finished seed: the model first, then the result that says it is complete."""
         payload = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in state.items()})
         write_whole(self.folder / MODEL.format(seed=result.seed), payload)
-        write_whole(self.folder / RESULT.format(seed=result.seed), json.dumps(vars(result)).encode())
+        write_whole(self.folder / RESULT.format(seed=result.seed), json.dumps(to_json(result)).encode())
 
     def state(self, seed: int) -> dict[str, Tensor]:
         """The model of a finished seed."""
@@ -91,6 +130,7 @@ def train_candidate(
     num_classes: int,
     device: str = "cpu",
     on_seed: Callable[[list[SeedResult]], None] | None = None,
+    on_epoch: Callable[[int, EpochReport], None] | None = None,
 ) -> list[SeedResult]:
     """Trains the seeds that are not finished; returns the results of all, in the order of the seeds.
 
@@ -101,7 +141,8 @@ def train_candidate(
         store: Keeps and knows finished seeds.
         num_classes: Number of logits.
         device: Where to train.
-        on_seed: Called with the results so far after each seed.
+        on_seed: Called with the results so far after each seed. An exception in it ends training.
+        on_epoch: Called with the seed after each epoch. Likewise.
     """
     chosen = recipe.with_candidate(dict(candidate))
     examples = data.map(lambda split: FusionExamples(split.inputs, split.labels, device))
@@ -109,7 +150,7 @@ def train_candidate(
     for seed in recipe.seeds:
         known = store.result(seed)
         if known is None:
-            known, state = _train_seed(seed, chosen, examples, num_classes, device)
+            known, state = _train_seed(seed, chosen, examples, num_classes, device, on_epoch)
             store.save(known, state)
         results.append(known)
         if on_seed is not None:
@@ -118,7 +159,12 @@ def train_candidate(
 
 
 def _train_seed(
-    seed: int, recipe: FusionRecipe, examples: SelectionView[FusionExamples], num_classes: int, device: str
+    seed: int,
+    recipe: FusionRecipe,
+    examples: SelectionView[FusionExamples],
+    num_classes: int,
+    device: str,
+    on_epoch: Callable[[int, EpochReport], None] | None,
 ) -> tuple[SeedResult, dict[str, Any]]:
     train = examples.train
     model = build_fusion(
@@ -138,15 +184,6 @@ def _train_seed(
         num_classes=num_classes,
         device=device,
         scored_on=examples.scored_on,
+        on_epoch=None if on_epoch is None else partial(on_epoch, seed),
     )
-    summary = SeedResult(
-        seed=seed,
-        validation_mf1=result.validation_mf1,
-        validation_loss=result.validation_loss,
-        selection_mf1=result.best.selection_mf1,
-        selection_loss=result.best.selection_loss,
-        best_epoch=result.best_epoch,
-        epochs=len(result.history),
-        seconds=sum(report.seconds for report in result.history),
-    )
-    return summary, model.state_dict()
+    return SeedResult.of(seed, result), model.state_dict()

@@ -53,6 +53,24 @@ def cpus_of_a_worker(workers: int) -> float:
     return max(1.0, largest // workers)
 
 
+def lost_nodes() -> int:
+    """How many nodes the cluster has had and has no more."""
+    return sum(not node["Alive"] for node in cast("list[dict[str, Any]]", ray.nodes()))
+
+
+def share_of_node(cpus: float, gpus: float) -> float:
+    """How much of the largest node something takes that asks for so many CPUs and GPUs, at most 1."""
+    alive = [node for node in cast("list[dict[str, Any]]", ray.nodes()) if node["Alive"]]
+    nodes = [cast("dict[str, float]", node["Resources"]) for node in alive]
+    asked = {"CPU": cpus, "GPU": gpus}
+    shares = [
+        need / there
+        for what, need in asked.items()
+        if need and (there := max((node.get(what, 0.0) for node in nodes), default=0.0))
+    ]
+    return min(1.0, max(shares, default=1.0))
+
+
 def warn_of_missing_gpus(wanted: float) -> None:
     """Says so where a job asks for GPUs of a cluster that has none: unless it grows, the job would wait for ever."""
     if wanted and not ray.cluster_resources().get("GPU"):

@@ -1,100 +1,31 @@
 """The stability search with Ray Tune and HyperOpt: embeddings in, the five-seed ensemble out.
 
 Every candidate is one trial that trains all seeds; its score is the mean validation MF1 over them (minus
-`std_penalty` times their standard deviation). The test split is not read, unless the paper's protocol is asked for. An
-interrupted search that is started again goes on: Tune restores its trials and the sampler, and finished seeds are in
-storage (`candidate.py`).
+`std_penalty` times their standard deviation). One that can't win any more is ended before its last seed
+(`training/stopping.py`); only those with all seeds can be the winner. The test split is not read, unless the paper's
+protocol is asked for. An interrupted search that is started again goes on (`search_store.py`).
 """
 
-import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any
 
-import torch
-from ray import tune
-from ray.tune import ResultGrid
-from rich.table import Table
-
-from twominds.artifacts import Card, fingerprint, to_json
-from twominds.fusion.batch import InputKind, fusion_inputs
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, read_about
-from twominds.pipelines.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
-from twominds.pipelines.cluster import cluster
-from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
+from twominds.artifacts import Card, to_json
+from twominds.errors import ConfigError
+from twominds.pipelines.candidate import SearchData
+from twominds.pipelines.cluster import cluster, share_of_node
+from twominds.pipelines.search_config import SearchConfig
+from twominds.pipelines.search_estimate import estimate
+from twominds.pipelines.search_progress import best_table
+from twominds.pipelines.search_report import trials_rows, write_search_report
+from twominds.pipelines.search_results import SearchResults
+from twominds.pipelines.search_setup import Search, prepare, results_of
+from twominds.pipelines.search_winner import WinnerConfig, save_winner
 from twominds.pipelines.summary import Summary
-from twominds.pipelines.tuning import SCORE, Plan, SearchError, TuningConfig, candidate_of, run_trials, write_trials
-from twominds.recipes.catalog import find_recipe
-from twominds.recipes.recipe import FusionRecipe, Recipe
-from twominds.recipes.space import Candidate
-from twominds.records import Modality, Split
-from twominds.scoring.decision import DecisionFit, fit_decision
-from twominds.scoring.ensemble import EnsembleConfig, ensemble_logits, save_ensemble, seed_models
-from twominds.training.selection import SelectionProtocol
-from twominds.workspace import Workspace, job_command, require
+from twominds.pipelines.trial import train_fusion
+from twominds.pipelines.tuning import SearchError, run_trials, write_trials
+from twominds.scoring.decision import DecisionFit
+from twominds.workspace import job_command
 
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig(TuningConfig):
-    """Search the fusion whose five seeds are best on validation, and save them as the ensemble."""
-
-    embeddings: str = field(default_factory=lambda: Workspace.default().embeddings)
-    """Folder of `jobs/embed.py`."""
-    encoders: str = field(default_factory=lambda: Workspace.default().encoders)
-    """Folder of `jobs/train_encoders.py`; they travel in the ensemble."""
-    output: str = field(default_factory=lambda: Workspace.default().search)
-    """Folder for the state of the search and its trials; local or s3://."""
-    ensemble: str = field(default_factory=lambda: Workspace.default().ensemble)
-    """Folder for the winner: what `serve run` serves."""
-    recipe: str = ""
-    """The system; by default the one that the embeddings were made for."""
-    trials: int = 0
-    """Candidates, the recipe's own first; 0: as many as the recipe says."""
-    sampler: Literal["hyperopt", "random"] = "hyperopt"
-    """TPE, or random search as its control."""
-    std_penalty: float = 0.0
-    """The score is the mean MF1 minus this times the standard deviation over the seeds."""
-    protocol: SelectionProtocol = "validation"
-    """Which splits choose epochs and candidates. `validation+test` is the paper's way: whatever is made so says it."""
-    inputs: InputKind | None = None
-    """What of each embedding the fusion takes; by default the recipe's choice."""
-    decision: DecisionFit = field(default_factory=DecisionFit)
-    """What of the winner's decision is fitted on validation; a finished search can be run again with another."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A candidate with all its seeds."""
-
-    candidate: Candidate
-    results: tuple[SeedResult, ...]
-    score: float
-
-    @property
-    def mean(self) -> float:
-        """Mean MF1 on what selects: validation, but under the paper's protocol."""
-        return statistics.fmean(result.selection_mf1 for result in self.results)
-
-    @property
-    def std(self) -> float:
-        """Its population standard deviation over the seeds."""
-        return statistics.pstdev(result.selection_mf1 for result in self.results)
-
-    def row(self) -> dict[str, Any]:
-        """Of the table of all trials."""
-        return {
-            **self.candidate,
-            "score": self.score,
-            "mean_mf1": self.mean,
-            "std_mf1": self.std,
-            **{f"mf1_seed_{result.seed}": result.selection_mf1 for result in self.results},
-            "seconds": sum(result.seconds for result in self.results),
-        }
-
-    def rank(self) -> tuple[float, float]:
-        """What the best candidate has the most of: score, and of equals (small splits have many) the lower loss."""
-        return self.score, -statistics.fmean(result.selection_loss for result in self.results)
+__all__ = ["SearchConfig", "search_fusion"]
 
 
 def search_fusion(config: SearchConfig) -> Summary:
@@ -103,174 +34,135 @@ def search_fusion(config: SearchConfig) -> Summary:
     Raises:
         MissingInputError: embeddings or encoders are not there.
         SelectionError: a split that the protocol needs has no labelled clip.
-        SearchError: no candidate finished.
+        ConfigError: a first candidate is outside of the space, or there is a search and it is not to be gone on with.
+        SearchError: no candidate finished, or storage is full or away.
     """
-    require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
-    require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
-    about = read_about(config.embeddings)
-    recipe = find_recipe(config.recipe or about.recipe)
-    fusion = replace(
-        recipe.fusion, inputs=config.inputs or recipe.fusion.inputs, trials=config.trials or recipe.fusion.trials
+    winner = WinnerConfig(
+        ensemble=config.ensemble, encoders=config.encoders, winner=config.winner, decision=config.decision
     )
-    data = read_search_data(config.embeddings, fusion, config.protocol)
-    # A search is what it searches: the same settings on the same data go on, others start anew beside it.
-    labels = labels_fingerprint(config.embeddings, config.protocol)
-    identity = [about.fingerprint, labels, to_json(fusion), config.sampler, config.sampler_seed, config.protocol]
-    # Absolute: a trial has a working folder of its own.
-    run_uri = f"{absolute(config.output)}/{fingerprint(identity, config.random_starts, config.std_penalty)}"
-    parameters = {
-        "fusion": fusion,
-        "data": data,
-        "num_classes": recipe.task.num_classes,
-        "run_uri": run_uri,
-        "std_penalty": config.std_penalty,
-        "device": config.device,
-    }
-    plan = Plan(space=fusion.space, first_points=fusion.first_points, sampler=config.sampler, trials=fusion.trials)
+    search = prepare(config)
+    if config.dry_run:
+        return _estimated(search, config)
+    if config.report_only:
+        return _reported(search)
+    if not config.resume and search.store.description():
+        raise ConfigError(f"There is a search of this at {search.store.uri}. Leave out --no-resume, or choose another.")
+    try:
+        return _run(search, config, winner)
+    except OSError as error:
+        raise SearchError(
+            f"The search cannot be kept at {search.store.uri}: {error}. What is trained is not lost: make room there, "
+            "or see to the connection, and run the same command again."
+        ) from error
+
+
+def _run(search: Search, config: SearchConfig, winner: WinnerConfig) -> Summary:
+    """Everything that writes."""
     with cluster(config.address) as cpus:
-        grid = run_trials(_trainable, parameters, plan, config, seeds=len(fusion.seeds), run_uri=run_uri, cpus=cpus)
-        trials = _finished(grid, fusion, run_uri, config.std_penalty)
-        errored = len([result for result in grid if result.error])
-    if not trials:
-        raise SearchError(f"No candidate finished all {len(fusion.seeds)} seeds; see the errors in {run_uri}.")
-    write_trials(run_uri, [trial.row() for trial in trials])
-    best = max(trials, key=Trial.rank)
-    card = _save(config, recipe, fusion, data, best, run_uri, about, len(trials))
-    return _summary(config, recipe, trials, best, card, run_uri, errored)
-
-
-def read_search_data(embeddings_uri: str, fusion: FusionRecipe, protocol: SelectionProtocol) -> SearchData:
-    """Inputs of the fusion from a folder of embeddings, of the splits that the protocol may see.
-
-    Raises:
-        SelectionError: a split has no labelled clip.
-    """
-    columns = [f.name for m in fusion.modalities for f in tables.embedding_fields(m)]
-
-    def inputs(rows: list[tables.Row], dims: Mapping[Modality, int] | None = None) -> LabelledInputs:
-        clips = [{m: tables.embedding_from_row(row, m) for m in fusion.modalities} for row in rows]
-        return LabelledInputs(
-            inputs=fusion_inputs(clips, fusion.modalities, fusion.inputs, dims),
-            labels=torch.tensor([row["label"] for row in rows]),
-        )
-
-    rows = labelled_rows(embeddings_uri, columns, protocol)
-    dims = inputs(rows.train).inputs.dims
-    return rows.map(lambda split: inputs(split, dims))
-
-
-def _trainable(
-    settings: dict[str, Any],
-    *,
-    fusion: FusionRecipe,
-    data: SearchData,
-    num_classes: int,
-    run_uri: str,
-    std_penalty: float,
-    device: str,
-) -> None:
-    """Runs in a trial."""
-    torch.set_num_threads(1)
-    candidate = candidate_of(settings, fusion.space)
-
-    def on_seed(results: list[SeedResult]) -> None:
-        values = [result.selection_mf1 for result in results]
-        tune.report(
-            {
-                SCORE: statistics.fmean(values) - std_penalty * statistics.pstdev(values),
-                "mean_mf1": statistics.fmean(values),
-                "std_mf1": statistics.pstdev(values),
-                "seeds_done": len(results),
-            }
-        )
-
-    store = CandidateStore(run_uri, candidate)
-    train_candidate(candidate, fusion, data, store, num_classes=num_classes, device=device, on_seed=on_seed)
-
-
-def _finished(grid: ResultGrid, fusion: FusionRecipe, run_uri: str, std_penalty: float) -> list[Trial]:
-    """Trials with every seed done: means over different numbers of seeds can't be compared."""
-    trials: dict[str, Trial] = {}
-    for result in grid:
-        candidate = cast("Candidate", result.config)
-        store = CandidateStore(run_uri, candidate)
-        found = [store.result(seed) for seed in fusion.seeds]
-        results = tuple(seed_result for seed_result in found if seed_result is not None)
-        if len(results) == len(fusion.seeds):
-            values = [r.selection_mf1 for r in results]
-            score = statistics.fmean(values) - std_penalty * statistics.pstdev(values)
-            trials[result.path] = Trial(candidate=candidate, results=results, score=score)
-    return list(trials.values())
-
-
-def _save(
-    config: SearchConfig,
-    recipe: Recipe,
-    fusion: FusionRecipe,
-    data: SearchData,
-    best: Trial,
-    run_uri: str,
-    about: About,
-    searched: int,
-) -> Card:
-    chosen = fusion.with_candidate(best.candidate)
-    store = CandidateStore(run_uri, best.candidate)
-    states = {seed: store.state(seed) for seed in fusion.seeds}
-    inputs, dims = data.validation.inputs, data.train.inputs.dims
-    logits = ensemble_logits(seed_models(states, chosen.model, dims, recipe.task.num_classes), inputs)
-    ensemble = EnsembleConfig(
-        fusion=chosen.model,
-        inputs=fusion.inputs,
-        modalities=fusion.modalities,
-        media=about.media,
-        decision=fit_decision(config.decision, logits, data.validation.labels.numpy()),
+        share = share_of_node(config.cpus_per_trial, config.gpus_per_trial)
+        search.store.describe(planned=search.plan.trials, node_share=share, config=to_json(config))
+        parameters = {
+            "recipe": search.fusion,
+            "data": search.data,
+            "run_uri": search.store.uri,
+            "num_classes": search.recipe.task.num_classes,
+            "device": config.device,
+        }
+        run_trials(train_fusion, parameters, search.plan, config, search.rules, search.store, cpus=cpus)
+    results = results_of(search)
+    _write(results, search)
+    if not results.finished:
+        raise SearchError(_nothing_finished(results, search))
+    best = results.finished[0]
+    card = save_winner(
+        winner,
+        best,
+        search.store.candidate(best.candidate),
+        search.recipe,
+        search.fusion,
+        search.data,
+        search.about,
+        searched=len(results.outcomes),
+        device=config.device,
     )
-    validation_mf1 = {str(r.seed): r.validation_mf1 for r in best.results}
-    card = Card(
-        kind="ensemble",
-        task=recipe.task,
-        recipe=recipe.name,
-        config={},
-        data={
-            "embeddings": about.fingerprint,
-            "clips": {
-                str(Split.TRAIN): len(data.train.labels),
-                str(Split.VALIDATION): len(data.validation.labels),
-            },
-        },
-        metrics={
-            "validation_mf1_mean": statistics.fmean(validation_mf1.values()),
-            "validation_mf1_std": statistics.pstdev(validation_mf1.values()),
-            "validation_mf1": validation_mf1,
-            "selection_mf1_mean": best.mean,
-            "candidate": best.candidate,
-            "candidates_searched": searched,
-            "decision_fit": to_json(config.decision),
-        },
-        selected_on=data.selected_on,
+    return _summary(config, search, results, card)
+
+
+def _estimated(search: Search, config: SearchConfig) -> Summary:
+    """What a start would do."""
+    over, begun = search.store.outcomes(), search.store.unfinished()
+    left = max(0, search.plan.trials - len(over))
+    summary = Summary(title=f"Plan of a stability search of {search.recipe.name}", where=search.store.uri)
+    clips = ", ".join(f"{len(split.labels)} {name}" for name, split in _splits(search.data).items())
+    summary.add("clips", clips)
+    summary.add("space", f"{len(search.plan.space)} settings: {', '.join(search.plan.space)}")
+    summary.add("candidates", f"{search.plan.trials}, {len(over)} are over, {len(begun)} begun, {left} left")
+    summary.add("drawn by", f"{config.sampler}, the first {config.random_starts} at random")
+    summary.add("trainings", f"{len(search.rules.seeds)} seeds of each: {', '.join(map(str, search.rules.seeds))}")
+    found = estimate(search.fusion, search.data, over, left, num_classes=search.recipe.task.num_classes)
+    summary.add("training", f"{found.low_h:.2f} to {found.high_h:.2f} hours of one {_place(config)} ({found.basis})")
+    summary.next_step = "the same without --dry-run"
+    return summary
+
+
+def _splits(data: SearchData) -> dict[str, Any]:
+    splits = {"training": data.train, "validation": data.validation}
+    return splits | ({"test (selects!)": data.scored_on[1]} if len(data.scored_on) > 1 else {})
+
+
+def _place(config: SearchConfig) -> str:
+    return f"{config.gpus_per_trial:g} GPU" if config.gpus_per_trial else f"process of {config.cpus_per_trial:g} CPU"
+
+
+def _reported(search: Search) -> Summary:
+    """The report of what there is."""
+    results = results_of(search)
+    if not results.outcomes:
+        raise SearchError(f"No candidate of this search is over yet: there is nothing to report at {search.store.uri}.")
+    _write(results, search)
+    summary = Summary(title=f"Report of the search of {search.recipe.name}", where=f"{search.store.uri}/report")
+    _count(summary, results)
+    return summary
+
+
+def _write(results: SearchResults, search: Search) -> None:
+    write_trials(search.store.uri, trials_rows(results))
+    write_search_report(results, f"{search.store.uri}/report")
+
+
+def _nothing_finished(results: SearchResults, search: Search) -> str:
+    reasons = {outcome.reason for outcome in results.outcomes if outcome.status == "failed"}
+    causes = [*sorted(reasons), *(incident.cause for incident in results.incidents[-1:])]
+    return (
+        f"No candidate finished all {len(search.rules.seeds)} seeds. {' '.join(causes)} What there is rests in "
+        f"{search.store.uri}; the same command goes on with it."
     )
-    encoders = {modality: f"{config.encoders}/{modality}" for modality in fusion.modalities}
-    return save_ensemble(config.ensemble, states, ensemble, dims=dims, encoders=encoders, card=card)
 
 
-def _summary(
-    config: SearchConfig, recipe: Recipe, trials: list[Trial], best: Trial, card: Card, run_uri: str, errored: int
-) -> Summary:
-    table = Table("rank", "MF1", "candidate")
-    for rank, trial in enumerate(sorted(trials, key=Trial.rank, reverse=True)[:5], start=1):
-        shown = [
-            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in trial.candidate.items()
-            if name in ("hidden_dim", "num_layers", "dropout", "optimizer", "learning_rate")
-        ]
-        table.add_row(str(rank), f"{trial.mean:.3f} +- {trial.std:.3f}", ", ".join(shown))
-    summary = Summary(title=f"Stability search of {recipe.name}", where=config.ensemble, tables=[table])
-    summary.add("candidates with all seeds", f"{len(trials)} of {config.trials or recipe.fusion.trials}")
-    summary.add("candidates that failed", errored)
+def _count(summary: Summary, results: SearchResults) -> None:
+    by_status = {status: sum(o.status == status for o in results.outcomes) for status in ("ended", "failed")}
+    summary.add("candidates with all seeds", f"{len(results.finished)} of {results.planned}")
+    summary.add("ended before, out of reach", by_status["ended"])
+    summary.add("candidates that failed", by_status["failed"])
+    if left := results.planned - len(results.outcomes):
+        summary.add("candidates still to try", f"{left}; the same command goes on with them")
+    if results.incidents:
+        summary.add("incidents survived", f"{len(results.incidents)}, the last: {results.incidents[-1].cause}")
+
+
+def _summary(config: SearchConfig, search: Search, results: SearchResults, card: Card) -> Summary:
+    best = results.finished[0]
+    summary = Summary(
+        title=f"Stability search of {search.recipe.name}",
+        where=config.ensemble,
+        tables=[best_table(results.finished, search.rules)],
+    )
+    _count(summary, results)
     summary.add(f"best on {card.selected_on}", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
     if config.protocol != "validation":
         summary.add("selected_on", card.selected_on)
-    summary.add("every trial", f"{run_uri}/trials.parquet")
+    summary.add("every trial", f"{search.store.uri}/trials.parquet")
+    summary.add("report", f"{search.store.uri}/report/report.html")
     if config.decision != DecisionFit():
         summary.add("decision", ", ".join(f"{k} {v:.3g}" for k, v in card.config["decision"].items()))
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ray import tune
-from ray.tune import ResultGrid
 from rich.table import Table
 from torch import Tensor
 
@@ -23,10 +21,11 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder
 from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
-from twominds.errors import ArtifactError, TrainingError
 from twominds.pipelines.about import absolute, read_about
-from twominds.pipelines.candidate import CandidateStore
+from twominds.pipelines.candidate import SeedResult
 from twominds.pipelines.cluster import cluster
+from twominds.pipelines.search_results import Outcome
+from twominds.pipelines.search_store import SearchStore
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import (
     EncoderClips,
@@ -36,7 +35,8 @@ from twominds.pipelines.train import (
     read_examples,
     trained_encoder,
 )
-from twominds.pipelines.tuning import SCORE, Plan, SearchError, TuningConfig, candidate_of, run_trials, write_trials
+from twominds.pipelines.trial import Rules, Watch
+from twominds.pipelines.tuning import Plan, SearchError, TuningConfig, run_trials, write_trials
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.space import Candidate, Sampler
@@ -110,73 +110,60 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     check_inputs(features, recipe, modality, store, config.protocol)
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
     identity = [to_json(recipe.encoders.of(modality)), to_json(recipe.encoder_fits.of(modality)), recipe.encoder_seed]
-    identity += [to_json(search), config.sampler_seed, config.random_starts, config.protocol]
+    identity += [to_json(replace(search, trials=0)), config.sampler_seed, config.random_starts, config.protocol]
     data = data_fingerprint(features, modality, config.protocol)
     run_uri = f"{absolute(config.search)}/{modality}-{fingerprint(identity, data)}"
+    rules, trials_store = Rules(seeds=(recipe.encoder_seed,)), SearchStore(run_uri)
     parameters = {
         "recipe": recipe,
         "modality": modality,
         "clips": read_examples(features, modality, config.protocol),
-        "store": store,
+        "bundle": store,
         "features": features,
         "run_uri": run_uri,
         "device": config.device,
     }
     with cluster(config.address) as cpus:
-        grid = run_trials(_train_candidate, parameters, plan, config, seeds=1, run_uri=run_uri, cpus=cpus)
-        trials = _finished(grid, plan, run_uri)
+        run_trials(_train, parameters, plan, config, rules, trials_store, cpus=cpus)
+    outcomes = trials_store.outcomes()
+    trials = [_trial(outcome, trials_store) for outcome in outcomes if outcome.status == "finished"]
     if not trials:
-        raise SearchError(f"None of the {len(grid)} candidates could be trained; see the errors in {run_uri}/tune.")
+        reasons = " ".join(sorted({outcome.reason for outcome in outcomes}))
+        raise SearchError(f"None of the {len(outcomes)} candidates could be trained: {reasons} See {run_uri}.")
     write_trials(run_uri, [_row(trial) for trial in trials])
     best = max(trials, key=Trial.rank)
     card = replace(best.card, metrics={**best.card.metrics, "candidates_searched": len(trials)})
     model_card.save(f"{config.output}/{modality}", artifacts.load_tensors(best.folder), card)
-    return _summary(config, recipe, trials, tried=len(grid), run_uri=run_uri)
+    return _summary(config, recipe, trials, tried=len(outcomes), run_uri=run_uri)
 
 
-def _train_candidate(
-    settings: dict[str, Any],
+def _train(
+    candidate: Candidate,
+    watch: Watch,
     *,
     recipe: Recipe,
     modality: Modality,
     clips: EncoderClips,
-    store: BackboneStore,
+    bundle: BackboneStore,
     features: str,
     run_uri: str,
     device: str,
 ) -> None:
-    """Runs in a trial."""
-    torch.set_num_threads(1)
-    chosen = recipe.with_encoder_candidate(modality, candidate_of(settings, recipe.encoder_search(modality).space))
-    folder = str(CandidateStore(run_uri, settings).folder)
-    try:
-        card = _card(folder) or _trained(chosen, modality, clips, store, features, folder, device)
-        mf1 = card.metrics["selection_mf1"]
-    except TrainingError:  # it diverged, say: no accident that a second attempt escapes, but how good it is
-        mf1 = 0.0
-    tune.report({SCORE: mf1, "mean_mf1": mf1})
-
-
-def _trained(
-    chosen: Recipe,
-    modality: Modality,
-    clips: EncoderClips,
-    store: BackboneStore,
-    features: str,
-    folder: str,
-    device: str,
-) -> Card:
-    """Trains a candidate, and keeps it in its folder."""
-    encoder, result = trained_encoder(chosen, modality, clips, store, device=device)
+    """Runs in a trial: trains a candidate, and keeps it in its folder."""
+    chosen = recipe.with_encoder_candidate(modality, candidate)
+    encoder, result = trained_encoder(chosen, modality, clips, bundle, device=device)
     mf1, loss = _selection(encoder, clips, chosen.task.num_classes, device)
-    card = encoder_card(chosen, modality, clips, store, result, features)
+    card = encoder_card(chosen, modality, clips, bundle, result, features)
     metrics = {
         **card.metrics,
         "selection_mf1": mf1,
         "selection_loss": loss,
         "candidate": chosen.encoder_candidate(modality),
     }
-    return save_encoder(folder, encoder, chosen.encoders, replace(card, metrics=metrics))
+    folder = str(SearchStore(run_uri).candidate(candidate).folder)
+    save_encoder(folder, encoder, chosen.encoders, replace(card, metrics=metrics))
+    seed_result = SeedResult.of(recipe.encoder_seed, result)
+    watch.on_seed([replace(seed_result, selection_mf1=mf1, selection_loss=loss)])
 
 
 def _selection(encoder: Encoder, clips: EncoderClips, num_classes: int, device: str) -> tuple[float, float]:
@@ -194,22 +181,9 @@ def _selection(encoder: Encoder, clips: EncoderClips, num_classes: int, device: 
     return scores.selection_score(lambda score: score[0]), scores.selection_score(lambda score: score[1])
 
 
-def _card(folder: str) -> Card | None:
-    """Of a candidate that was trained."""
-    try:
-        return artifacts.read_card(folder)
-    except ArtifactError:
-        return None
-
-
-def _finished(grid: ResultGrid, plan: Plan, run_uri: str) -> list[Trial]:
-    trials: list[Trial] = []
-    for result in grid:
-        folder = str(CandidateStore(run_uri, result.config or {}).folder)
-        card = _card(folder)
-        if card is not None:
-            trials.append(Trial(candidate=candidate_of(result.config or {}, plan.space), folder=folder, card=card))
-    return trials
+def _trial(outcome: Outcome, store: SearchStore) -> Trial:
+    folder = str(store.candidate(outcome.candidate).folder)
+    return Trial(candidate=outcome.candidate, folder=folder, card=artifacts.read_card(folder))
 
 
 def _row(trial: Trial) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twominds.pipelines.study_charts import (
+from twominds.pipelines.charts import (
     COLORS,
     NAMES,
     PAPER,

@@ -3,10 +3,13 @@
 The keys are field names of the configs they change (`apply` finds which), so a space has no second vocabulary.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
 
 from twominds.errors import ConfigError
 
@@ -27,6 +30,10 @@ class Choice:
         """Whether `value` is one of them."""
         return value in self.values
 
+    def draw(self, rng: np.random.Generator) -> Value:
+        """One of them at random."""
+        return self.values[int(rng.integers(len(self.values)))]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
@@ -39,6 +46,10 @@ class Uniform:
         """Whether `value` is in the range."""
         return not isinstance(value, str | tuple) and self.low <= value <= self.high
 
+    def draw(self, rng: np.random.Generator) -> Value:
+        """A number of the range at random."""
+        return float(rng.uniform(self.low, self.high))
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogUniform:
@@ -50,6 +61,10 @@ class LogUniform:
     def contains(self, value: Value) -> bool:
         """Whether `value` is in the range."""
         return not isinstance(value, str | tuple) and self.low <= value <= self.high
+
+    def draw(self, rng: np.random.Generator) -> Value:
+        """A number of the range at random."""
+        return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
 
 
 Dimension = Choice | Uniform | LogUniform
@@ -70,6 +85,36 @@ def check_candidate(candidate: Mapping[str, Value], space: SearchSpace) -> None:
             raise ConfigError(f"The candidate has no value for {name}.")
         if not dimension.contains(candidate[name]):
             raise ConfigError(f"{name}={candidate[name]!r} is outside of the search space {dimension}.")
+
+
+def draw(space: SearchSpace, rng: np.random.Generator) -> Candidate:
+    """A point of the space at random."""
+    return {name: dimension.draw(rng) for name, dimension in space.items()}
+
+
+def settings_of(candidate: Mapping[str, Value]) -> dict[str, str | int | float | bool]:
+    """A candidate in the words of samplers, which know no tuples: these go as text (`candidate_of` takes it back)."""
+    return {name: as_setting(value) for name, value in candidate.items()}
+
+
+def as_setting(value: Value) -> str | int | float | bool:
+    """One value in the words of samplers."""
+    return str(value) if isinstance(value, tuple) else value
+
+
+def candidate_of(settings: Mapping[str, Any], space: SearchSpace) -> Candidate:
+    """A candidate from what a sampler draws.
+
+    Raises:
+        ConfigError: it is outside of the space.
+    """
+    candidate = dict(settings)
+    for name, dimension in space.items():
+        if isinstance(dimension, Choice):
+            tuples = {str(value): value for value in dimension.values if isinstance(value, tuple)}
+            candidate[name] = tuples.get(settings[name], settings[name])
+    check_candidate(candidate, space)
+    return candidate
 
 
 def grid(space: SearchSpace) -> list[Candidate]:

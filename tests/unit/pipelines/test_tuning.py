@@ -7,10 +7,10 @@ import pytest
 import ray.tune
 
 from twominds.errors import ConfigError
-from twominds.pipelines.tuning import Plan, TuningConfig, candidate_of, make_sampler, tune_space
+from twominds.pipelines.tuning import SCORE, Plan, TuningConfig, make_sampler, tune_space
 from twominds.recipes.leya import leya
 from twominds.recipes.leya_searches import FACE_SEARCH, HEAD_SEARCH
-from twominds.recipes.space import Candidate, Choice, Sampler, SearchSpace, check_candidate, grid
+from twominds.recipes.space import Candidate, Choice, Sampler, SearchSpace, Uniform, candidate_of, check_candidate, grid
 from twominds.records import Modality
 
 OWN = leya().encoder_candidate(Modality.TEXT)
@@ -74,3 +74,62 @@ def test_no_more_candidates_at_a_time_than_are_asked_for(sampler: Sampler, tmp_p
     assert searcher.next_trial() is None
     searcher.on_trial_complete(first.trial_id)
     assert searcher.next_trial() is not None
+
+
+LINE: SearchSpace = {"x": Uniform(low=0.0, high=1.0), "widths": Choice(values=((8,), (8, 8)))}
+
+
+def resumed(known: list[tuple[Candidate, float]], points: list[Candidate], *, starts: int = 5) -> Any:
+    searcher: Any = make_sampler("hyperopt", points, TuningConfig(random_starts=starts, sampler_seed=3), known)
+    searcher.set_search_properties(SCORE, "max", tune_space(LINE))
+    return searcher
+
+
+def test_a_search_taken_up_again_learns_from_the_candidates_of_before() -> None:
+    """Best near x = 0.9: of 30 known candidates TPE learns where to look, without having drawn one of them itself."""
+    known: list[tuple[Candidate, float]] = [
+        ({"x": i / 30, "widths": ((8,), (8, 8))[i % 2]}, 1 - abs(i / 30 - 0.9)) for i in range(30)
+    ]
+    searcher = resumed(known, [{"x": 0.123, "widths": (8,)}])
+    drawn = [candidate_of(searcher.suggest(str(i)), LINE) for i in range(21)]
+    assert drawn[0] == {"x": 0.123, "widths": (8,)}, "what was begun comes first"
+    near = sum(float(str(candidate["x"])) > 0.75 for candidate in drawn[1:])
+    assert near >= 11, "of 20 draws at random so many lie there once in a thousand times"
+    assert not any(candidate in [c for c, _ in known] for candidate in drawn)
+
+
+def test_a_candidate_that_could_not_be_trained_is_no_bad_score() -> None:
+    """The known ones with a score are all at small x; those at large x failed. TPE has no reason to avoid them more."""
+    at: list[Candidate] = [{"x": i / 60, "widths": (8,)} for i in range(60)]
+    known = [(at[i], 0.5 + i / 120 if i < 30 else float("nan")) for i in range(60)]
+    searcher = resumed(known, [])
+    assert any(float(str(candidate_of(searcher.suggest(str(i)), LINE)["x"])) > 0.5 for i in range(20))
+    searcher.on_trial_complete("0", {SCORE: float("nan")})
+    searcher.on_trial_complete("1", {SCORE: 0.7})
+    candidate_of(searcher.suggest("next"), LINE)
+
+
+@pytest.mark.parametrize("sampler", ["hyperopt", "random"])
+def test_another_start_does_not_draw_the_same_again(sampler: Sampler, tmp_path: Path) -> None:
+    space: SearchSpace = {"x": Uniform(low=0.0, high=1.0)}
+    config = TuningConfig(random_starts=20, sampler_seed=3)
+
+    def draw(known: list[tuple[Candidate, float]]) -> list[Any]:
+        searcher: Any = make_sampler(sampler, [], config, known)
+        if sampler == "hyperopt":
+            searcher.set_search_properties(SCORE, "max", tune_space(space))
+            return [searcher.suggest(str(i))["x"] for i in range(5)]
+        add(searcher, space, 5, tmp_path)
+        return [searcher.next_trial().config["x"] for _ in range(5)]
+
+    first = draw([])
+    assert first == draw([]), "the same seed draws the same"
+    assert not set(first) & set(draw([({"x": x}, 0.5) for x in first]))
+
+
+@pytest.mark.parametrize("setting", ["concurrency", "hours", "gpus_per_trial", "random_starts", "max_failures"])
+def test_settings_out_of_range_are_named(setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        TuningConfig(**cast("dict[str, Any]", {setting: -1}))
+    with pytest.raises(ConfigError, match="cpus_per_trial"):
+        TuningConfig(cpus_per_trial=0)

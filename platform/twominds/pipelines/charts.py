@@ -1,8 +1,9 @@
-"""What the figures of a report have in common: style, bars with intervals, rows from top to bottom, and the SVG.
+"""What the figures of reports have in common: style, bars with intervals, rows from top to bottom, and the SVG.
 
 Colours are Okabe and Ito's, which the colour-blind tell apart, and differ in lightness too, for print.
 """
 
+import base64
 import io
 import textwrap
 from collections.abc import Sequence
@@ -45,6 +46,11 @@ class Plot:
     caption: str
     svg: bytes
 
+    @property
+    def uri(self) -> str:
+        """The image itself, as a page names it."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode()}"
+
 
 def chart(rows: int, row_in: float) -> tuple[Figure, Axes]:
     """An empty figure for `rows` rows of a height in inches."""
@@ -72,10 +78,10 @@ def finish(axes: Axes, labels: Sequence[str], x_label: str) -> None:
     axes.set_xlabel(x_label)
 
 
-def legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """Above the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
 
 
 def wrapped(text: str, width: int) -> str:

@@ -1,0 +1,112 @@
+"""When a candidate of a stability search may be ended before its last seed, because it can't win any more.
+
+A candidate is scored by its mean macro F1 over n seeds. After k of them it is compared with the incumbent, the best
+candidate that has all n, on the same k seeds: means over different seeds are never compared as equals.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+from twominds.errors import ConfigError
+
+MEDIAN_OF_AT_LEAST = 5
+"""Trainings that the median rule wants to have seen with the same seed before it ends any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppingConfig:
+    """When candidates are ended early. What is ended is no rival for the winner, whatever its mean so far."""
+
+    risk: float = 0.05
+    """Probability, for a candidate that would have won, that it is ended all the same (`out_of_reach`); 0: never."""
+    median_after: int = 0
+    """Epochs of a seed after which a candidate below the median of the others is ended (`below_median`); 0: never. It
+    halves the candidates by design: slow starters go, too."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a setting is out of range."""
+        if not 0 <= self.risk < 0.5:
+            raise ConfigError(f"risk must be in [0, 0.5), got {self.risk}.")
+        if self.median_after < 0:
+            raise ConfigError(f"median_after must be 0 or more, got {self.median_after}.")
+
+
+def objective(scores: Sequence[float], std_penalty: float) -> float:
+    """Mean minus `std_penalty` times the population standard deviation over the seeds."""
+    return statistics.fmean(scores) - std_penalty * statistics.pstdev(scores)
+
+
+def comparable(scores: Sequence[float], finished: Sequence[Sequence[float]], std_penalty: float) -> float:
+    """What the objective of a candidate with its first k seeds is expected to be with all of them.
+
+    Its objective so far, plus what the remaining seeds added to the finished candidates on average: some seeds are
+    easier than others, and one seed has no spread. This is what a sampler gets to hear; it never makes a winner.
+    """
+    known = len(scores)
+    shifts = [objective(other, std_penalty) - objective(other[:known], std_penalty) for other in finished]
+    return objective(scores, std_penalty) + (statistics.fmean(shifts) if shifts else 0.0)
+
+
+def out_of_reach(
+    scores: Sequence[float], finished: Sequence[Sequence[float]], *, risk: float, std_penalty: float = 0.0
+) -> bool:
+    """Whether a candidate is no longer expected to reach the best finished one: a paired prediction test.
+
+    Let d_1..d_k be the candidate's scores minus the incumbent's on the same k seeds, and D the mean difference that all
+    n seeds will show. If the differences vary with standard deviation s from seed to seed, then D - mean(d) has mean 0
+    and standard deviation s sqrt(1/k - 1/n), since k of its n terms are known. The candidate is ended where
+
+        mean(d) + t(1 - risk / (n - 1), v) s sqrt(1/k - 1/n) < -std_penalty std(incumbent),
+
+    the level being shared among its n - 1 looks. s is pooled over the finished candidates' differences from the
+    incumbent, v = (n - 1) degrees of freedom each; where the candidate's own differences vary more, theirs is taken. A
+    candidate's own standard deviation is taken for 0 on the right, the best that can happen to it.
+
+    Args:
+        scores: Of the candidate, for the first k seeds, in the order of the seeds.
+        finished: Of every candidate with all n seeds, in the same order.
+        risk: Probability of ending a candidate that would have reached the incumbent. 0: never.
+        std_penalty: Of the search's objective.
+
+    Returns:
+        False also while nothing is known of s: with fewer than two finished candidates, or after the last seed.
+    """
+    if not risk or not scores or len(finished) < 2:
+        return False
+    incumbent = max(finished, key=lambda other: objective(other, std_penalty))
+    seeds, done = len(incumbent), len(scores)
+    if done >= seeds:
+        return False
+    variances = [statistics.variance(_differences(other, incumbent)) for other in finished if other is not incumbent]
+    spread = math.sqrt(statistics.fmean(variances))
+    differences = _differences(scores, incumbent)
+    if done > 1:
+        spread = max(spread, statistics.stdev(differences))
+    quantile = float(stats.t.ppf(1 - risk / (seeds - 1), df=(seeds - 1) * len(variances)))
+    best = statistics.fmean(differences) + quantile * spread * math.sqrt(1 / done - 1 / seeds)
+    return best < -std_penalty * statistics.pstdev(incumbent)
+
+
+def below_median(curve: Sequence[float], others: Sequence[Sequence[float]], *, after: int) -> bool:
+    """Whether a training is below the median of the others with the same seed, at the same epoch.
+
+    Vizier's median stopping rule (Golovin et al., 2017), on the best score so far. A training that ended before this
+    epoch stands there with its best.
+
+    Args:
+        curve: Best score up to each epoch so far.
+        others: The same of other candidates' trainings.
+        after: Epochs before which nothing is ended; 0: never.
+    """
+    epoch = len(curve)
+    if not after or epoch < after or len(others) < MEDIAN_OF_AT_LEAST:
+        return False
+    return curve[-1] < statistics.median(other[min(epoch, len(other)) - 1] for other in others)
+
+
+def _differences(scores: Sequence[float], incumbent: Sequence[float]) -> list[float]:
+    return [own - best for own, best in zip(scores, incumbent, strict=False)]

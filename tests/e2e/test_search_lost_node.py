@@ -1,0 +1,101 @@
+"""A search on two nodes whose state is on an object store, and one of the nodes is lost in mid-search."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import ray
+from moto.server import ThreadedMotoServer
+from ray.cluster_utils import Cluster
+from upath import UPath
+
+from twominds import artifacts
+from twominds.pipelines.search_store import SearchStore
+from twominds.pipelines.storage import files_in
+
+pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = "s3://runs/home"
+TRIALS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoNodes:
+    cluster: Any
+    address: str
+    second: Any
+    """What `Cluster` takes to remove the node."""
+
+
+@pytest.fixture
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
+    """Two raylets of one CPU each on this machine, beside an S3 server; their workers know the way to it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    UPath("s3://runs").fs.invalidate_cache()
+    UPath("s3://runs").mkdir()
+    settings = {"num_cpus": 1, "object_store_memory": 150_000_000}
+    cluster = cast("Any", Cluster)(initialize_head=True, head_node_args={**settings, "include_dashboard": False})
+    second = cluster.add_node(**settings)
+    cluster.wait_for_nodes()
+    yield TwoNodes(cluster=cluster, address=cluster.address, second=second)
+    cluster.shutdown()
+    server.stop()
+
+
+def start(address: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "jobs/tune_fusion.py", "--address", address, "--recipe", "leya/demo/fusion-concat"]
+    return subprocess.Popen(
+        [*command, "--trials", str(TRIALS), "--storage", f"{HOME}/search", "--stopping.risk", "0"],
+        cwd=ROOT,
+        env=os.environ | {"TWOMINDS_HOME": HOME},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def seeds() -> dict[str, bytes]:
+    return {path.path: path.read_bytes() for path in files_in(f"{HOME}/search", "*/candidates/*/seed-*.json")}
+
+
+def test_the_other_node_trains_what_was_lost(two_nodes: TwoNodes, write_embeddings: Callable[..., None]) -> None:
+    write_embeddings(HOME)
+    job = start(two_nodes.address)
+    deadline = time.monotonic() + 300
+    while len(before := seeds()) < 4:  # two candidates are under way, one on each node
+        assert job.poll() is None, job.communicate()[0]
+        assert time.monotonic() < deadline, "the search does not get on"
+        time.sleep(0.2)
+    two_nodes.cluster.remove_node(two_nodes.second, allow_graceful=False)
+    output, _ = job.communicate(timeout=400)
+    assert job.returncode == 0, output
+    (run,) = UPath(f"{HOME}/search").iterdir()
+    store = SearchStore(str(run))
+    assert [outcome.status for outcome in store.outcomes()] == ["finished"] * TRIALS
+    assert all(len(outcome.results) == 5 for outcome in store.outcomes())
+    after = seeds()
+    assert len(after) == 5 * TRIALS
+    # A result says how many seconds its training took: trained again, it would say something else.
+    assert {path: after[path] for path in before} == before
+    causes = [incident.cause for incident in store.incidents()]
+    assert any("process died" in cause for cause in causes), causes
+    assert any("A node of the cluster was lost" in cause for cause in causes), causes
+    told = json.loads((run / "report" / "results.json").read_text())["incidents"]
+    assert [incident["cause"] for incident in told] == causes
+    assert (run / "trials.parquet").exists()
+    assert len(artifacts.read_card(f"{HOME}/ensemble").seeds) == 5
+    assert not ray.is_initialized()
