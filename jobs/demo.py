@@ -21,7 +21,7 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.search import SearchConfig, search_fusion
+from twominds.pipelines.search.fusion import SearchConfig, search_fusion
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import find_recipe

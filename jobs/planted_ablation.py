@@ -18,8 +18,8 @@ from twominds.corpus.synthetic.config import CueStrengths, SplitShares, Syntheti
 from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.errors import TwomindsError
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.study import run_study
-from twominds.pipelines.study_parts import StudyConfig
+from twominds.pipelines.study.parts import StudyConfig
+from twominds.pipelines.study.run import run_study
 from twominds.records import Modality
 from twominds.workspace import Workspace, require
 

@@ -14,7 +14,7 @@ from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.search import SearchConfig, search_fusion
+from twominds.pipelines.search.fusion import SearchConfig, search_fusion
 from twominds.pipelines.sink import read_quarantine
 from twominds.scoring.ensemble import Ensemble
 from twominds.workspace import Workspace

@@ -26,7 +26,7 @@ from twominds.backbones import BACKBONES
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
-from twominds.pipelines.search import SearchConfig
+from twominds.pipelines.search.fusion import SearchConfig
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_study
 

@@ -14,7 +14,7 @@ from twominds import artifacts
 from twominds.backbones import BackboneStore
 from twominds.pipelines import tables
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
-from twominds.pipelines.study_parts import StudyConfig
+from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality, Score, Split
 from twominds.scoring.ensemble import Ensemble

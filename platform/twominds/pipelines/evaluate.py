@@ -27,8 +27,8 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink, read_quarantine
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
-from twominds.pipelines.study import run_study
-from twominds.pipelines.study_parts import StudyConfig
+from twominds.pipelines.study.parts import StudyConfig
+from twominds.pipelines.study.run import run_study
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
 from twominds.records import Modality, Split

@@ -6,16 +6,12 @@ was interrupted goes on from a `FitState` as if nothing had happened. Several wo
 """
 
 import copy
-import statistics
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import cast
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twominds.errors import TrainingError
@@ -24,59 +20,12 @@ from twominds.training.examples import Examples
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_state import FitState, optimizer_tensors, restore_optimizer
 from twominds.training.losses import LossFunction, balanced_class_weights
-from twominds.training.metrics import macro_f1
 from twominds.training.optim import Schedule, make_optimizer, trainable_groups
+from twominds.training.progress import EpochReport, FitResult, Progress, seeded
 from twominds.training.steps import PlainSteps, Steps
 from twominds.training.workers import ALONE, Workers, share_of
 
-
-def _detached() -> FitState:
-    raise RuntimeError("The state of training can only be taken inside on_epoch.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochReport:
-    """What one epoch came to."""
-
-    epoch: int
-    """From 1."""
-    train_loss: float
-    """Mean of the training objective over the epoch."""
-    validation_loss: float
-    """Cross entropy of the logits on validation, without smoothing, class weights or auxiliary terms."""
-    validation_mf1: float
-    selection_loss: float
-    """Mean of the splits that select: validation's own, unless `scored_on` says otherwise."""
-    selection_mf1: float
-    """Likewise; the best epoch has the highest."""
-    learning_rate: float
-    """Of the first parameter group, in this epoch."""
-    seconds: float
-    fit_state: Callable[[], FitState] = field(default=_detached, repr=False, compare=False)
-    """Takes a resumable state; only inside `on_epoch`, and not under DeepSpeed."""
-
-    def numbers(self) -> dict[str, float]:
-        """The report as plain numbers, for logs and checkpoints."""
-        return {
-            name: value for name, value in asdict(replace(self, fit_state=_detached)).items() if name != "fit_state"
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitResult:
-    """A finished training; the model holds the weights of `best_epoch`."""
-
-    best_epoch: int
-    validation_mf1: float
-    """At the best epoch."""
-    validation_loss: float
-    """At the best epoch."""
-    history: tuple[EpochReport, ...]
-
-    @property
-    def best(self) -> EpochReport:
-        """What the best epoch came to."""
-        return self.history[self.best_epoch - 1]
+__all__ = ["EpochReport", "FitConfig", "FitResult", "fit"]
 
 
 def fit(
@@ -129,18 +78,12 @@ def fit(
     run.class_weights = balanced_class_weights(train.labels, num_classes) if config.class_weights else None
     if resume is not None:
         run.restore(resume)
-    while run.unfinished():
+    while run.progress.unfinished():
         report = run.epoch(train, validation)
         if on_epoch is not None:
             on_epoch(replace(report, fit_state=run.state))
     model.load_state_dict(run.best_weights)
-    best = run.history[run.best_epoch - 1]
-    return FitResult(
-        best_epoch=best.epoch,
-        validation_mf1=best.validation_mf1,
-        validation_loss=best.validation_loss,
-        history=tuple(run.history),
-    )
+    return run.progress.result()
 
 
 class _Run:
@@ -160,7 +103,7 @@ class _Run:
         if deepspeed is not None:  # the engine takes a model apart; the caller's stays whole
             model = copy.deepcopy(model)
         self.config, self.seed, self.workers = config, seed, workers
-        self.loss, self.num_classes, self.device = loss, num_classes, device
+        self.loss, self.device = loss, device
         self.scored_on: Sequence[Examples] = ()
         self.class_weights: Tensor | None = None
         self.optimizer = make_optimizer(
@@ -177,50 +120,32 @@ class _Run:
         else:
             self.steps = DeepSpeedSteps(model, self.optimizer, deepspeed, config, workers)
         self.resumable = deepspeed is None
-        self.schedule = Schedule(name=config.scheduler, epochs=config.epochs)
-        self.history: list[EpochReport] = []
-        self.best_epoch = 0
+        self.progress = Progress(config, seed, num_classes)
         self.best_weights: dict[str, Tensor] = {}
-
-    def unfinished(self) -> bool:
-        """Whether another epoch is due."""
-        done = len(self.history)
-        waited = done - max(self.best_epoch, self.config.min_epochs)
-        return done < self.config.epochs and waited < self.config.patience
 
     def epoch(self, train: Examples, validation: Examples) -> EpochReport:
         """Train and validate one epoch, and keep the weights if it is the best so far."""
         started = time.perf_counter()
-        epoch = len(self.history) + 1
+        progress, scale = self.progress, self.progress.schedule.scale
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * self.schedule.scale
-        learning_rate = self.base_rates[0] * self.schedule.scale
-        with _seeded(self.seed, epoch, self.device, self.workers.rank) as order_of:
+            group["lr"] = rate * scale
+        with seeded(self.seed, len(progress.history) + 1, self.device, self.workers.rank) as order_of:
             train_loss = self._descend(train, order_of(len(train)))
-        if not np.isfinite(train_loss):
-            raise TrainingError(
-                f"The training loss is {train_loss} in epoch {epoch} (seed {self.seed}). Lower learning_rate "
-                f"({self.config.learning_rate:g}), set grad_clip, or look for inputs that are not numbers."
-            )
-        validation_loss, validation_mf1 = at_validation = self._evaluate(validation)
-        scores = [at_validation if split is validation else self._evaluate(split) for split in self.scored_on]
-        self.schedule.step(epoch, validation_loss)
-        report = EpochReport(
-            epoch=epoch,
-            train_loss=train_loss,
-            validation_loss=validation_loss,
-            validation_mf1=validation_mf1,
-            selection_loss=statistics.fmean(loss for loss, _ in scores),
-            selection_mf1=statistics.fmean(mf1 for _, mf1 in scores),
-            learning_rate=learning_rate,
+        progress.check(train_loss)  # before a validation that would be in vain
+        at_validation = progress.score(self._logits(validation), validation.labels)
+        best = progress.record(
+            train_loss,
+            at_validation,
+            [
+                at_validation if split is validation else progress.score(self._logits(split), split.labels)
+                for split in self.scored_on
+            ],
+            learning_rate=self.base_rates[0] * scale,
             seconds=time.perf_counter() - started,
         )
-        self.history.append(report)
-        too_early = self.best_epoch <= self.config.min_epochs  # true of the best so far, which is then no rival
-        if too_early or _rank(report) > _rank(self.history[self.best_epoch - 1]):
-            self.best_epoch = epoch
+        if best:
             self.best_weights = self.steps.weights()
-        return report
+        return progress.history[-1]
 
     def _descend(self, train: Examples, order: Tensor) -> float:
         self.steps.model.train()
@@ -245,15 +170,6 @@ class _Run:
         return float(self.workers.add_up(total)) / len(order)
 
     @torch.no_grad()
-    def _evaluate(self, examples: Examples) -> tuple[float, float]:
-        """Loss and macro F1."""
-        logits = self._logits(examples)
-        labels = examples.labels
-        if not bool(torch.isfinite(logits).all()):
-            raise TrainingError(f"The model's answers on validation are not numbers (seed {self.seed}).")
-        mf1 = macro_f1(labels.cpu().numpy(), logits.argmax(dim=1).cpu().numpy(), self.num_classes)
-        return float(F.cross_entropy(logits, labels)), mf1
-
     def _logits(self, examples: Examples) -> Tensor:
         """[N, C], the same bits for all workers: they decide alike. Each answers as many clips, some of them again."""
         self.steps.model.eval()
@@ -283,9 +199,9 @@ class _Run:
             tensors={name: t.detach().cpu().clone() for name, t in tensors.items()},
             numbers={
                 "seed": self.seed,
-                "best_epoch": self.best_epoch,
-                "history": [report.numbers() for report in self.history],
-                "schedule": {**asdict(self.schedule)},
+                "best_epoch": self.progress.best_epoch,
+                "history": [report.numbers() for report in self.progress.history],
+                "schedule": {**asdict(self.progress.schedule)},
             },
         )
 
@@ -296,35 +212,11 @@ class _Run:
         self.steps.model.load_state_dict(state.part("model."))
         self.best_weights = {name: t.to(self.device) for name, t in state.part("best.").items()}
         restore_optimizer(self.optimizer, state)
-        self.best_epoch = state.numbers["best_epoch"]
-        self.history = [EpochReport(**numbers) for numbers in state.numbers["history"]]
-        self.schedule = Schedule(**state.numbers["schedule"])
+        self.progress.best_epoch = state.numbers["best_epoch"]
+        self.progress.history = [EpochReport(**numbers) for numbers in state.numbers["history"]]
+        self.progress.schedule = Schedule(**state.numbers["schedule"])
 
 
 def _split(indices: Tensor, size: int) -> tuple[Tensor, ...]:
     """Consecutive pieces of `size`; the last may be shorter."""
     return cast(tuple[Tensor, ...], indices.split(size))
-
-
-def _rank(report: EpochReport) -> tuple[float, float]:
-    """Order of epochs: macro F1, then lower loss."""
-    return report.selection_mf1, -report.selection_loss
-
-
-@contextmanager
-def _seeded(seed: int, epoch: int, device: torch.device, rank: int) -> Generator[Callable[[int], Tensor]]:
-    """Draw an epoch's dropout and shuffling from (seed, epoch), and leave the global random state as it was.
-
-    Workers shuffle alike, and drop out each for itself: their clips are different ones.
-    """
-    dropout, shuffling = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint64).tolist()
-    if rank:
-        (dropout,) = np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64).tolist()
-    generator = torch.Generator().manual_seed(shuffling)
-
-    def order_of(length: int) -> Tensor:
-        return torch.randperm(length, generator=generator)
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(dropout)
-        yield order_of

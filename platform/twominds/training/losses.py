@@ -37,7 +37,7 @@ class LossFunction(Protocol):
 
 def cross_entropy(output: HasLogits, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
     """Cross entropy of the logits: the loss of a unimodal encoder and of fusion models without prototypes."""
-    return F.cross_entropy(output.logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing)
+    return _cross_entropy(output.logits.float(), labels, class_weights, label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,10 @@ class FusionLoss:
         self, output: FusionOutput, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: float
     ) -> Tensor:
         """Mean loss of N clips with labels [N]."""
-        loss = F.cross_entropy(output.logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing)
+        loss = _cross_entropy(output.logits.float(), labels, class_weights, label_smoothing)
         if output.prototype_logits is not None and self.prototype_weight:
-            loss = loss + self.prototype_weight * F.cross_entropy(
-                output.prototype_logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing
-            )
+            prototypes = _cross_entropy(output.prototype_logits.float(), labels, class_weights, label_smoothing)
+            loss = loss + self.prototype_weight * prototypes
         if output.diversity is not None and self.diversity_weight:
             loss = loss + self.diversity_weight * output.diversity
         return loss
@@ -76,3 +75,17 @@ def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
     """Weights [C] of N / (C * N_c) from the training labels (scikit-learn's "balanced"); 0 for a class with no clip."""
     counts = torch.bincount(labels, minlength=num_classes).float()
     return torch.where(counts > 0, len(labels) / (num_classes * counts.clamp_min(1)), 0.0)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
+    """`F.cross_entropy`, to the bit.
+
+    Under class weights and smoothing together torch's own selects labels by a mask, for which a GPU is waited for in
+    every step, and which `torch.func.vmap` can't batch.
+    """
+    if class_weights is None or not label_smoothing:
+        return F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=label_smoothing)
+    log_probabilities = logits.log_softmax(dim=1)
+    of_label = F.nll_loss(log_probabilities, labels, weight=class_weights)
+    of_all = -(log_probabilities * class_weights).sum(dim=1).sum() / class_weights[labels].sum()
+    return of_label * (1 - label_smoothing) + of_all * (label_smoothing / len(class_weights))

@@ -2,6 +2,7 @@
 
 import ast
 import gc
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,9 @@ from torch import Tensor
 from twominds.errors import SelectionError
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.pipelines import tables
-from twominds.pipelines.candidate import CandidateStore, SeedResult, train_candidate
 from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
-from twominds.pipelines.search_setup import read_search_data
+from twominds.pipelines.search.candidate import CandidateStore, SeedResult, train_candidate
+from twominds.pipelines.search.setup import read_search_data
 from twominds.pipelines.train import read_examples
 from twominds.recipes.recipe import FusionRecipe
 from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Split
@@ -179,7 +180,7 @@ PACKAGE = Path(tables.__file__).parents[1]
 TRAINERS = {"fit", "fit_seeds", "fit_classical", "fit_decision", "train_candidate"}
 """What takes labels, and learns or chooses by them."""
 VIEWS = {"labelled_rows", "read_examples", "read_search_data", "for_selection"}
-"""Where their labels can come from. This file, `test_study_rows.py` and `test_selection.py` show what these let by."""
+"""Where their labels can come from. This file, `study/test_rows.py` and `test_selection.py` show what these let by."""
 
 
 def called(path: Path) -> set[str]:
@@ -191,15 +192,17 @@ def called(path: Path) -> set[str]:
 
 def test_who_trains_takes_labels_from_a_selection_view() -> None:
     """A new trainer that reads them by itself fails here, as does one that has the test split at hand for a report."""
-    jobs = PACKAGE.parents[1] / "jobs"
-    calls = {str(path): called(path) for path in [*PACKAGE.rglob("*.py"), *jobs.glob("*.py")]}
-    trainers = {path for path in calls if calls[path] & TRAINERS}
-    names = {Path(path).stem for path in trainers}
-    assert names >= {"train", "search_winner", "study_rows", "candidate"}
-    # What `search_setup` reads as a view is given to these; they have no way to read labels by themselves.
-    given = {path for path in trainers if not calls[path] & VIEWS and "training" not in Path(path).parts}
-    assert {Path(path).stem for path in given} == {"candidate", "trial", "search_winner", "search_estimate"}
-    assert not any("import tables" in Path(path).read_text() for path in given)
-    reports = {Path(path).stem for path in calls if "for_report" in calls[path]}
-    assert reports == {"study"}
-    assert names.isdisjoint({*reports, "evaluate", "batch_score"})
+    root = PACKAGE.parents[1]
+    files = {os.path.relpath(path, PACKAGE / "pipelines"): path for path in PACKAGE.rglob("*.py")}
+    files |= {f"jobs/{path.name}": path for path in (root / "jobs").glob("*.py")}
+    calls = {name: called(path) for name, path in files.items()}
+    trainers = {name for name in calls if calls[name] & TRAINERS}
+    assert trainers >= {"train.py", "search/winner.py", "study/rows.py", "search/candidate.py", "search/trial.py"}
+    # What `search/setup.py` reads as a view is given to these; they have no way to read labels by themselves.
+    given = {name for name in trainers if not calls[name] & VIEWS and not name.startswith("../training/")}
+    assert given == {f"search/{name}.py" for name in ("candidate", "trial", "winner", "estimate")}
+    assert not any("import tables" in files[name].read_text() for name in given)
+    assert {"labelled_rows"} <= calls["search/setup.py"]
+    reports = {name for name in calls if "for_report" in calls[name]}
+    assert reports == {"study/run.py"}
+    assert trainers.isdisjoint({*reports, "evaluate.py", "batch_score.py"})

@@ -1,6 +1,9 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from twominds.errors import ConfigError
@@ -31,6 +34,27 @@ def test_weighted_smoothed_cross_entropy_by_hand(smoothing: float) -> None:
     output = FusionOutput(logits=LOGITS, fused=LOGITS)
     loss = cross_entropy(output, LABELS, class_weights=WEIGHTS, label_smoothing=smoothing)
     assert loss.item() == pytest.approx(smoothed(LOGITS, smoothing), rel=1e-6)
+
+
+def test_cross_entropy_is_torchs_to_the_bit_and_batches_over_models() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(9) % 3
+    stacked = torch.randn(4, 9, 3, generator=generator).requires_grad_()
+
+    def of_one(logits: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+        output = FusionOutput(logits=logits, fused=logits)
+        return cross_entropy(output, labels, class_weights=weights, label_smoothing=smoothing)
+
+    for weights in (None, torch.tensor([0.5, 2.0, 1.1])):
+        for smoothing in (0.0, 0.02):
+            batched = torch.vmap(partial(of_one, weights=weights, smoothing=smoothing))(stacked)
+            for row, logits in zip(batched, stacked, strict=True):
+                ours = of_one(logits, weights, smoothing)
+                torchs = F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+                assert torch.equal(ours, torchs)
+                slopes = [torch.autograd.grad(loss, stacked, retain_graph=True)[0] for loss in (ours, torchs)]
+                assert torch.equal(*slopes)
+                assert row.item() == pytest.approx(torchs.item(), rel=1e-6)
 
 
 def test_equation_10_by_hand() -> None:

@@ -1,0 +1,216 @@
+"""The search of one modality's encoder (LEYA, section 4.2): features in, the best candidate's encoder out.
+
+Every candidate is one trial that trains the encoder once, with the recipe's seed, on features that are there; settings
+of the features themselves (frames, layers of a frozen backbone) are not searched. What a candidate comes to is an
+artifact in storage: its card says how good it is and stays, its tensors until it is beaten. So an interrupted search
+goes on, and trains nothing twice. The test split is not read, unless the paper's protocol is asked for.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+from torch import Tensor
+
+from twominds import artifacts, model_card
+from twominds.artifacts import Card, fingerprint, to_json
+from twominds.backbones import BackboneStore
+from twominds.encoders.artifact import save_encoder
+from twominds.encoders.embedding import embed
+from twominds.encoders.encoder import Encoder
+from twominds.pipelines.about import absolute, read_about
+from twominds.pipelines.cluster import cluster
+from twominds.pipelines.search.candidate import SeedResult
+from twominds.pipelines.search.results import Outcome
+from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.trial import Rules, Watch
+from twominds.pipelines.search.tuning import Plan, SearchError, TuningConfig, run_trials, write_trials
+from twominds.pipelines.summary import Summary
+from twominds.pipelines.train import (
+    EncoderClips,
+    check_inputs,
+    data_fingerprint,
+    encoder_card,
+    read_examples,
+    trained_encoder,
+)
+from twominds.recipes.catalog import find_recipe
+from twominds.recipes.recipe import Recipe
+from twominds.recipes.space import Candidate, Sampler
+from twominds.records import Features, Modality
+from twominds.training.metrics import macro_f1
+from twominds.training.selection import SelectionProtocol
+from twominds.workspace import Workspace, job_command, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSearchConfig(TuningConfig):
+    """Search the settings of one modality's encoder for the best on validation, and save that encoder."""
+
+    modality: Modality
+    """Whose encoder; the recipe must have a space for it."""
+    features: str = field(default_factory=lambda: Workspace.default().features)
+    """Folder of `jobs/preprocess.py`."""
+    models: str = field(default_factory=lambda: Workspace.default().models)
+    """The bundle of pre-trained weights."""
+    search: str = field(default_factory=lambda: Workspace.default().search)
+    """Folder for the state of the search and its trials; local or s3://."""
+    output: str = field(default_factory=lambda: Workspace.default().encoders)
+    """Folder for the winner, in place of the modality's encoder there, as of `jobs/train_encoders.py`."""
+    recipe: str = ""
+    """The system; by default the one that the features were made for."""
+    trials: int = 0
+    """Candidates, the recipe's own first; 0: as many as the recipe says."""
+    sampler: Sampler | None = None
+    """TPE, random search or every point of the space; by default the recipe's choice."""
+    protocol: SelectionProtocol = "validation"
+    """Which splits choose epochs and candidates. `validation+test` is the paper's way: whatever is made so says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A candidate that was trained."""
+
+    candidate: Candidate
+    folder: str
+    """Its artifact, without tensors where it was beaten."""
+    card: Card
+
+    def rank(self) -> tuple[float, float]:
+        """What the best candidate has the most of: MF1 on what selects, and of equals the lower loss."""
+        return self.card.metrics["selection_mf1"], -self.card.metrics["selection_loss"]
+
+
+def search_encoder(config: EncoderSearchConfig) -> Summary:
+    """Runs (or goes on with) the search; returns what it did.
+
+    Raises:
+        MissingInputError: there are no features, or no labelled clips of a split among them.
+        BackboneError: the bundle lacks a backbone.
+        ConfigError: the recipe has no space for the modality, its own settings are outside of it, or it has no grid.
+        SearchError: no candidate could be trained.
+    """
+    require(config.features, what="features", made_by="python jobs/preprocess.py")
+    require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    # From the root on: a trial has a working folder of its own.
+    features, store, modality = absolute(config.features), BackboneStore(uri=absolute(config.models)), config.modality
+    recipe = find_recipe(config.recipe or read_about(features).recipe)
+    search = recipe.encoder_search(modality)
+    search = replace(search, trials=config.trials or search.trials, sampler=config.sampler or search.sampler)
+    plan = Plan(
+        space=search.space,
+        first_points=(recipe.encoder_candidate(modality),),
+        sampler=search.sampler,
+        trials=search.trials,
+    )
+    plan.points()  # refuses what is wrong with it before a cluster is started
+    check_inputs(features, recipe, modality, store, config.protocol)
+    # A search is what it searches: the same settings on the same data go on, others start anew beside it.
+    identity = [to_json(recipe.encoders.of(modality)), to_json(recipe.encoder_fits.of(modality)), recipe.encoder_seed]
+    identity += [to_json(replace(search, trials=0)), config.sampler_seed, config.random_starts, config.protocol]
+    data = data_fingerprint(features, modality, config.protocol)
+    run_uri = f"{absolute(config.search)}/{modality}-{fingerprint(identity, data)}"
+    rules, trials_store = Rules(seeds=(recipe.encoder_seed,)), SearchStore(run_uri)
+    parameters = {
+        "recipe": recipe,
+        "modality": modality,
+        "clips": read_examples(features, modality, config.protocol),
+        "bundle": store,
+        "features": features,
+        "run_uri": run_uri,
+        "device": config.device,
+    }
+    with cluster(config.address) as cpus:
+        run_trials(_train, parameters, plan, config, rules, trials_store, cpus=cpus)
+    outcomes = trials_store.outcomes()
+    trials = [_trial(outcome, trials_store) for outcome in outcomes if outcome.status == "finished"]
+    if not trials:
+        reasons = " ".join(sorted({outcome.reason for outcome in outcomes}))
+        raise SearchError(f"None of the {len(outcomes)} candidates could be trained: {reasons} See {run_uri}.")
+    write_trials(run_uri, [_row(trial) for trial in trials])
+    best = max(trials, key=Trial.rank)
+    card = replace(best.card, metrics={**best.card.metrics, "candidates_searched": len(trials)})
+    model_card.save(f"{config.output}/{modality}", artifacts.load_tensors(best.folder), card)
+    return _summary(config, recipe, trials, tried=len(outcomes), run_uri=run_uri)
+
+
+def _train(
+    candidate: Candidate,
+    watch: Watch,
+    *,
+    recipe: Recipe,
+    modality: Modality,
+    clips: EncoderClips,
+    bundle: BackboneStore,
+    features: str,
+    run_uri: str,
+    device: str,
+) -> None:
+    """Runs in a trial: trains a candidate, and keeps it in its folder."""
+    chosen = recipe.with_encoder_candidate(modality, candidate)
+    encoder, result = trained_encoder(chosen, modality, clips, bundle, device=device)
+    mf1, loss = _selection(encoder, clips, chosen.task.num_classes, device)
+    card = encoder_card(chosen, modality, clips, bundle, result, features)
+    metrics = {
+        **card.metrics,
+        "selection_mf1": mf1,
+        "selection_loss": loss,
+        "candidate": chosen.encoder_candidate(modality),
+    }
+    folder = str(SearchStore(run_uri).candidate(candidate).folder)
+    save_encoder(folder, encoder, chosen.encoders, replace(card, metrics=metrics))
+    seed_result = SeedResult.of(recipe.encoder_seed, result)
+    watch.on_seed([replace(seed_result, selection_mf1=mf1, selection_loss=loss)])
+
+
+def _selection(encoder: Encoder, clips: EncoderClips, num_classes: int, device: str) -> tuple[float, float]:
+    """Macro F1 and cross entropy, each the mean over the splits that select; clips without the modality don't count."""
+
+    def measured(split: tuple[list[Features], Tensor]) -> tuple[float, float]:
+        answers = embed(encoder, split[0], device=device)
+        said = [(answer.logits, label) for answer, label in zip(answers, split[1], strict=True)]
+        logits = torch.from_numpy(np.stack([found for found, _ in said if found is not None]))
+        labels = torch.stack([label for found, label in said if found is not None])
+        mf1 = macro_f1(labels.numpy(), logits.argmax(dim=1).numpy(), num_classes)
+        return mf1, float(F.cross_entropy(logits, labels))
+
+    scores = clips.map(measured)
+    return scores.selection_score(lambda score: score[0]), scores.selection_score(lambda score: score[1])
+
+
+def _trial(outcome: Outcome, store: SearchStore) -> Trial:
+    folder = str(store.candidate(outcome.candidate).folder)
+    return Trial(candidate=outcome.candidate, folder=folder, card=artifacts.read_card(folder))
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    """Of the table of all trials."""
+    metrics = trial.card.metrics
+    measured = ("selection_mf1", "selection_loss", "validation_mf1", "best_epoch")
+    return {**trial.candidate, **{name: metrics[name] for name in measured}}
+
+
+def _summary(config: EncoderSearchConfig, recipe: Recipe, trials: list[Trial], *, tried: int, run_uri: str) -> Summary:
+    table = Table("rank", "MF1", "loss", "candidate")
+    ranked = sorted(trials, key=Trial.rank, reverse=True)
+    for rank, trial in enumerate(ranked[:5], start=1):
+        shown = [
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in trial.candidate.items()
+        ]
+        mf1, minus_loss = trial.rank()
+        table.add_row(str(rank), f"{mf1:.3f}", f"{-minus_loss:.3f}", ", ".join(shown))
+    best = ranked[0].card
+    where = f"{config.output}/{config.modality}"
+    summary = Summary(title=f"Search of the {config.modality} encoder of {recipe.name}", where=where, tables=[table])
+    summary.add("candidates trained", f"{len(trials)} of {tried}")
+    summary.add(f"best on {best.selected_on}", f"MF1 {best.metrics['selection_mf1']:.3f}")
+    if config.protocol != "validation":
+        summary.add("selected_on", best.selected_on)
+    summary.add("every trial", f"{run_uri}/trials.parquet")
+    summary.add("weights", best.weights)
+    summary.next_step = job_command("embed", features=config.features, encoders=config.output)
+    return summary

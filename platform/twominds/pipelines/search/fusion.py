@@ -1,0 +1,170 @@
+"""The stability search with Ray Tune and HyperOpt: embeddings in, the five-seed ensemble out.
+
+Every candidate is one trial that trains all seeds; its score is the mean validation MF1 over them (minus
+`std_penalty` times their standard deviation). One that can't win any more is ended before its last seed
+(`training/stopping.py`); only those with all seeds can be the winner. The test split is not read, unless the paper's
+protocol is asked for. An interrupted search that is started again goes on (`store.py`).
+"""
+
+from typing import Any
+
+from twominds.artifacts import Card, to_json
+from twominds.errors import ConfigError
+from twominds.pipelines.cluster import cluster, share_of_node
+from twominds.pipelines.search.candidate import SearchData
+from twominds.pipelines.search.config import SearchConfig
+from twominds.pipelines.search.estimate import estimate
+from twominds.pipelines.search.progress import best_table
+from twominds.pipelines.search.report.report import trials_rows, write_search_report
+from twominds.pipelines.search.results import SearchResults
+from twominds.pipelines.search.setup import Search, prepare, results_of
+from twominds.pipelines.search.trial import train_fusion
+from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
+from twominds.pipelines.search.winner import WinnerConfig, save_winner
+from twominds.pipelines.summary import Summary
+from twominds.scoring.decision import DecisionFit
+from twominds.workspace import job_command
+
+__all__ = ["SearchConfig", "search_fusion"]
+
+
+def search_fusion(config: SearchConfig) -> Summary:
+    """Runs (or goes on with) the search; returns what it did.
+
+    Raises:
+        MissingInputError: embeddings or encoders are not there.
+        SelectionError: a split that the protocol needs has no labelled clip.
+        ConfigError: a first candidate is outside of the space, or there is a search and it is not to be gone on with.
+        SearchError: no candidate finished, or storage is full or away.
+    """
+    winner = WinnerConfig(
+        ensemble=config.ensemble, encoders=config.encoders, winner=config.winner, decision=config.decision
+    )
+    search = prepare(config)
+    if config.dry_run:
+        return _estimated(search, config)
+    if config.report_only:
+        return _reported(search)
+    if not config.resume and search.store.description():
+        raise ConfigError(f"There is a search of this at {search.store.uri}. Leave out --no-resume, or choose another.")
+    try:
+        return _run(search, config, winner)
+    except OSError as error:
+        raise SearchError(
+            f"The search cannot be kept at {search.store.uri}: {error}. What is trained is not lost: make room there, "
+            "or see to the connection, and run the same command again."
+        ) from error
+
+
+def _run(search: Search, config: SearchConfig, winner: WinnerConfig) -> Summary:
+    """Everything that writes."""
+    with cluster(config.address) as cpus:
+        share = share_of_node(config.cpus_per_trial, config.gpus_per_trial)
+        search.store.describe(planned=search.plan.trials, node_share=share, config=to_json(config))
+        parameters = {
+            "recipe": search.fusion,
+            "data": search.data,
+            "run_uri": search.store.uri,
+            "num_classes": search.recipe.task.num_classes,
+            "device": config.device,
+        }
+        run_trials(train_fusion, parameters, search.plan, config, search.rules, search.store, cpus=cpus)
+    results = results_of(search)
+    _write(results, search)
+    if not results.finished:
+        raise SearchError(_nothing_finished(results, search))
+    best = results.finished[0]
+    card = save_winner(
+        winner,
+        best,
+        search.store.candidate(best.candidate),
+        search.recipe,
+        search.fusion,
+        search.data,
+        search.about,
+        searched=len(results.outcomes),
+        device=config.device,
+    )
+    return _summary(config, search, results, card)
+
+
+def _estimated(search: Search, config: SearchConfig) -> Summary:
+    """What a start would do."""
+    over, begun = search.store.outcomes(), search.store.unfinished()
+    left = max(0, search.plan.trials - len(over))
+    summary = Summary(title=f"Plan of a stability search of {search.recipe.name}", where=search.store.uri)
+    clips = ", ".join(f"{len(split.labels)} {name}" for name, split in _splits(search.data).items())
+    summary.add("clips", clips)
+    summary.add("space", f"{len(search.plan.space)} settings: {', '.join(search.plan.space)}")
+    summary.add("candidates", f"{search.plan.trials}, {len(over)} are over, {len(begun)} begun, {left} left")
+    summary.add("drawn by", f"{config.sampler}, the first {config.random_starts} at random")
+    summary.add("trainings", f"{len(search.rules.seeds)} seeds of each: {', '.join(map(str, search.rules.seeds))}")
+    found = estimate(search.fusion, search.data, over, left, num_classes=search.recipe.task.num_classes)
+    summary.add("training", f"{found.low_h:.2f} to {found.high_h:.2f} hours of one {_place(config)} ({found.basis})")
+    summary.next_step = "the same without --dry-run"
+    return summary
+
+
+def _splits(data: SearchData) -> dict[str, Any]:
+    splits = {"training": data.train, "validation": data.validation}
+    return splits | ({"test (selects!)": data.scored_on[1]} if len(data.scored_on) > 1 else {})
+
+
+def _place(config: SearchConfig) -> str:
+    return f"{config.gpus_per_trial:g} GPU" if config.gpus_per_trial else f"process of {config.cpus_per_trial:g} CPU"
+
+
+def _reported(search: Search) -> Summary:
+    """The report of what there is."""
+    results = results_of(search)
+    if not results.outcomes:
+        raise SearchError(f"No candidate of this search is over yet: there is nothing to report at {search.store.uri}.")
+    _write(results, search)
+    summary = Summary(title=f"Report of the search of {search.recipe.name}", where=f"{search.store.uri}/report")
+    _count(summary, results)
+    return summary
+
+
+def _write(results: SearchResults, search: Search) -> None:
+    write_trials(search.store.uri, trials_rows(results))
+    write_search_report(results, f"{search.store.uri}/report")
+
+
+def _nothing_finished(results: SearchResults, search: Search) -> str:
+    reasons = {outcome.reason for outcome in results.outcomes if outcome.status == "failed"}
+    causes = [*sorted(reasons), *(incident.cause for incident in results.incidents[-1:])]
+    return (
+        f"No candidate finished all {len(search.rules.seeds)} seeds. {' '.join(causes)} What there is rests in "
+        f"{search.store.uri}; the same command goes on with it."
+    )
+
+
+def _count(summary: Summary, results: SearchResults) -> None:
+    by_status = {status: sum(o.status == status for o in results.outcomes) for status in ("ended", "failed")}
+    summary.add("candidates with all seeds", f"{len(results.finished)} of {results.planned}")
+    summary.add("ended before, out of reach", by_status["ended"])
+    summary.add("candidates that failed", by_status["failed"])
+    if left := results.planned - len(results.outcomes):
+        summary.add("candidates still to try", f"{left}; the same command goes on with them")
+    if results.incidents:
+        summary.add("incidents survived", f"{len(results.incidents)}, the last: {results.incidents[-1].cause}")
+
+
+def _summary(config: SearchConfig, search: Search, results: SearchResults, card: Card) -> Summary:
+    best = results.finished[0]
+    summary = Summary(
+        title=f"Stability search of {search.recipe.name}",
+        where=config.ensemble,
+        tables=[best_table(results.finished, search.rules)],
+    )
+    _count(summary, results)
+    summary.add(f"best on {card.selected_on}", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
+    if config.protocol != "validation":
+        summary.add("selected_on", card.selected_on)
+    summary.add("every trial", f"{search.store.uri}/trials.parquet")
+    summary.add("report", f"{search.store.uri}/report/report.html")
+    if config.decision != DecisionFit():
+        summary.add("decision", ", ".join(f"{k} {v:.3g}" for k, v in card.config["decision"].items()))
+    summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
+    summary.next_step = job_command("evaluate", ensemble=config.ensemble, embeddings=config.embeddings)
+    return summary

@@ -1,0 +1,184 @@
+"""What a person sees of a search while it runs, and what it remembers of the accidents on its way."""
+
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune import Callback
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from twominds.pipelines.search.results import Outcome
+from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.trial import Rules
+from twominds.recipes.space import SearchSpace, candidate_of
+
+SHOWN = 5
+"""Best candidates in the table of a terminal."""
+
+_DEATHS = {"low on memory": "its node ran low on memory", "node has died": "its node was lost"}
+"""What Ray says of a dead process, and we. Of one that was killed from outside it knows nothing."""
+
+logger = logging.getLogger(__name__)
+
+
+class SearchProgress(Callback):
+    """Counts candidates that are over, the best so far and the time left: a table in a terminal, else a line each.
+
+    Forgets the models of those that can't win, and notes in the store what went wrong.
+    """
+
+    def __init__(self, store: SearchStore, space: SearchSpace, rules: Rules, *, trials: int) -> None:
+        """Takes the search and the number of its candidates, those of earlier starts included."""
+        self._store, self._space, self._rules, self._trials = store, space, rules, trials
+        self._finished = [outcome for outcome in store.outcomes() if outcome.status == "finished"]
+        self._done = self._done_at_start = len(store.outcomes())
+        self._started = time.monotonic()
+        self._forget()
+
+    def __enter__(self) -> None:
+        """The clock starts; where there is a terminal, so does the table."""
+        self._started = time.monotonic()
+        console = Console()
+        self._live = Live(self._shown(), console=console, refresh_per_second=2) if console.is_terminal else None
+        if self._live:
+            self._live.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The table stays as it is."""
+        if self._live:
+            self._live.stop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune keeps a copy of its callbacks; a terminal can't be kept."""
+        return {**self.__dict__, "_live": None}
+
+    @property
+    def best(self) -> Outcome | None:
+        """Of the finished candidates."""
+        return max(self._finished, key=self._rules.rank, default=None)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A candidate is over, or was stopped because the time is."""
+        outcome = self._store.outcome(candidate_of(trial.config, self._space))
+        if outcome is None:
+            return
+        if outcome.status == "finished":
+            self._finished.append(outcome)
+        self._forget()
+        self._count(self._line(outcome))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A candidate's process died, and is started again."""
+        self._note(f"{_cause(trial)} It is tried again.")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A candidate failed more often than is allowed."""
+        cause = _cause(trial)
+        self._note(f"{cause} It was given up.")
+        if isinstance(_error(trial), RayActorError):
+            # Whatever it does to its process it would do again. Storage that is full is no fault of a candidate's.
+            self._give_up(trial, cause)
+        self._count("failed")
+
+    def _give_up(self, trial: Any, cause: str) -> None:
+        candidate = candidate_of(trial.config, self._space)
+        results = [self._store.candidate(candidate).result(seed) for seed in self._rules.seeds]
+        done = tuple(result for result in results if result is not None)
+        began = self._store.begin(candidate)
+        self._store.end(
+            Outcome(candidate=candidate, status="failed", results=done, reason=cause, began=began, over=time.time())
+        )
+
+    def _note(self, cause: str) -> None:
+        try:
+            self._store.note(cause)
+        except OSError as error:  # storage is the accident, perhaps
+            logger.warning("%s (It could not be noted: %s)", cause, error)
+
+    def _forget(self) -> None:
+        """Of equal candidates only one can win."""
+        best = self.best
+        self._store.keep_models_of([best.candidate] if best else [])
+
+    def _count(self, line: str) -> None:
+        self._done += 1
+        if self._live:
+            self._live.update(self._shown())
+            return
+        best = self.best
+        so_far = f"best {_score(best)}" if best else "none finished yet"
+        Console().print(
+            f"candidate {self._done}/{self._trials}: {line}, {so_far}, about {self._minutes_left():.0f} min left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _line(self, outcome: Outcome) -> str:
+        if outcome.status == "failed":
+            return f"failed ({outcome.reason})"
+        seeds = len(self._rules.seeds)
+        if outcome.status == "ended":
+            score = f"MF1 {outcome.mean:.3f}, " if outcome.results else ""
+            return f"{score}ended after {len(outcome.results)} of {seeds} seeds"
+        return f"MF1 {_score(outcome)}" + (f" over {seeds} seeds" if seeds > 1 else "")
+
+    def _minutes_left(self) -> float:
+        per_candidate = (time.monotonic() - self._started) / max(1, self._done - self._done_at_start)
+        return per_candidate * (self._trials - self._done) / 60
+
+    def _shown(self) -> RenderableType:
+        bar = Progress(TextColumn("candidates"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+        left = f"about {self._minutes_left():.0f} min left" if self._done > self._done_at_start else ""
+        bar.add_task("candidates", total=self._trials, completed=self._done, left=left)
+        return Group(bar, best_table(self._finished, self._rules))
+
+
+def best_table(finished: list[Outcome], rules: Rules) -> Table:
+    """The best finished candidates, and the settings in which they differ most visibly."""
+    table = Table("rank", "MF1", "candidate")
+    for rank, outcome in enumerate(sorted(finished, key=rules.rank, reverse=True)[:SHOWN], start=1):
+        table.add_row(str(rank), _score(outcome), _settings(outcome))
+    return table
+
+
+def _score(outcome: Outcome) -> str:
+    return f"{outcome.mean:.3f}" + (f" +- {outcome.std:.3f}" if len(outcome.results) > 1 else "")
+
+
+def _settings(outcome: Outcome) -> str:
+    candidate = outcome.candidate
+    told = ("hidden_dim", "num_layers", "dropout", "optimizer", "learning_rate")
+    names = [name for name in told if name in candidate] if "hidden_dim" in candidate else list(candidate)
+    values = {name: candidate[name] for name in names}
+    return ", ".join(f"{n} {v:.3g}" if isinstance(v, float) else f"{n} {v}" for n, v in values.items())
+
+
+def _error(trial: Any) -> BaseException | None:
+    """What the candidate died of."""
+    path: str | None = trial.pickled_error_file  # Tune wrote it here just now
+    return cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
+
+
+def _cause(trial: Any) -> str:
+    """A sentence: whether the process, its node or the code in it was at fault. Never values of the corpus."""
+    error = _error(trial)
+    if isinstance(error, RayActorError):
+        found = [said for words, said in _DEATHS.items() if words in str(error)]
+        return f"A candidate's process died: {found[0] if found else 'it was killed'}."
+    if isinstance(error, RayTaskError):
+        inner = error.cause if isinstance(error.cause, BaseException) else error
+        return f"A candidate ended with {type(inner).__name__}: {_first_line(inner)}."
+    return f"A candidate ended with {type(error).__name__}: {_first_line(error)}."
+
+
+def _first_line(error: BaseException | None) -> str:
+    return (str(error).strip().splitlines() or [""])[-1][:300]

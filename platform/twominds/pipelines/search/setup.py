@@ -1,0 +1,118 @@
+"""What a search is of, from its settings: data, recipe, rules, and the folder where it rests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from twominds import artifacts
+from twominds.artifacts import Weights, fingerprint, to_json
+from twominds.fusion.batch import fusion_inputs
+from twominds.pipelines import tables
+from twominds.pipelines.about import About, absolute, read_about
+from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
+from twominds.pipelines.search.candidate import LabelledInputs, SearchData
+from twominds.pipelines.search.config import SearchConfig
+from twominds.pipelines.search.results import SearchResults
+from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.trial import Rules
+from twominds.pipelines.search.tuning import Plan
+from twominds.recipes.catalog import find_recipe
+from twominds.recipes.recipe import FusionRecipe, Recipe
+from twominds.records import Modality
+from twominds.training.selection import SelectionProtocol
+from twominds.workspace import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched, with what, and where it rests."""
+
+    recipe: Recipe
+    fusion: FusionRecipe
+    data: SearchData
+    about: About
+    rules: Rules
+    plan: Plan
+    store: SearchStore
+    weights: Weights
+    """`debug` where an encoder rests on random backbones."""
+
+
+def prepare(config: SearchConfig) -> Search:
+    """Reads what is to be searched.
+
+    Raises:
+        MissingInputError: embeddings or encoders are not there.
+        SelectionError: a split that the protocol needs has no labelled clip.
+        ArtifactError: an encoder is not there.
+        ConfigError: a first candidate is outside of the space.
+    """
+    require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
+    require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
+    about = read_about(config.embeddings)
+    recipe = find_recipe(config.recipe or about.recipe)
+    fusion = replace(
+        recipe.fusion,
+        inputs=config.inputs or recipe.fusion.inputs,
+        trials=config.trials or recipe.fusion.trials,
+        seeds=config.seeds or recipe.fusion.seeds,
+    )
+    plan = Plan(space=fusion.space, first_points=fusion.first_points, sampler=config.sampler, trials=fusion.trials)
+    plan.points()  # refuses what is wrong with it before a cluster is started
+    cards = [artifacts.read_card(f"{config.encoders}/{modality}") for modality in fusion.modalities]
+    # A search is what it searches: the same settings on the same data go on, others start anew beside it.
+    labels = labels_fingerprint(config.embeddings, config.protocol)
+    identity = [about.fingerprint, labels, to_json(replace(fusion, trials=0)), config.sampler, config.sampler_seed]
+    identity += [config.random_starts, config.protocol, config.std_penalty, to_json(config.stopping)]
+    return Search(
+        recipe=recipe,
+        fusion=fusion,
+        data=read_search_data(config.embeddings, fusion, config.protocol),
+        about=about,
+        rules=Rules(seeds=fusion.seeds, std_penalty=config.std_penalty, stopping=config.stopping),
+        plan=plan,
+        # Absolute: a trial has a working folder of its own.
+        store=SearchStore(f"{absolute(config.output)}/{fingerprint(*identity)}"),
+        weights="debug" if any(card.weights == "debug" for card in cards) else "published",
+    )
+
+
+def read_search_data(embeddings_uri: str, fusion: FusionRecipe, protocol: SelectionProtocol) -> SearchData:
+    """Inputs of the fusion from a folder of embeddings, of the splits that the protocol may see.
+
+    Raises:
+        SelectionError: a split has no labelled clip.
+    """
+    columns = [f.name for m in fusion.modalities for f in tables.embedding_fields(m)]
+
+    def inputs(rows: list[tables.Row], dims: Mapping[Modality, int] | None = None) -> LabelledInputs:
+        clips = [{m: tables.embedding_from_row(row, m) for m in fusion.modalities} for row in rows]
+        return LabelledInputs(
+            inputs=fusion_inputs(clips, fusion.modalities, fusion.inputs, dims),
+            labels=torch.tensor([row["label"] for row in rows]),
+        )
+
+    rows = labelled_rows(embeddings_uri, columns, protocol)
+    dims = inputs(rows.train).inputs.dims
+    return rows.map(lambda split: inputs(split, dims))
+
+
+def results_of(search: Search) -> SearchResults:
+    """The search as far as it got."""
+    made = search.store.description()
+    return SearchResults(
+        recipe=search.recipe.name,
+        description=search.recipe.description,
+        space=search.fusion.space,
+        seeds=search.fusion.seeds,
+        sampler=search.plan.sampler,
+        std_penalty=search.rules.std_penalty,
+        stopping=search.rules.stopping,
+        selected_on=search.data.selected_on,
+        weights=search.weights,
+        planned=search.plan.trials,
+        outcomes=tuple(search.store.outcomes()),
+        incidents=tuple(search.store.incidents()),
+        node_share=made.get("node_share", 1.0),
+    )

@@ -1,0 +1,101 @@
+"""Where a search rests. What is in here is all that is known of it: whoever goes on with it needs nothing else.
+
+search.json                      what is searched, as the last start had it
+outcomes/<hash>.json             what became of a candidate
+candidates/<hash>/begun.json     a candidate's settings, from when it was begun
+candidates/<hash>/seed-*.json    what a finished seed came to, and beside it its model
+incidents/                       what went wrong and was survived
+tune/<start>/                    Ray Tune's own files of each start, for TensorBoard; nobody here reads them
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from upath import UPath
+
+from twominds.artifacts import from_json, to_json
+from twominds.pipelines.search.candidate import CandidateStore
+from twominds.pipelines.search.results import Incident, Outcome
+from twominds.pipelines.storage import files_in, write_whole
+from twominds.recipes.space import Candidate
+
+BEGUN, DESCRIPTION = "begun.json", "search.json"
+
+
+class SearchStore:
+    """The state of one search, local or on an object store. Processes on any node may hold one each."""
+
+    def __init__(self, uri: str) -> None:
+        """Takes the search's folder."""
+        self.uri = uri
+        self._read: dict[str, Outcome] = {}  # an outcome never changes
+
+    def candidate(self, candidate: Candidate) -> CandidateStore:
+        """Where the seeds of a candidate rest."""
+        return CandidateStore(self.uri, candidate)
+
+    def begin(self, candidate: Candidate) -> float:
+        """Notes that a candidate is tried; returns when it was begun first."""
+        path = self.candidate(candidate).folder / BEGUN
+        if path.exists():
+            return float(json.loads(path.read_text())["began"])
+        began = time.time()
+        write_whole(path, json.dumps({"candidate": candidate, "began": began}).encode())
+        return began
+
+    def end(self, outcome: Outcome) -> None:
+        """Notes what became of a candidate."""
+        write_whole(self._outcome(outcome.candidate), json.dumps(to_json(outcome), allow_nan=False).encode())
+
+    def outcome(self, candidate: Candidate) -> Outcome | None:
+        """What became of a candidate, if it is over."""
+        path = self._outcome(candidate)
+        return self._load(path) if path.exists() else None
+
+    def outcomes(self) -> list[Outcome]:
+        """Of every candidate that is over, in that order."""
+        return sorted((self._load(path) for path in files_in(f"{self.uri}/outcomes", "*.json")), key=lambda o: o.over)
+
+    def unfinished(self) -> list[Candidate]:
+        """Candidates that were begun and are not over, the earliest first."""
+        over = {path.stem for path in files_in(f"{self.uri}/outcomes", "*.json")}
+        paths = [p for p in files_in(f"{self.uri}/candidates", f"*/{BEGUN}") if p.parent.name not in over]
+        found = sorted((json.loads(path.read_text()) for path in paths), key=lambda begun: begun["began"])
+        return [from_json(Candidate, begun["candidate"]) for begun in found]
+
+    def keep_models_of(self, candidates: Sequence[Candidate]) -> None:
+        """Forgets the models (not the results) of all that is over but these."""
+        kept = {self.candidate(candidate).folder.name for candidate in candidates}
+        for outcome in self.outcomes():
+            store = self.candidate(outcome.candidate)
+            if store.folder.name not in kept:
+                store.drop_models()
+
+    def note(self, cause: str) -> None:
+        """Keeps what went wrong for the report."""
+        now = time.time()
+        write_whole(UPath(self.uri) / "incidents" / f"{now:.6f}.json", json.dumps({"at": now, "cause": cause}).encode())
+
+    def incidents(self) -> list[Incident]:
+        """All that was noted, in order."""
+        return [Incident(**json.loads(path.read_text())) for path in files_in(f"{self.uri}/incidents", "*.json")]
+
+    def describe(self, **facts: Any) -> None:
+        """Keeps what this start searches, for a report without one."""
+        write_whole(UPath(self.uri) / DESCRIPTION, json.dumps(facts, indent=2).encode())
+
+    def description(self) -> dict[str, Any]:
+        """What the last start searched; empty where there was none."""
+        path = UPath(self.uri) / DESCRIPTION
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _outcome(self, candidate: Candidate) -> UPath:
+        return UPath(self.uri) / "outcomes" / f"{self.candidate(candidate).folder.name}.json"
+
+    def _load(self, path: UPath) -> Outcome:
+        key = str(path)
+        if key not in self._read:
+            self._read[key] = from_json(Outcome, json.loads(path.read_text()))
+        return self._read[key]

@@ -1,0 +1,1 @@
+"""A paper's whole table: the parts that its rows share, the rows, and their report."""

@@ -1,0 +1,136 @@
+"""The report of a study: a table to paste, a table to compute with, everything as JSON, and a page to look at.
+
+    table.md       Table 1 and ablation, modality drop, protocol
+    table.csv      every row
+    groups.csv     the headline row per question, gender, age range and ethnicity
+    results.json   every number, in [0, 1]
+    report.html    all of it with figures, in one file that loads nothing from anywhere
+
+Numbers are in percent with two decimals, as papers print them, except in `results.json`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from upath import UPath
+
+from twominds.pipelines.page import render
+from twominds.pipelines.storage import write_whole
+from twominds.pipelines.study.protocol import banners, protocol
+from twominds.pipelines.study.results import StudyResults
+from twominds.pipelines.study.scores import REPORTED, StudyScores, score_study
+from twominds.pipelines.study.tables import (
+    NONE,
+    as_csv,
+    drop_cells,
+    estimate,
+    group_cells,
+    group_rows,
+    markdown,
+    paper,
+    points,
+    row_cells,
+    sections,
+    signed,
+    table_rows,
+)
+from twominds.pipelines.summary import Summary
+from twominds.training.bootstrap import RESAMPLES, SEED
+
+if TYPE_CHECKING:
+    from twominds.pipelines.charts import Plot
+
+FILES = ("table.md", "table.csv", "groups.csv", "results.json", "report.html")
+
+
+def write_report(results: StudyResults, uri: str) -> Summary:
+    """Writes the report of a study.
+
+    Args:
+        results: Every row's answers. A split may be missing; without test there is no comparison of rows.
+        uri: Folder, local or s3://.
+
+    Raises:
+        ValueError: neither validation nor test has a clip.
+    """
+    from twominds.pipelines.study.plots import draw_plots  # brings matplotlib with it
+
+    scores = score_study(results)
+    page = _page(scores, draw_plots(scores))
+    texts = (markdown(scores), as_csv(table_rows(scores)), as_csv(group_rows(scores)), _json(scores), page)
+    for name, text in zip(FILES, texts, strict=True):
+        write_whole(UPath(uri) / name, text.encode())
+    summary = Summary(title=f"Report of {results.study}", where=f"{uri}/report.html", tables=[_terminal_table(scores)])
+    for banner in banners(scores):
+        summary.add("beware", banner)
+    summary.add("best unimodal row", scores.best_unimodal or "none")
+    summary.add("in quarantine", results.failures)
+    summary.add("files", ", ".join(FILES))
+    return summary
+
+
+def _page(scores: StudyScores, plots: "Sequence[Plot]") -> str:
+    return render(
+        "study/report.html.j2",
+        scores=scores,
+        banners=banners(scores),
+        protocol=protocol(scores),
+        sections=[(title, [row_cells(row, scores) for row in rows]) for title, rows in sections(scores)],
+        groups=group_cells(scores),
+        drops=drop_cells(scores),
+        plots={plot.name: plot for plot in plots},
+        headline=row_cells(scores.headline, scores),
+    )
+
+
+def _json(scores: StudyScores) -> str:
+    results = scores.results
+    rows = [
+        {
+            "recipe": score.row.recipe,
+            "section": score.section,
+            "description": score.row.description,
+            "modalities": score.row.modalities,
+            "reports": score.row.reports,
+            "seeds": score.row.seeds,
+            "splits": {split: asdict(found) for split, found in score.splits.items()},
+            "mean_mf1": score.average,
+            "over_best_unimodal_on_test": score.over_unimodal and asdict(score.over_unimodal),
+            "published_percent": score.row.published and asdict(score.row.published),
+            "parameters": score.row.parameters,
+            "selected_on": score.row.selected_on if score.row.modalities else None,
+            "weights": score.row.weights if score.row.modalities else None,
+            "artifact_id": score.row.artifact_id,
+        }
+        for score in scores.rows
+    ]
+    whole = {
+        "study": results.study,
+        "headline": results.headline,
+        "best_unimodal": scores.best_unimodal,
+        "banners": banners(scores),
+        "protocol": protocol(scores),
+        "clips": {"train": len(results.train)} | {split: len(results.clips[split]) for split in scores.splits},
+        "people": scores.people,
+        "quarantined": results.failures,
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "unit": "participant"},
+        "rows": rows,
+        "groups": [asdict(group) for group in scores.groups],
+        "reliability": {split: asdict(found) for split, found in scores.reliability.items()},
+        "modality_drop": [asdict(drop) for drop in scores.drops],
+    }
+    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
+
+
+def _terminal_table(scores: StudyScores) -> Table:
+    table = Table("recipe", "validation", "test", "paper (val / test)", "test − best unimodal", title="Macro F1 (%)")
+    for score in scores.rows:
+        found = [score.splits.get(split) for split in REPORTED]
+        theirs = " / ".join(points(value) for value in paper(score.row)[:2]) if score.row.published else NONE
+        over = NONE if score.over_unimodal is None else signed(score.over_unimodal.value)
+        cells = [NONE if split is None else estimate(split.mf1) for split in found]
+        table.add_row(score.row.recipe, *cells, theirs, over)
+    return table

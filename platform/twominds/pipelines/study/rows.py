@@ -1,0 +1,279 @@
+"""From the parts of a study to its rows: fusions trained over all seeds, and what each row answers.
+
+Every row, also one encoder by itself, becomes an ensemble artifact, so that all are scored (and can be served) the same
+way. Rows that differ only in what they report of a fusion share it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import ray
+import torch
+from torch import Tensor
+from upath import UPath
+
+from twominds import artifacts
+from twominds.artifacts import Card, fingerprint, to_json
+from twominds.fusion.batch import fusion_inputs
+from twominds.fusion.catalog import build_fusion
+from twominds.fusion.simple import ClassWeightedConfig
+from twominds.media.reader import MediaConfig
+from twominds.pipelines import tables
+from twominds.pipelines.about import read_about
+from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
+from twominds.pipelines.study.parts import Part
+from twominds.pipelines.study.results import Answers
+from twominds.recipes.recipe import Recipe
+from twominds.records import Clip, Embedding, Modality, Split, absent
+from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
+from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
+
+Parts = Mapping[tuple[str, Modality], Part]
+"""By the recipe's name and the modality."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipEmbeddings:
+    """One clip and what every encoder of the study says of it."""
+
+    clip: Clip
+    by_encoder: Mapping[str, Embedding]
+    """By the encoder's place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowModels:
+    """The trained models behind a row (and any other that differs only in what it reports of them)."""
+
+    recipe: Recipe
+    parts: tuple[Part, ...]
+    uri: str
+    """Their artifact: an ensemble without its encoders, which are parts of the study."""
+    protocol: SelectionProtocol
+
+    def inputs_of(
+        self, clips: Sequence[ClipEmbeddings], hidden: Modality | None = None
+    ) -> list[dict[Modality, Embedding]]:
+        """What the models take of each clip; `hidden` counts as absent."""
+        return [{part.modality: _seen(clip.by_encoder[part.encoder], hidden) for part in self.parts} for clip in clips]
+
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The finished artifact, loaded."""
+        return Ensemble.load(self.uri)
+
+    def card(self) -> Card | None:
+        """Of the finished artifact; None while there is none."""
+        return artifacts.read_card(self.uri) if (UPath(self.uri) / artifacts.CARD).exists() else None
+
+
+def _seen(embedding: Embedding, hidden: Modality | None) -> Embedding:
+    if embedding.modality != hidden:
+        return embedding
+    presence = absent("hidden, to see what it adds")
+    return Embedding(clip_id=embedding.clip_id, modality=embedding.modality, presence=presence)
+
+
+def read_embeddings(parts: Sequence[Part], splits: Sequence[Split] | None = None) -> list[ClipEmbeddings]:
+    """The clips (of some splits) that every one of the encoders has seen, by id: rows are compared on the same ones."""
+    clips: dict[str, Clip] = {}
+    seen: dict[str, dict[str, Embedding]] = {}
+    for part in parts:
+        columns = [*tables.WITHOUT_WORDS, *(f.name for f in tables.embedding_fields(part.modality))]
+        for row in tables.read_rows(part.embeddings, columns, splits):
+            clips[row["clip_id"]] = tables.clip_from_row(row)
+            seen.setdefault(row["clip_id"], {})[part.encoder] = tables.embedding_from_row(row, part.modality)
+    encoders = {part.encoder for part in parts}
+    return [
+        ClipEmbeddings(clip=clips[clip_id], by_encoder=by_encoder)
+        for clip_id, by_encoder in sorted(seen.items())
+        if by_encoder.keys() == encoders
+    ]
+
+
+def labelled(clips: Sequence[ClipEmbeddings], split: Split) -> list[ClipEmbeddings]:
+    """Those of one split that have a label."""
+    return [item for item in clips if item.clip.split == split and item.clip.label is not None]
+
+
+def models_of(
+    recipes: Sequence[Recipe], parts: Parts, clips: Sequence[ClipEmbeddings], folder: str, protocol: SelectionProtocol
+) -> dict[str, RowModels]:
+    """What is to be trained for each recipe, by its name; the same place for the same training."""
+    labels = [
+        [item.clip.clip_id, split, item.clip.label]
+        for split in visible_splits(protocol)
+        for item in labelled(clips, split)
+    ]
+    found: dict[str, RowModels] = {}
+    for recipe in recipes:
+        own = tuple(parts[recipe.name, modality] for modality in recipe.modalities)
+        fusion = recipe.fusion
+        settings = [to_json(fusion.model), to_json(fusion.fit), to_json(fusion.loss), fusion.inputs, fusion.seeds]
+        identity = [
+            "encoder" if recipe.reports == "encoder" else settings,
+            [[part.modality, part.card.artifact_id] for part in own],
+            [labels, protocol],
+        ]
+        uri = f"{folder}/fusions/{fingerprint(identity)}"
+        found[recipe.name] = RowModels(recipe=recipe, parts=own, uri=uri, protocol=protocol)
+    return found
+
+
+def train_rows(
+    rows: Sequence[RowModels], clips: Sequence[ClipEmbeddings], gpus: float, on_done: Callable[[], None]
+) -> None:
+    """Trains what is missing, each seed of a fusion in a task of the cluster; `on_done` after each of `rows`' models.
+
+    Raises:
+        SelectionError: a split has no labelled clip.
+    """
+    train = cast("Any", ray.remote(num_cpus=1, num_gpus=gpus, max_retries=2)(_train_seed))
+    device = "cuda" if gpus else "cpu"
+    tasks: dict[Any, RowModels] = {}
+    results: dict[str, list[SeedResult]] = {}
+    for row in {row.uri: row for row in rows}.values():
+        if row.card() is not None:
+            on_done()
+        elif row.recipe.reports == "encoder":
+            _save_encoder_alone(row)
+            on_done()
+        else:
+            data = ray.put(selection_data(row, clips))
+            tasks |= {train.remote(row.recipe, seed, data, row.uri, device): row for seed in row.recipe.fusion.seeds}
+    while tasks:
+        done = cast("Any", ray).wait(list(tasks), num_returns=1)[0][0]
+        row = tasks.pop(done)
+        finished = results.setdefault(row.uri, [])
+        finished.append(cast("SeedResult", cast("Any", ray).get(done)))
+        if len(finished) == len(row.recipe.fusion.seeds):
+            _save_fusion(row, clips, sorted(finished, key=lambda result: row.recipe.fusion.seeds.index(result.seed)))
+            on_done()
+
+
+def selection_data(row: RowModels, clips: Sequence[ClipEmbeddings]) -> SearchData:
+    """What the fusion may be trained and chosen on.
+
+    Raises:
+        SelectionError: a split has no labelled clip.
+    """
+    splits: dict[Split, LabelledInputs] = {}
+    dims: dict[Modality, int] | None = None
+    for split in visible_splits(row.protocol):
+        if found := labelled(clips, split):
+            fusion = row.recipe.fusion
+            inputs = fusion_inputs(row.inputs_of(found), fusion.modalities, fusion.inputs, dims)
+            dims = inputs.dims
+            labels = torch.tensor([cast("int", item.clip.label) for item in found])
+            splits[split] = LabelledInputs(inputs=inputs, labels=labels)
+    return LabelledSplits(splits).for_selection(row.protocol)
+
+
+def _train_seed(recipe: Recipe, seed: int, data: SearchData, uri: str, device: str) -> SeedResult:
+    """Runs in a task; a seed that is finished is in storage."""
+    torch.set_num_threads(1)
+    fusion, store = replace(recipe.fusion, seeds=(seed,)), CandidateStore(uri, {})
+    return train_candidate({}, fusion, data, store, num_classes=recipe.task.num_classes, device=device)[0]
+
+
+def _save_fusion(row: RowModels, clips: Sequence[ClipEmbeddings], results: Sequence[SeedResult]) -> None:
+    store, fusion = CandidateStore(row.uri, {}), row.recipe.fusion
+    data = selection_data(row, clips)
+    config = EnsembleConfig(fusion=fusion.model, inputs=fusion.inputs, modalities=fusion.modalities, media=_media(row))
+    scores = [result.validation_mf1 for result in results]
+    metrics = {
+        "validation_mf1_mean": float(np.mean(scores)),
+        "validation_mf1_std": float(np.std(scores)),
+        "validation_mf1": {str(result.seed): result.validation_mf1 for result in results},
+    }
+    counts = {str(Split.TRAIN): len(data.train.labels), str(Split.VALIDATION): len(data.validation.labels)}
+    card = _card(row, metrics, counts)
+    _save(row, {result.seed: store.state(result.seed) for result in results}, config, data.train.inputs.dims, card)
+    store.folder.fs.rm(store.folder.path, recursive=True)  # all of it is in the artifact now
+
+
+def _save_encoder_alone(row: RowModels) -> None:
+    """One encoder as an ensemble of one: a class-weighted sum over one modality is that modality's logits."""
+    (part,) = row.parts
+    dims, model = {part.modality: row.recipe.task.num_classes}, ClassWeightedConfig()
+    config = EnsembleConfig(fusion=model, inputs="logits", modalities=(part.modality,), media=_media(row))
+    state = build_fusion(model, dims=dims, num_classes=row.recipe.task.num_classes).state_dict()
+    card = _card(row, part.card.metrics, part.card.data["clips"])
+    _save(row, {row.recipe.encoder_seed: state}, config, dims, card)
+
+
+def _card(row: RowModels, metrics: Mapping[str, Any], clips: Mapping[str, int]) -> Card:
+    return Card(
+        kind="ensemble",
+        task=row.recipe.task,
+        recipe=row.recipe.name,
+        config={},
+        data={"clips": dict(clips), "encoders": {str(part.modality): part.card.artifact_id for part in row.parts}},
+        metrics=dict(metrics),
+        selected_on=row.protocol,
+    )
+
+
+def _save(
+    row: RowModels,
+    states: Mapping[int, Mapping[str, Tensor]],
+    config: EnsembleConfig,
+    dims: Mapping[Modality, int],
+    card: Card,
+) -> None:
+    encoders = {part.modality: part.encoder for part in row.parts}
+    save_ensemble(row.uri, states, config, dims=dims, encoders=encoders, card=card, whole=False)
+
+
+def _media(row: RowModels) -> MediaConfig:
+    """How the clips were read; the same for all parts of a recipe."""
+    return read_about(row.parts[0].features).media
+
+
+def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
+    """The row's models with their encoders, ready to be served; of a single fusion the seed that is best on validation.
+
+    Args:
+        row: The models.
+        recipe: Whose row it is: it may share the models with another.
+        uri: Where to.
+    """
+    ensemble = row.ensemble
+    card, seeds = replace(ensemble.card, recipe=recipe.name), tuple(ensemble.models)
+    if recipe.reports == "single":
+        by_seed: dict[str, float] = card.metrics["validation_mf1"]
+        seeds = (max(seeds, key=lambda seed: by_seed[str(seed)]),)
+        card = replace(card, metrics={"validation_mf1": by_seed[str(seeds[0])]})
+    states = {seed: ensemble.models[seed].state_dict() for seed in seeds}
+    dims = {Modality(name): int(size) for name, size in card.architecture["dims"].items()}
+    encoders = {part.modality: part.encoder for part in row.parts}
+    return save_ensemble(uri, states, ensemble.config, dims=dims, encoders=encoders, card=card)
+
+
+def answers(
+    row: RowModels, recipe: Recipe, clips: Sequence[ClipEmbeddings], majority: int, hidden: Modality | None = None
+) -> Answers:
+    """What a recipe reports of its models on some clips.
+
+    Args:
+        row: The models.
+        recipe: Says what of them is reported.
+        clips: N clips.
+        majority: What is predicted for a clip without any of the modalities.
+        hidden: A modality that counts as absent.
+    """
+    ensemble = row.ensemble
+    inputs = row.inputs_of(clips, hidden)
+    present = [i for i, clip in enumerate(inputs) if any(item.presence.present for item in clip.values())]
+    models = len(ensemble.models) if recipe.reports == "single" else 1
+    probabilities = np.full((models, len(clips)), np.nan)
+    predictions = np.full((models, len(clips)), majority, dtype=np.int64)
+    if present:
+        by_seed = ensemble.probabilities([inputs[i] for i in present])[..., -1]
+        chance = by_seed if recipe.reports == "single" else by_seed.mean(axis=0, keepdims=True)
+        probabilities[:, present] = chance
+        predictions[:, present] = ensemble.config.decision.labels(chance)
+    return Answers(predictions=predictions, probabilities=probabilities)

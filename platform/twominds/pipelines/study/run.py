@@ -1,0 +1,275 @@
+"""A study: all rows of a results table from the videos to the report, each part made once for all rows that share it.
+
+    recipes ─▶ parts (features, encoders, embeddings) ─▶ fusions over all seeds ─▶ answers ─▶ report
+
+A row by itself is a study of one. What is there is found by content hash, so a study that was interrupted goes on, and
+one that was changed makes only what changed. Test labels are read when every model is saved, to report.
+"""
+
+import shlex
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from upath import UPath
+
+from twominds import artifacts
+from twominds.corpus.manifest import read_corpus
+from twominds.model_card import publish
+from twominds.pipelines import tables
+from twominds.pipelines.about import absolute
+from twominds.pipelines.batch_score import submission
+from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
+from twominds.pipelines.study.parts import PartsMaker, StudyConfig
+from twominds.pipelines.study.report import write_report
+from twominds.pipelines.study.results import Answers, RowResult, StudyResults
+from twominds.pipelines.study.rows import (
+    ClipEmbeddings,
+    RowModels,
+    answers,
+    labelled,
+    models_of,
+    read_embeddings,
+    save_whole,
+    train_rows,
+)
+from twominds.pipelines.study.scores import macro_f1_of
+from twominds.pipelines.summary import Summary
+from twominds.recipes.catalog import find_study
+from twominds.recipes.recipe import Recipe
+from twominds.records import Clip, Score, Split
+from twominds.scoring.ensemble import Ensemble
+from twominds.training.metrics import IntArray, macro_f1, majority_baseline, question_baseline
+from twominds.training.selection import LabelledSplits, visible_splits
+from twominds.workspace import require
+
+REPORTED = (Split.VALIDATION, Split.TEST)
+
+
+def run_study(name: str, config: StudyConfig, output: str, *, push_to: str = "", address: str | None = None) -> Summary:
+    """Makes what is missing of a study and writes its report.
+
+    Args:
+        name: A study or a recipe, or several, separated by commas.
+        config: Places and settings.
+        output: Folder for the report; local or s3://.
+        push_to: Folder for the headline model as a hub repository; "": none.
+        address: A running Ray cluster.
+
+    Raises:
+        ConfigError: there is no such study or recipe.
+        MissingInputError: the corpus or the bundle is not there.
+        SelectionError: the training or the validation split has no labelled clip.
+        BackboneError: the bundle lacks a backbone.
+    """
+    recipes = [*{recipe.name: recipe for part in name.split(",") for recipe in find_study(part)}.values()]
+    # Absolute: the processes of a cluster that was started elsewhere have other working folders.
+    output = absolute(output)
+    config = replace(
+        config, corpus=absolute(config.corpus), models=absolute(config.models), folder=absolute(config.folder)
+    )
+    require(config.corpus, what="corpus", made_by="python jobs/make_corpus.py")
+    require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    console = Console()
+    with cluster(address):
+        warn_of_missing_gpus(config.use_gpu or config.gpus_per_fusion or config.resources.model_gpus)
+        maker = PartsMaker(config, console)
+        parts = maker.make(recipes)
+        unique = list({part.encoder: part for part in parts.values()}.values())
+        seen = read_embeddings(unique, visible_splits(config.protocol))
+        models = models_of(recipes, parts, seen, config.folder, config.protocol)
+        with _progress(console, "models", len({row.uri for row in models.values()})) as on_done:
+            train_rows(list(models.values()), seen, config.gpus_per_fusion, on_done)
+    # Who they are, what they were asked and their labels: as the corpus has it now.
+    corpus = {clip.clip_id: clip for clip in read_corpus(config.corpus, purpose=config.purpose)}
+    clips = [replace(item, clip=corpus[item.clip.clip_id]) for item in read_embeddings(unique)]
+    failures = [failure for failure in maker.quarantined(unique) if failure.clip_id in corpus]
+    results = _results(name, recipes, models, clips, console, len(failures))
+    summary = write_report(results, output)
+    summary.failures = failures
+    headline = next(recipe for recipe in recipes if recipe.name == results.headline)
+    place = f"{output}/headline"
+    save_whole(models[headline.name], headline, place)
+    summary.add("headline", f"{headline.name}, best on {config.protocol}: saved whole at {place}")
+    _submit(models[headline.name], list(corpus.values()), results, place, output, summary)
+    if push_to:
+        publish(place, push_to, test_metrics=_measured(models[headline.name], place, results, clips))
+        summary.add("pushed", f"{push_to}, as a hub repository")
+    places = f"--ensemble {shlex.quote(place)} --models {shlex.quote(config.models)}"
+    summary.next_step = f"python jobs/score.py --videos FOLDER --output {shlex.quote(output)}/scores {places}"
+    return summary
+
+
+def _results(
+    name: str,
+    recipes: Sequence[Recipe],
+    models: Mapping[str, RowModels],
+    clips: Sequence[ClipEmbeddings],
+    console: Console,
+    failures: int,
+) -> StudyResults:
+    """Every row's answers; from here on nothing is trained."""
+    classes = recipes[0].task.num_classes
+    every = {split: found for split in (Split.TRAIN, *REPORTED) if (found := labelled(clips, split))}
+    splits = {split: every[split] for split in REPORTED if split in every}
+    train = tuple(item.clip for item in every[Split.TRAIN])
+    majority = int(majority_baseline([_label(clip) for clip in train], 1, classes)[0])
+    rows: list[RowResult] = []
+    with _progress(console, "rows", len(recipes)) as on_done:
+        for recipe in recipes:
+            rows.append(_row(recipe, models[recipe.name], splits, majority))
+            on_done()
+    return StudyResults(
+        study=name,
+        num_classes=classes,
+        clips={split: tuple(item.clip for item in found) for split, found in splits.items()},
+        train=train,
+        rows=(*_baselines(train, splits, classes), *rows),
+        headline=_headline(rows, every, classes),
+        failures=failures,
+    )
+
+
+def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddings]], majority: int) -> RowResult:
+    card = artifacts.read_card(row.uri)
+    classes = recipe.task.num_classes
+    report = LabelledSplits(splits)
+    clips = {split: report.for_report(split, artifact_id=card.artifact_id) for split in splits}
+    hidden = recipe.modalities if len(recipe.modalities) > 1 else ()
+    return RowResult(
+        recipe=recipe.name,
+        description=recipe.description,
+        modalities=recipe.modalities,
+        reports=recipe.reports,
+        answers={split: answers(row, recipe, found, majority) for split, found in clips.items()},
+        published=recipe.published,
+        without={
+            modality: {
+                split: mean_mf1(answers(row, recipe, found, majority, modality), found, classes)
+                for split, found in clips.items()
+            }
+            for modality in hidden
+        },
+        seeds=card.seeds,
+        parameters=_parameters(row, recipe),
+        selected_on=row.protocol,
+        weights=card.weights,
+        artifact_id=card.artifact_id,
+        artifact=row.uri,
+    )
+
+
+def _parameters(row: RowModels, recipe: Recipe) -> int:
+    """That were trained in one model: the encoder's where it stands alone (0 for trees), else one seed's fusion."""
+    if recipe.reports == "encoder":
+        return int(row.parts[0].card.architecture.get("parameters", 0))
+    return sum(p.numel() for p in next(iter(row.ensemble.models.values())).parameters())
+
+
+def _baselines(
+    train: Sequence[Clip], splits: Mapping[Split, list[ClipEmbeddings]], classes: int
+) -> tuple[RowResult, RowResult]:
+    """What can be had without looking at a video."""
+    labels, questions = [_label(clip) for clip in train], [clip.question for clip in train]
+    asked = {split: [item.clip.question for item in found] for split, found in splits.items()}
+    predicted = {
+        "majority": {split: majority_baseline(labels, len(found), classes) for split, found in splits.items()},
+        "question only": {
+            split: question_baseline(labels, questions, found, classes) for split, found in asked.items()
+        },
+    }
+    majority, question = (
+        RowResult(
+            recipe=name,
+            description=f"{name} (baseline)",
+            modalities=(),
+            reports="encoder",
+            answers={split: _certain(found) for split, found in by_split.items()},
+        )
+        for name, by_split in predicted.items()
+    )
+    return majority, question
+
+
+def _certain(predicted: IntArray) -> Answers:
+    return Answers(predictions=predicted[None], probabilities=predicted[None].astype(np.float64))
+
+
+def mean_mf1(found: Answers, clips: Sequence[ClipEmbeddings], classes: int) -> float:
+    """Mean over the row's models of the macro F1."""
+    labels = [_label(item.clip) for item in clips]
+    return float(np.mean([macro_f1(labels, predicted, classes) for predicted in found.predictions]))
+
+
+def _headline(rows: Sequence[RowResult], splits: Mapping[Split, list[ClipEmbeddings]], classes: int) -> str:
+    """The row with the best mean macro F1 on the splits that its protocol selects on; of equals the first."""
+    view = LabelledSplits({split: (split, found) for split, found in splits.items()})
+
+    def merit(row: RowResult) -> float:
+        return view.for_selection(row.selected_on).selection_score(
+            lambda found: mean_mf1(row.answers[found[0]], found[1], classes)
+        )
+
+    return max(rows, key=merit).recipe
+
+
+def _submit(
+    row: RowModels, corpus: Sequence[Clip], results: StudyResults, place: str, output: str, summary: Summary
+) -> None:
+    """What the headline says of the challenge's clips, which have no label; every one of them has a line."""
+    wanted = [clip for clip in corpus if clip.split == Split.PRIVATE or (clip.split is None and clip.label is None)]
+    if not wanted:
+        return
+    ids = {clip.clip_id for clip in wanted}
+    own = [item for item in read_embeddings(row.parts) if item.clip.clip_id in ids]
+    scores = {s.clip_id: s for s in Ensemble.load(place).score(row.inputs_of(own)) if isinstance(s, Score)}
+    shares = np.bincount([_label(clip) for clip in results.train], minlength=results.num_classes) / len(results.train)
+    guess = {"probabilities": shares.tolist(), "predicted": int(shares.argmax())}
+    rows = [
+        {"clip_id": clip_id, **(tables.score_to_row(scores[clip_id]) if clip_id in scores else guess)}
+        for clip_id in sorted(ids)
+    ]
+    (UPath(output) / "submission.csv").write_text(submission(rows))
+    guessed = len(ids) - len(scores)
+    summary.add("submission", f"{output}/submission.csv, {len(rows)} clips")
+    if guessed:
+        summary.add("beware", f"{guessed} of them could not be scored: they have the training split's shares")
+
+
+def _measured(row: RowModels, place: str, results: StudyResults, clips: Sequence[ClipEmbeddings]) -> dict[str, object]:
+    """Macro F1 and intervals of the models that were saved, for their model card."""
+    saved, majority = replace(row, uri=place), int(np.bincount([_label(clip) for clip in results.train]).argmax())
+    measured: dict[str, object] = {}
+    for split in results.clips:
+        found = labelled(clips, split)
+        whole = replace(row.recipe, reports="ensemble")
+        estimate = macro_f1_of(answers(saved, whole, found, majority), results.clips[split], results.num_classes)
+        measured[f"{split.name.lower()}_mf1"] = {"value": estimate.value, "interval": estimate.interval}
+    return measured
+
+
+@contextmanager
+def _progress(console: Console, what: str, total: int) -> Generator[Callable[[], None]]:
+    """A bar on a terminal; elsewhere a line for each step."""
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    done = 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+
+        def on_done() -> None:
+            nonlocal done
+            done += 1
+            bar.advance(task)
+            if not console.is_terminal:
+                console.print(f"{what} {done}/{total}", highlight=False)
+
+        yield on_done
+
+
+def _label(clip: Clip) -> int:
+    """Of a clip that has one."""
+    return cast("int", clip.label)

@@ -1,0 +1,140 @@
+"""What is printed after each candidate, which models are kept, and what is remembered of accidents."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, RayTaskError
+
+from twominds.pipelines.search.candidate import SeedResult
+from twominds.pipelines.search.progress import SearchProgress
+from twominds.pipelines.search.results import Outcome, Status
+from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.trial import Rules
+from twominds.recipes.space import Candidate, Choice
+
+SPACE = {"d": Choice(values=(1, 2, 3, 4))}
+RULES = Rules(seeds=(42, 2025))
+
+
+def over(store: SearchStore, d: int, *scores: float, status: Status = "finished", loss: float = 0.6) -> Any:
+    """A trial of Tune's whose candidate is over, and has its models."""
+    candidate: Candidate = {"d": d}
+    results = [
+        SeedResult(
+            seed=seed,
+            validation_mf1=mf1,
+            validation_loss=loss,
+            selection_mf1=mf1,
+            selection_loss=loss,
+            best_epoch=3,
+            epochs=5,
+            seconds=1.0,
+        )
+        for seed, mf1 in zip(RULES.seeds, scores, strict=False)
+    ]
+    for result in results:
+        store.candidate(candidate).save(result, {"weight": torch.zeros(1)})
+    store.end(
+        Outcome(candidate=candidate, status=status, results=tuple(results), reason="No.", began=0.0, over=float(d))
+    )
+    return SimpleNamespace(config={"d": d}, pickled_error_file=None)
+
+
+def progress(store: SearchStore, monkeypatch: pytest.MonkeyPatch, *, now: float) -> SearchProgress:
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    found = SearchProgress(store, SPACE, RULES, trials=4)
+    found.__enter__()
+    return found
+
+
+def test_lines_and_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = SearchStore(str(tmp_path))
+    search = progress(store, monkeypatch, now=1000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 1120.0)
+    search.on_trial_complete(1, [], over(store, 1, 0.5, 0.6))
+    search.on_trial_complete(2, [], over(store, 2, 0.4, status="ended"))
+    search.on_trial_complete(3, [], over(store, 3, status="failed"))
+    assert capsys.readouterr().out.splitlines() == [
+        "candidate 1/4: MF1 0.550 +- 0.050 over 2 seeds, best 0.550 +- 0.050, about 6 min left",
+        "candidate 2/4: MF1 0.400, ended after 1 of 2 seeds, best 0.550 +- 0.050, about 2 min left",
+        "candidate 3/4: failed (No.), best 0.550 +- 0.050, about 1 min left",
+    ]
+
+
+def test_a_search_taken_up_again_counts_on_and_leaves_the_pause_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = SearchStore(str(tmp_path))
+    over(store, 1, 0.7, 0.7)
+    after = progress(store, monkeypatch, now=9000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 9060.0)
+    after.on_trial_complete(1, [], over(store, 2, 0.6, 0.6))
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "candidate 2/4: MF1 0.600 +- 0.000 over 2 seeds, best 0.700 +- 0.000, about 2 min left"
+    )
+
+
+def test_only_the_best_keeps_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SearchStore(str(tmp_path))
+    over(store, 1, 0.7, 0.7)
+    search = progress(store, monkeypatch, now=0.0)
+
+    def kept() -> set[str]:
+        return {path.parent.name for path in tmp_path.glob("candidates/*/*.safetensors")}
+
+    def folder(d: int) -> str:
+        return store.candidate({"d": d}).folder.name
+
+    search.on_trial_complete(1, [], over(store, 2, 0.6, 0.6))
+    assert kept() == {folder(1)}
+    search.on_trial_complete(2, [], over(store, 3, 0.7, 0.7, loss=0.5))
+    assert kept() == {folder(3)}, "of equal scores the lower loss wins"
+    search.on_trial_complete(3, [], over(store, 4, 0.99, status="ended"))
+    assert kept() == {folder(3)}, "a candidate without all its seeds is no rival"
+    assert store.candidate({"d": 1}).result(42) is not None
+
+
+def test_models_of_a_candidate_in_mid_training_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SearchStore(str(tmp_path))
+    search = progress(store, monkeypatch, now=0.0)
+    trial = over(store, 1, 0.7, 0.7)
+    store.candidate({"d": 2}).save(SeedResult(**(vars(store.outcomes()[0].results[0]))), {"weight": torch.zeros(1)})
+    search.on_trial_complete(1, [], trial)
+    assert set(store.candidate({"d": 2}).state(42)) == {"weight"}
+
+
+def failed(tmp_path: Path, error: Exception, d: int) -> Any:
+    """A trial of Tune's that ended with an error; Tune keeps it like this."""
+    (tmp_path / "error.pkl").write_bytes(cast("Any", cloudpickle).dumps(error))
+    return SimpleNamespace(config={"d": d}, pickled_error_file=str(tmp_path / "error.pkl"))
+
+
+def test_what_dies_too_often_has_failed_and_a_full_disk_is_nobodys_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SearchStore(str(tmp_path / "run"))
+    search = progress(store, monkeypatch, now=0.0)
+    killed = failed(tmp_path, ActorDiedError(), 1)
+    store.begin({"d": 1})
+    search.on_trial_recover(1, [], killed)
+    assert [incident.cause for incident in store.incidents()] == [
+        "A candidate's process died: it was killed. It is tried again."
+    ]
+    assert store.outcomes() == []
+    search.on_trial_error(2, [], killed)
+    (outcome,) = store.outcomes()
+    assert (outcome.status, outcome.candidate) == ("failed", {"d": 1})
+    assert "process died" in outcome.reason
+
+    store.begin({"d": 2})
+    full = OSError(28, "No space left on device")
+    search.on_trial_error(3, [], failed(tmp_path, RayTaskError("trial", "Traceback", full), 2))
+    assert "No space left on device" in store.incidents()[-1].cause
+    assert store.unfinished() == [{"d": 2}], "it is to be tried again"

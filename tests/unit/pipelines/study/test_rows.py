@@ -1,0 +1,295 @@
+"""The rows of a study: which share their models, and what those were trained and chosen on."""
+
+import gc
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from twominds import artifacts
+from twominds.errors import SelectionError
+from twominds.fusion.simple import ClassWeightedConfig
+from twominds.pipelines import tables
+from twominds.pipelines.search.candidate import CandidateStore, train_candidate
+from twominds.pipelines.study.rows import (
+    ClipEmbeddings,
+    labelled,
+    models_of,
+    read_embeddings,
+    save_whole,
+    selection_data,
+    train_rows,
+)
+from twominds.recipes.recipe import Recipe
+from twominds.records import Modality, Split
+from twominds.scoring.ensemble import Ensemble
+from twominds.training.fit import FitConfig
+from twominds.training.losses import FusionLoss
+from twominds.training.selection import SelectionProtocol
+
+if TYPE_CHECKING:
+    from tests.unit.pipelines.conftest import MadeUpStudy, RayHere
+
+Tiny = Callable[..., Recipe]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+FACE, AUDIO = Modality.FACE, Modality.AUDIO
+FAST = FitConfig(epochs=1, batch_size=8, patience=1)
+
+
+# --- which rows share their models ---
+
+
+def test_rows_that_differ_in_what_they_report_share_their_models(made_up: "MadeUpStudy", tiny: Tiny) -> None:
+    both = tiny("single", FACE, AUDIO), tiny("ensemble", FACE, AUDIO, reports="ensemble")
+    others = [
+        tiny("face", FACE),
+        tiny("audio", AUDIO),
+        tiny("face alone", FACE, reports="encoder"),
+        tiny("audio alone", AUDIO, reports="encoder"),
+        tiny("longer", FACE, AUDIO, fit=FAST),
+        tiny("objective", FACE, AUDIO, loss=FusionLoss(prototype_weight=0.3)),
+        tiny("model", FACE, AUDIO, model=ClassWeightedConfig()),
+        tiny("inputs", FACE, AUDIO, inputs="prob"),
+        tiny("seeds", FACE, AUDIO, seeds=(11, 22)),
+    ]
+    models = made_up.models(*both, *others)
+    assert models["single"].uri == models["ensemble"].uri
+    assert len({row.uri for row in models.values()}) == 1 + len(others)
+    described = replace(both[0], name="again", description="otherwise", published=None, source="elsewhere")
+    assert made_up.models(described)["again"].uri == models["single"].uri
+    # An encoder by itself is one artifact, whatever the fusion of its recipe is.
+    alone = replace(others[2], fusion=replace(others[2].fusion, seeds=(1,), fit=FAST))
+    assert made_up.models(alone)["face alone"].uri == models["face alone"].uri
+
+
+def relabelled(clips: Sequence[ClipEmbeddings], clip_id: str, label: int | None) -> list[ClipEmbeddings]:
+    return [
+        replace(item, clip=replace(item.clip, label=label)) if item.clip.clip_id == clip_id else item for item in clips
+    ]
+
+
+def test_the_place_changes_with_all_that_bears_on_the_training(made_up: "MadeUpStudy", tiny: Tiny) -> None:
+    rows = tiny("fusion", FACE, AUDIO), tiny("alone", FACE, reports="encoder")
+    clips = made_up.clips()
+
+    def places(clips: Sequence[ClipEmbeddings], **protocol: Any) -> list[str]:
+        return [row.uri for row in made_up.models(*rows, clips=clips, **protocol).values()]
+
+    before = places(clips)
+    assert places(made_up.clips()) == before
+    private = [item for item in clips if item.clip.split == Split.PRIVATE]
+    assert places([item for item in clips if item not in private]) == before, "clips without a label bear on nothing"
+    assert {clip.clip.clip_id for clip in clips} >= {"train-00", "val-20"}
+    others = [
+        places(relabelled(clips, "train-00", 1)),
+        places(relabelled(clips, "val-20", 1)),
+        places(relabelled(clips, "train-00", None)),
+        places([item for item in clips if item.clip.clip_id != "val-20"]),
+        places(clips, protocol="validation+test"),
+    ]
+    for row in (0, 1):
+        assert len({found[row] for found in [before, *others]}) == 1 + len(others)
+    other = replace(made_up.part(AUDIO), encoder=made_up.encoder(AUDIO, value=1.0))
+    parts = made_up.parts(*rows) | {("fusion", AUDIO): other}
+    fusion, alone = models_of(rows, parts, clips, str(made_up.root / "study"), "validation").values()
+    assert fusion.uri != before[0], "of another encoder"
+    assert alone.uri == before[1], "its own is the same"
+
+
+# --- what the models are chosen on ---
+
+
+def tensors(view: Any) -> list[torch.Tensor]:
+    return [
+        tensor
+        for split in (view.train, view.validation, *view.scored_on)
+        for tensor in (split.labels, split.inputs.mask, *split.inputs.tokens.values())
+    ]
+
+
+def reachable(view: object) -> list[torch.Tensor]:
+    """All tensors that any chain of references leads to."""
+    seen, frontier, found = set[int](), [view], list[torch.Tensor]()
+    while frontier:
+        thing: object = frontier.pop()
+        if id(thing) not in seen and not isinstance(thing, type):
+            seen.add(id(thing))
+            if isinstance(thing, torch.Tensor):
+                found.append(thing)
+            else:
+                frontier.extend(gc.get_referents(thing))
+    return found
+
+
+def test_the_test_splits_labels_bear_on_nothing_that_selects(made_up: "MadeUpStudy", tiny: Tiny) -> None:
+    rows = tiny("fusion", FACE, AUDIO), tiny("alone", FACE, reports="encoder")
+    true, flipped = made_up.clips(), made_up.clips(flipped=[Split.TEST])
+    assert [a.clip.label for a in labelled(true, Split.TEST)] != [b.clip.label for b in labelled(flipped, Split.TEST)]
+    honest = [made_up.models(*rows, clips=clips) for clips in (true, flipped)]
+    assert [row.uri for row in honest[0].values()] == [row.uri for row in honest[1].values()]
+    views = [selection_data(models["fusion"], clips) for models, clips in zip(honest, (true, flipped), strict=True)]
+    assert all(torch.equal(a, b) for a, b in zip(tensors(views[0]), tensors(views[1]), strict=True))
+    assert [view.selected_on for view in views] == ["validation", "validation"]
+    for view in views:
+        assert view.scored_on == (view.validation,)
+        assert (len(view.train.labels), len(view.validation.labels)) == (20, 12)
+        assert {tuple(t.shape) for t in reachable(view)} == {(20,), (20, 2), (20, 4), (20, 3)} | {
+            *((12,), (12, 2), (12, 4), (12, 3))
+        }, "tensors of the 12 test clips: two splits of one size would hide them"
+        assert len(reachable(view)) == 8
+    papers = [made_up.models(*rows, clips=clips, protocol="validation+test") for clips in (true, flipped)]
+    for name in ("fusion", "alone"):
+        assert papers[0][name].uri != papers[1][name].uri
+    views = [selection_data(models["fusion"], clips) for models, clips in zip(papers, (true, flipped), strict=True)]
+    assert [view.selected_on for view in views] == ["validation+test"] * 2
+    assert torch.equal(views[0].scored_on[1].labels, 1 - views[1].scored_on[1].labels)
+    assert torch.equal(views[0].validation.labels, views[1].validation.labels)
+
+
+def test_inputs_and_labels_are_the_clips_own(made_up: "MadeUpStudy", tiny: Tiny) -> None:
+    models, clips = made_up.models(tiny("fusion", AUDIO, FACE)), made_up.clips()
+    view = selection_data(models["fusion"], clips)
+    audio, face = (made_up.part(modality).encoder for modality in (AUDIO, FACE))
+    for split, found in ((view.train, Split.TRAIN), (view.validation, Split.VALIDATION)):
+        own = [item for item in clips if item.clip.split == found]
+        assert split.labels.tolist() == [item.clip.label for item in own]
+        assert list(split.inputs.tokens) == [AUDIO, FACE]
+        assert split.inputs.mask.tolist() == [[item.by_encoder[audio].presence.present, True] for item in own]
+        for row, item in enumerate(own):
+            np.testing.assert_array_equal(split.inputs.tokens[FACE][row].numpy(), item.by_encoder[face].vector)
+
+
+def test_a_split_that_the_protocol_needs_must_have_labels(made_up: "MadeUpStudy", tiny: Tiny) -> None:
+    fusion = tiny("fusion", FACE)
+    needed: list[tuple[Split, SelectionProtocol]] = [
+        (Split.VALIDATION, "validation"),
+        (Split.TEST, "validation+test"),
+    ]
+    for split, protocol in needed:
+        clips = [item for item in made_up.clips() if item.clip.split != split]
+        with pytest.raises(SelectionError, match=f"no labelled {split} split"):
+            selection_data(made_up.models(fusion, clips=clips, protocol=protocol)["fusion"], clips)
+    clips = [item for item in made_up.clips() if item.clip.split != Split.TEST]
+    assert len(selection_data(made_up.models(fusion, clips=clips)["fusion"], clips).train.labels) == 20
+
+
+# --- training ---
+
+
+def test_every_seed_is_the_candidate_trained_by_itself(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere") -> None:
+    """The stand-in for Ray finishes the last seed first: the artifact has them in the recipe's order all the same."""
+    fusion, clips = tiny("fusion", FACE, AUDIO), made_up.clips()
+    row = made_up.trained(fusion)["fusion"]
+    card, saved = artifacts.read_card(row.uri), artifacts.load_tensors(row.uri)
+    assert card.seeds == (11, 22, 33)
+    assert list(card.metrics["validation_mf1"]) == ["11", "22", "33"]
+    scores: list[float] = []
+    for seed in (11, 22, 33):
+        store, of_seed = CandidateStore(str(made_up.root / f"seed-{seed}"), {}), replace(fusion.fusion, seeds=(seed,))
+        (result,) = train_candidate({}, of_seed, selection_data(row, clips), store, num_classes=2)
+        for name, tensor in store.state(seed).items():
+            assert torch.equal(saved[f"seed-{seed}.{name}"], tensor), "the same seed is not the same, bit for bit"
+        assert card.metrics["validation_mf1"][str(seed)] == result.validation_mf1
+        scores.append(result.validation_mf1)
+    weights = [saved[f"seed-{seed}.classifier.weight"] for seed in (11, 22, 33)]
+    assert not any(torch.equal(a, b) for a, b in ((weights[0], weights[1]), (weights[1], weights[2])))
+    assert card.metrics["validation_mf1_mean"] == pytest.approx(np.mean(scores))
+    assert card.metrics["validation_mf1_std"] == pytest.approx(np.std(scores))
+    assert np.mean(scores) > 0.7, "the planted signal was not learnt"
+    assert (card.recipe, card.selected_on, card.weights) == ("fusion", "validation", "debug")
+    assert card.data["clips"] == {"train": 20, "val": 12}
+    encoders = {str(m): artifacts.read_card(made_up.part(m).encoder).artifact_id for m in (FACE, AUDIO)}
+    assert card.data["encoders"] == card.architecture["encoders"] == encoders
+    assert Ensemble.load(row.uri).config.media.face_frames == 7
+    assert not list(Path(row.uri).rglob("candidates/*/*.safetensors")), "the models are there twice"
+
+
+def test_what_selects_is_written_into_every_artifact(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere") -> None:
+    rows = tiny("fusion", FACE, AUDIO, seeds=(1,), fit=FAST), tiny("alone", FACE, reports="encoder")
+    for protocol in ("validation", "validation+test"):
+        models = made_up.trained(*rows, protocol=protocol)
+        for row in models.values():
+            assert artifacts.read_card(row.uri).selected_on == protocol
+            whole = save_whole(row, row.recipe, str(made_up.root / "whole"))
+            assert whole.selected_on == protocol
+
+
+def test_what_is_trained_is_left_alone(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere") -> None:
+    rows = (
+        tiny("single", FACE, AUDIO, fit=FAST),
+        tiny("ensemble", FACE, AUDIO, fit=FAST, reports="ensemble"),
+        tiny("alone", FACE, reports="encoder"),
+    )
+    models, clips, done = made_up.models(*rows), made_up.clips(), list[int]()
+    assert [row.card() for row in models.values()] == [None] * 3
+    train_rows(list(models.values()), clips, 0.0, lambda: done.append(1))
+    assert len(ray_here.started) == 3, "one task for each seed of the one fusion"
+    assert len(done) == 2, "two models: the first two rows share theirs"
+    before = {path: path.stat().st_mtime_ns for path in made_up.root.rglob("*") if path.is_file()}
+    train_rows(list(models.values()), clips, 0.0, lambda: done.append(1))
+    assert (len(ray_here.started), len(done)) == (3, 4)
+    assert {path: path.stat().st_mtime_ns for path in made_up.root.rglob("*") if path.is_file()} == before
+    assert all(row.card() is not None for row in models.values())
+
+
+def test_a_seed_that_is_finished_survives_an_interruption(
+    made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, clips = made_up.models(tiny("fusion", FACE, fit=FAST))["fusion"], made_up.clips()
+
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(ray_here, "wait", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train_rows([row], clips, 0.0, lambda: None)
+    assert row.card() is None
+    finished = {path.stem: path for path in Path(row.uri).rglob("seed-*.json")}
+    assert finished.keys() == {"seed-11", "seed-22", "seed-33"}
+    said = json.loads(finished["seed-22"].read_text())
+    finished["seed-22"].write_text(json.dumps(said | {"validation_mf1": 0.123}))
+    train_rows([row], clips, 0.0, lambda: None)
+    card = row.card()
+    assert card is not None
+    assert card.metrics["validation_mf1"]["22"] == 0.123, "it was trained again"
+
+
+# --- embeddings from disk ---
+
+
+def test_only_clips_that_every_encoder_has_seen_are_compared(made_up: "MadeUpStudy") -> None:
+    clips, parts = made_up.clips(), [made_up.part(FACE), made_up.part(AUDIO)]
+    for part, left_out in zip(parts, ("train-00", "val-20"), strict=True):
+        rows = [
+            {name: value for name, value in tables.clip_to_row(item.clip).items() if name in tables.WITHOUT_WORDS}
+            | tables.embedding_to_row(item.by_encoder[part.encoder])
+            for item in clips
+            if item.clip.clip_id != left_out
+        ]
+        fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
+        schema = pa.schema([*fields, *tables.embedding_fields(part.modality)])
+        Path(part.embeddings).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), f"{part.embeddings}/0.parquet")
+    found = read_embeddings(parts)
+    expected = [item for item in clips if item.clip.clip_id not in ("train-00", "val-20")]
+    assert [item.clip for item in found] == [item.clip for item in expected]
+    for one, other in zip(found, expected, strict=True):
+        for part in parts:
+            ours, theirs = one.by_encoder[part.encoder], other.by_encoder[part.encoder]
+            assert ours.presence == theirs.presence
+            np.testing.assert_array_equal(ours.vector, theirs.vector)
+            np.testing.assert_array_equal(ours.logits, theirs.logits)
+    assert labelled(found, Split.PRIVATE) == []
+    chosen_on = read_embeddings(parts, [Split.TRAIN, Split.VALIDATION])
+    assert [item.clip for item in chosen_on] == [
+        item.clip for item in expected if item.clip.split in (Split.TRAIN, Split.VALIDATION)
+    ]
