@@ -41,6 +41,7 @@ MAKE = "make demo    # from nothing to a score over HTTP"
 HEAD = "ray start --head --dashboard-host=127.0.0.1"
 CURL = "curl -F video=@interview.mp4 http://localhost:8000/v1/score"
 HELP = "python jobs/tune_fusion.py --help"
+PLAN = "python jobs/tune_fusion.py --dry-run"
 DECISION = "python jobs/tune_fusion.py --decision.calibration temperature --decision.coverage 0.8"
 SCORE = "python jobs/score.py --videos path/to/videos --output runs/scores"
 BAH = "python jobs/preprocess.py --corpus /data/BAH --models models --output bah/features"
@@ -67,12 +68,17 @@ def block(line: str) -> str:
 
 
 @pytest.fixture
+def ports() -> None:
+    """Those of a head and a service, which the README's commands take as they are."""
+    if busy := [port for port in PORTS if socket.socket().connect_ex(("127.0.0.1", port)) == 0]:
+        pytest.skip(f"ports {busy} are taken: another head or service runs on this machine")
+
+
+@pytest.fixture
 def shell(finished: "Finished") -> Iterator[dict[str, str]]:
     """An environment for commands; what they start is found by a mark in it, and ended."""
     if ray.is_initialized():
         ray.shutdown()
-    if busy := [port for port in PORTS if socket.socket().connect_ex(("127.0.0.1", port)) == 0]:
-        pytest.skip(f"ports {busy} are taken: another head or service runs on this machine")
     mark = uuid.uuid4().hex
     environment = os.environ | {"TWOMINDS_HOME": finished.workspace.root, "TWOMINDS_README": mark}
     environment.pop("RAY_ADDRESS", None)
@@ -100,7 +106,7 @@ def bash(script: str, environment: dict[str, str], folder: Path = ROOT, timeout_
     return done.stdout
 
 
-def test_head_job_service_and_curl(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
+def test_head_job_service_and_curl(finished: "Finished", ports: None, shell: dict[str, str], tmp_path: Path) -> None:
     text = block(HEAD)
     setup, service = text.split("serve run", 1)
     if not (ROOT / ".venv").exists():
@@ -139,7 +145,7 @@ def test_head_job_service_and_curl(finished: "Finished", shell: dict[str, str], 
 
 
 def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
-    """Help, another decision, a folder of videos to the CSV."""
+    """Help, a plan, another decision, a folder of videos to the CSV."""
     mine = tmp_path / "mine"
     shutil.copytree(finished.workspace.root, mine)  # the ensemble is about to be written anew
     (tmp_path / "path" / "to" / "videos").mkdir(parents=True)
@@ -148,10 +154,11 @@ def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], 
         shutil.copy(clip.video_uri, tmp_path / "path" / "to" / "videos")
     environment = shell | {"TWOMINDS_HOME": str(mine)}
     assert "--decision.calibration" in bash(here(block(HELP)), environment, tmp_path)
+    trials = f" --trials {finished.search.trials}"
+    plan = bash(here(block(PLAN)).rstrip() + trials, environment, tmp_path)
+    assert re.search(rf"{finished.search.trials}, {finished.search.trials} are over, 0 begun, 0 left", plan), plan
     plain = artifacts.read_card(str(mine / "ensemble"))
-    # Tune resumes by absolute paths, which the copy changed: take the search up where it was made.
-    search = f" --output {finished.workspace.search} --trials {finished.search.trials}"
-    bash(here(block(DECISION)).rstrip() + search, environment, tmp_path)
+    bash(here(block(DECISION)).rstrip() + trials, environment, tmp_path)  # the copied search is the same, and over
     fitted = artifacts.read_card(str(mine / "ensemble"))
     assert plain.config["decision"]["abstain_band"] == 0
     assert fitted.config["decision"]["abstain_band"] > 0
@@ -197,7 +204,7 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 
 def test_no_block_of_commands_is_left_out() -> None:
-    tried = {MAKE, HEAD, CURL, HELP, DECISION, SCORE, BAH, STUDY}
+    tried = {MAKE, HEAD, CURL, PLAN, HELP, DECISION, SCORE, BAH, STUDY}
     commands = [text for text in BLOCKS if "─▶" not in text]
     assert len(commands) == len(tried)
     assert all(tried & set(text.splitlines()) for text in commands)

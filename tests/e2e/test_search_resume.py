@@ -21,11 +21,11 @@ TRIALS = 4
 
 
 def start(root: Path, trials: int, *options: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "jobs/tune_fusion.py", "--trials", str(trials), "--stopping.risk", "0", *options]
+    command = [sys.executable, "jobs/tune_fusion.py", "--recipe", "leya/demo/fusion-concat", "--trials", str(trials)]
     environment = os.environ | {"TWOMINDS_HOME": str(root)}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.Popen(
-        command,
+        [*command, "--stopping.risk", "0", *options],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
