@@ -97,5 +97,7 @@ def test_the_other_node_trains_what_was_lost(two_nodes: TwoNodes, write_embeddin
     told = json.loads((run / "report" / "results.json").read_text())["incidents"]
     assert [incident["cause"] for incident in told] == causes
     assert (run / "trials.parquet").exists()
+    counted = [line for line in output.splitlines() if line.startswith("candidate ")]
+    assert [line.split(":")[0] for line in counted] == [f"candidate {i}/{TRIALS}" for i in range(1, TRIALS + 1)]
     assert len(artifacts.read_card(f"{HOME}/ensemble").seeds) == 5
     assert not ray.is_initialized()

@@ -26,6 +26,17 @@ def write_whole(target: UPath, payload: bytes) -> None:
         target.write_bytes(payload)  # object stores give that by themselves
 
 
+def read_if_there(path: UPath) -> bytes | None:
+    """What a file holds now, or None where there is none.
+
+    Asking whether it exists first would be answered by a listing that object stores' filesystems remember.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def files_in(uri: str, pattern: str) -> list[UPath]:
     """The files of a folder as they are now, in the order of their names; none where the folder is missing.
 

@@ -23,7 +23,7 @@ from twominds.artifacts import fingerprint, from_json, to_json
 from twominds.errors import TrainingError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import Fusion, build_fusion
-from twominds.pipelines.storage import write_whole
+from twominds.pipelines.storage import files_in, read_if_there, write_whole
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Value
 from twominds.records import BoolArray, FloatArray, Modality
@@ -104,8 +104,8 @@ class CandidateStore:
 
     def result(self, seed: int) -> SeedResult | None:
         """The seed's result, or None while it is not finished."""
-        path = self.folder / RESULT.format(seed=seed)
-        return from_json(SeedResult, json.loads(path.read_text())) if path.exists() else None
+        payload = read_if_there(self.folder / RESULT.format(seed=seed))
+        return None if payload is None else from_json(SeedResult, json.loads(payload))
 
     def save(self, result: SeedResult, state: Mapping[str, Tensor]) -> None:
         """Keeps a finished seed: the model first, then the result that says it is complete."""
@@ -119,7 +119,7 @@ class CandidateStore:
 
     def drop_models(self) -> None:
         """Forgets the models (not the results) of a candidate that did not win."""
-        for path in list(self.folder.glob("*.safetensors")) if self.folder.exists() else []:
+        for path in files_in(str(self.folder), "*.safetensors"):
             path.unlink()
 
 

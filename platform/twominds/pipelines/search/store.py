@@ -18,7 +18,7 @@ from upath import UPath
 from twominds.artifacts import from_json, to_json
 from twominds.pipelines.search.candidate import CandidateStore
 from twominds.pipelines.search.results import Incident, Outcome
-from twominds.pipelines.storage import files_in, write_whole
+from twominds.pipelines.storage import files_in, read_if_there, write_whole
 from twominds.recipes.space import Candidate
 
 BEGUN, DESCRIPTION = "begun.json", "search.json"
@@ -39,8 +39,8 @@ class SearchStore:
     def begin(self, candidate: Candidate) -> float:
         """Notes that a candidate is tried; returns when it was begun first."""
         path = self.candidate(candidate).folder / BEGUN
-        if path.exists():
-            return float(json.loads(path.read_text())["began"])
+        if (begun := read_if_there(path)) is not None:
+            return float(json.loads(begun)["began"])
         began = time.time()
         write_whole(path, json.dumps({"candidate": candidate, "began": began}).encode())
         return began
@@ -51,12 +51,12 @@ class SearchStore:
 
     def outcome(self, candidate: Candidate) -> Outcome | None:
         """What became of a candidate, if it is over."""
-        path = self._outcome(candidate)
-        return self._load(path) if path.exists() else None
+        return self._load(self._outcome(candidate))
 
     def outcomes(self) -> list[Outcome]:
         """Of every candidate that is over, in that order."""
-        return sorted((self._load(path) for path in files_in(f"{self.uri}/outcomes", "*.json")), key=lambda o: o.over)
+        found = [self._load(path) for path in files_in(f"{self.uri}/outcomes", "*.json")]
+        return sorted((outcome for outcome in found if outcome is not None), key=lambda outcome: outcome.over)
 
     def unfinished(self) -> list[Candidate]:
         """Candidates that were begun and are not over, the earliest first."""
@@ -88,14 +88,13 @@ class SearchStore:
 
     def description(self) -> dict[str, Any]:
         """What the last start searched; empty where there was none."""
-        path = UPath(self.uri) / DESCRIPTION
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(read_if_there(UPath(self.uri) / DESCRIPTION) or b"{}")
 
     def _outcome(self, candidate: Candidate) -> UPath:
         return UPath(self.uri) / "outcomes" / f"{self.candidate(candidate).folder.name}.json"
 
-    def _load(self, path: UPath) -> Outcome:
+    def _load(self, path: UPath) -> Outcome | None:
         key = str(path)
-        if key not in self._read:
-            self._read[key] = from_json(Outcome, json.loads(path.read_text()))
-        return self._read[key]
+        if key not in self._read and (payload := read_if_there(path)) is not None:
+            self._read[key] = from_json(Outcome, json.loads(payload))
+        return self._read.get(key)
