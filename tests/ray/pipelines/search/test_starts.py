@@ -1,0 +1,88 @@
+"""What one start of a search leaves to the next: plans, reports, a budget, another winner of the same candidates."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from twominds import artifacts
+from twominds.errors import ConfigError
+from twominds.pipelines.search import fusion
+from twominds.pipelines.search.fusion import SearchConfig, search_fusion
+from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.tuning import SearchError
+from twominds.scoring.decision import DecisionFit
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def config(ray_session: None, tmp_path: Path, write_embeddings: Callable[..., None]) -> SearchConfig:
+    write_embeddings(str(tmp_path))
+    places = {name: str(tmp_path / name) for name in ("embeddings", "encoders", "ensemble")}
+    return SearchConfig(**places, output=str(tmp_path / "search"), recipe="leya/demo/fusion-concat", trials=2)
+
+
+def store_of(config: SearchConfig) -> SearchStore:
+    (run,) = Path(config.output).iterdir()
+    return SearchStore(str(run))
+
+
+def test_one_search_over_several_starts(config: SearchConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = dict(search_fusion(replace(config, dry_run=True)).facts)
+    assert plan["candidates"] == "2, 0 are over, 0 begun, 2 left"
+    assert plan["clips"] == "40 training, 20 validation"
+    assert "tried out here" in plan["training"]
+    assert not Path(config.output).exists(), "a plan leaves nothing"
+    with pytest.raises(SearchError, match="nothing to report"):
+        search_fusion(replace(config, report_only=True))
+
+    # No time at all: nothing is finished, nothing is lost.
+    with pytest.raises(SearchError, match="No candidate finished"):
+        search_fusion(replace(config, hours=1e-9))
+    search_fusion(config)
+    chosen = artifacts.read_card(config.ensemble)
+    with pytest.raises(ConfigError, match="--no-resume"):
+        search_fusion(replace(config, resume=False))
+
+    more = replace(config, trials=4)
+    plan = dict(search_fusion(replace(more, dry_run=True)).facts)
+    assert plan["candidates"] == "4, 2 are over, 0 begun, 2 left"
+    assert "by the 2 candidates that are over" in plan["training"]
+    (Path(store_of(config).uri) / "report" / "report.html").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(fusion, "cluster", None)  # a report needs none
+        told = dict(search_fusion(replace(more, report_only=True)).facts)
+    assert told["candidates with all seeds"] == "2 of 4"
+    assert told["candidates still to try"].startswith("2; ")
+    page = (Path(store_of(config).uri) / "report" / "report.html").read_text()
+    assert "2 of 4 candidates are over" in page
+    assert artifacts.read_card(config.ensemble) == chosen, "a report saves no winner"
+
+    before = store_of(config).outcomes()
+    search_fusion(more)
+    assert store_of(config).outcomes()[:2] == before
+    assert len(store_of(config).outcomes()) == 4
+
+    card = artifacts.read_card(config.ensemble)
+    search_fusion(replace(more, winner="refit"))
+    again = artifacts.read_card(config.ensemble)
+    assert again.metrics["candidate"] == card.metrics["candidate"]
+    assert again.metrics["refit_on"] == ["train", "val"]
+    assert again.artifact_id != card.artifact_id
+    assert all(torch.isfinite(tensor).all() for tensor in artifacts.load_tensors(config.ensemble).values())
+
+
+def test_settings_that_do_not_go_together_are_refused(config: SearchConfig) -> None:
+    with pytest.raises(ConfigError, match="refit"):
+        search_fusion(replace(config, winner="refit", decision=DecisionFit(coverage=0.8)))
+    with pytest.raises(ConfigError, match="seeds"):
+        replace(config, seeds=(1, 2, 1))
+    with pytest.raises(ConfigError, match="std_penalty"):
+        replace(config, std_penalty=-1.0)
+    with pytest.raises(ConfigError, match="choose one"):
+        replace(config, dry_run=True, report_only=True)
+    with pytest.raises(ConfigError, match="mlflow"):
+        search_fusion(replace(config, mlflow="file:nowhere"))
