@@ -21,8 +21,14 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 @pytest.fixture
 def config(ray_session: None, tmp_path: Path, write_embeddings: Callable[..., None]) -> SearchConfig:
     write_embeddings(str(tmp_path))
-    places = {name: str(tmp_path / name) for name in ("embeddings", "encoders", "ensemble")}
-    return SearchConfig(**places, output=str(tmp_path / "search"), recipe="leya/demo/fusion-concat", trials=2)
+    return SearchConfig(
+        embeddings=str(tmp_path / "embeddings"),
+        encoders=str(tmp_path / "encoders"),
+        output=str(tmp_path / "search"),
+        ensemble=str(tmp_path / "ensemble"),
+        recipe="leya/demo/fusion-concat",
+        trials=2,
+    )
 
 
 def store_of(config: SearchConfig) -> SearchStore:

@@ -1,0 +1,21 @@
+"""`jobs/tune_fusion.py` as it is, with its flags, but for the space it searches: that of `search_recipe.py`."""
+
+import runpy
+from pathlib import Path
+
+from search_recipe import benchmark_recipe
+
+from twominds.pipelines.search import setup as search_setup
+from twominds.recipes.recipe import Recipe
+
+JOB = Path(__file__).resolve().parents[2] / "jobs" / "tune_fusion.py"
+
+
+def _benchmark_recipe(name: str) -> Recipe:
+    """In place of `find_recipe`, whatever is asked for. Trials get the fusion as a parameter: nothing else to patch."""
+    return benchmark_recipe()
+
+
+if __name__ == "__main__":
+    search_setup.find_recipe = _benchmark_recipe
+    runpy.run_path(str(JOB), run_name="__main__")
