@@ -154,9 +154,10 @@ def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], 
         shutil.copy(clip.video_uri, tmp_path / "path" / "to" / "videos")
     environment = shell | {"TWOMINDS_HOME": str(mine)}
     assert "--decision.calibration" in bash(here(block(HELP)), environment, tmp_path)
-    trials = f" --trials {finished.search.trials}"
+    over = len(list((mine / "search").glob("*/outcomes/*.json")))  # the job of the head's test went on with the search
+    trials = f" --trials {over}"
     plan = bash(here(block(PLAN)).rstrip() + trials, environment, tmp_path)
-    assert re.search(rf"{finished.search.trials}, {finished.search.trials} are over, 0 begun, 0 left", plan), plan
+    assert f"{over}, {over} are over, 0 begun, 0 left" in plan
     plain = artifacts.read_card(str(mine / "ensemble"))
     bash(here(block(DECISION)).rstrip() + trials, environment, tmp_path)  # the copied search is the same, and over
     fitted = artifacts.read_card(str(mine / "ensemble"))

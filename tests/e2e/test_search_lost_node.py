@@ -14,6 +14,7 @@ import pytest
 import ray
 from moto.server import ThreadedMotoServer
 from ray.cluster_utils import Cluster
+from s3fs import S3FileSystem
 from upath import UPath
 
 from twominds import artifacts
@@ -45,7 +46,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    UPath("s3://runs").fs.invalidate_cache()
+    S3FileSystem.clear_instance_cache()  # one of another test's server, perhaps
     UPath("s3://runs").mkdir()
     settings = {"num_cpus": 1, "object_store_memory": 150_000_000}
     cluster = cast("Any", Cluster)(initialize_head=True, head_node_args={**settings, "include_dashboard": False})

@@ -80,14 +80,22 @@ class SeedResult:
     """Best selection MF1 up to each epoch."""
 
     @classmethod
-    def of(cls, seed: int, result: FitResult) -> "SeedResult":
-        """What a finished training came to."""
+    def of(cls, seed: int, result: FitResult, selection: tuple[float, float] | None = None) -> "SeedResult":
+        """What a finished training came to.
+
+        Args:
+            seed: Its seed.
+            result: Of it.
+            selection: MF1 and loss on what selects, where they were measured elsewhere: a training without epochs has
+                none.
+        """
+        mf1, loss = selection or (result.best.selection_mf1, result.best.selection_loss)
         return cls(
             seed=seed,
             validation_mf1=result.validation_mf1,
             validation_loss=result.validation_loss,
-            selection_mf1=result.best.selection_mf1,
-            selection_loss=result.best.selection_loss,
+            selection_mf1=mf1,
+            selection_loss=loss,
             best_epoch=result.best_epoch,
             epochs=len(result.history),
             seconds=sum(report.seconds for report in result.history),
@@ -144,7 +152,8 @@ def train_candidate(
         store: Keeps and knows finished seeds.
         num_classes: Number of logits.
         device: Where to train.
-        on_seed: Called with the results so far after each seed. An exception in it ends training.
+        on_seed: Called with the results so far after each seed; once with all, where all are trained already. An
+            exception in it ends training.
         on_epoch: Called with the seed after each epoch. Likewise.
         together: All seeds at once, as one batched model (`fit_seeds`); by default on a GPU, where that takes little
             longer than one seed. They are then kept together, too.
@@ -154,17 +163,18 @@ def train_candidate(
     """
     chosen = recipe.with_candidate(dict(candidate))
     examples = data.map(lambda split: FusionExamples(split.inputs, split.labels, device))
-    pending = [seed for seed in recipe.seeds if store.result(seed) is None]
+    known = {seed: result for seed in recipe.seeds if (result := store.result(seed)) is not None}
+    pending = [seed for seed in recipe.seeds if seed not in known]
     if (device.startswith("cuda") if together is None else together) and len(pending) > 1:
-        _train_together(pending, chosen, examples, store, num_classes, device, on_epoch)
+        known |= _train_together(pending, chosen, examples, store, num_classes, device, on_epoch)
     results: list[SeedResult] = []
     for seed in recipe.seeds:
-        known = store.result(seed)
-        if known is None:
-            known, state = _train_seed(seed, chosen, examples, num_classes, device, on_epoch)
-            store.save(known, state)
-        results.append(known)
-        if on_seed is not None:
+        if seed not in known:
+            known[seed], state = _train_seed(seed, chosen, examples, num_classes, device, on_epoch)
+            store.save(known[seed], state)
+        results.append(known[seed])
+        # Where all are trained there is nothing left to end.
+        if on_seed is not None and (len(known) < len(recipe.seeds) or len(results) == len(known)):
             on_seed(results)
     return results
 
@@ -201,7 +211,7 @@ def _train_together(
     num_classes: int,
     device: str,
     on_epoch: Callable[[int, EpochReport], None] | None,
-) -> None:
+) -> dict[int, SeedResult]:
     models = [_new_model(recipe, examples.train, num_classes, seed) for seed in seeds]
     outcomes = fit_seeds(
         models,
@@ -215,12 +225,15 @@ def _train_together(
         scored_on=examples.scored_on,
         on_epoch=None if on_epoch is None else lambda place, report: on_epoch(seeds[place], report),
     )
+    results: dict[int, SeedResult] = {}
     for seed, model, outcome in zip(seeds, models, outcomes, strict=True):
         if isinstance(outcome, FitResult):
-            store.save(SeedResult.of(seed, outcome), model.state_dict())
+            results[seed] = SeedResult.of(seed, outcome)
+            store.save(results[seed], model.state_dict())
     for outcome in outcomes:
         if isinstance(outcome, TrainingError):
             raise outcome
+    return results
 
 
 def _new_model(recipe: FusionRecipe, train: FusionExamples, num_classes: int, seed: int) -> Fusion:

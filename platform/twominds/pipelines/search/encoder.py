@@ -128,8 +128,8 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     outcomes = trials_store.outcomes()
     trials = [_trial(outcome, trials_store) for outcome in outcomes if outcome.status == "finished"]
     if not trials:
-        reasons = " ".join(sorted({outcome.reason for outcome in outcomes}))
-        raise SearchError(f"None of the {len(outcomes)} candidates could be trained: {reasons} See {run_uri}.")
+        reasons = {outcome.reason for outcome in outcomes} | {incident.cause for incident in trials_store.incidents()}
+        raise SearchError(f"None of the candidates could be trained: {' '.join(sorted(reasons))} See {run_uri}.")
     write_trials(run_uri, [_row(trial) for trial in trials])
     best = max(trials, key=Trial.rank)
     card = replace(best.card, metrics={**best.card.metrics, "candidates_searched": len(trials)})
@@ -162,8 +162,7 @@ def _train(
     }
     folder = str(SearchStore(run_uri).candidate(candidate).folder)
     save_encoder(folder, encoder, chosen.encoders, replace(card, metrics=metrics))
-    seed_result = SeedResult.of(recipe.encoder_seed, result)
-    watch.on_seed([replace(seed_result, selection_mf1=mf1, selection_loss=loss)])
+    watch.on_seed([SeedResult.of(recipe.encoder_seed, result, selection=(mf1, loss))])
 
 
 def _selection(encoder: Encoder, clips: EncoderClips, num_classes: int, device: str) -> tuple[float, float]:

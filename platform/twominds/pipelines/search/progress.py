@@ -37,10 +37,13 @@ class SearchProgress(Callback):
     def __init__(self, store: SearchStore, space: SearchSpace, rules: Rules, *, trials: int) -> None:
         """Takes the search and the number of its candidates, those of earlier starts included."""
         self._store, self._space, self._rules, self._trials = store, space, rules, trials
-        self._finished = [outcome for outcome in store.outcomes() if outcome.status == "finished"]
-        self._done = self._done_at_start = len(store.outcomes())
+        over = store.outcomes()
+        self._over = [outcome.candidate for outcome in over]
+        self._finished = [outcome for outcome in over if outcome.status == "finished"]
+        self._done = self._done_at_start = len(over)
         self._started = time.monotonic()
-        self._forget()
+        best = self.best
+        store.keep_models_of([best.candidate] if best else [])
 
     def __enter__(self) -> None:
         """The clock starts; where there is a terminal, so does the table."""
@@ -69,11 +72,15 @@ class SearchProgress(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A candidate is over, or was stopped because the time is."""
         outcome = self._store.outcome(candidate_of(trial.config, self._space))
-        if outcome is None:
+        if outcome is None or outcome.candidate in self._over:  # a sampler may draw the same again
             return
+        self._over.append(outcome.candidate)
+        before = self.best
         if outcome.status == "finished":
             self._finished.append(outcome)
-        self._forget()
+        for beaten in (before, outcome):
+            if beaten is not None and beaten is not self.best:
+                self._store.candidate(beaten.candidate).drop_models()
         self._count(self._line(outcome))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -103,11 +110,6 @@ class SearchProgress(Callback):
             self._store.note(cause)
         except OSError as error:  # storage is the accident, perhaps
             logger.warning("%s (It could not be noted: %s)", cause, error)
-
-    def _forget(self) -> None:
-        """Of equal candidates only one can win."""
-        best = self.best
-        self._store.keep_models_of([best.candidate] if best else [])
 
     def _count(self, line: str) -> None:
         self._done += 1

@@ -12,7 +12,7 @@ from twominds.errors import TrainingError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.simple import ConcatMLPConfig
 from twominds.pipelines.search import candidate as module
-from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, train_candidate
+from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.recipes.recipe import FusionRecipe
 from twominds.records import Modality
 from twominds.training.fit import EpochReport, FitConfig, FitResult
@@ -77,6 +77,21 @@ def test_a_seed_that_is_finished_is_not_trained_again_with_the_others(tmp_path: 
     assert [result.seed for result in results] == [3, 7, 11]
     assert results[1] == before
     assert set(seen) == {3, 11}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_who_looks_on_is_told_of_seeds_while_something_can_still_be_ended(tmp_path: Path, together: bool) -> None:
+    told: list[list[int]] = []
+
+    def tell(results: list[SeedResult]) -> None:
+        told.append([result.seed for result in results])
+
+    store = CandidateStore(str(tmp_path), {})
+    train_candidate({}, RECIPE, DATA, store, num_classes=2, together=together, on_seed=tell)
+    assert told == ([[3, 7, 11]] if together else [[3], [3, 7], [3, 7, 11]])
+    told.clear()
+    train_candidate({}, RECIPE, DATA, store, num_classes=2, together=together, on_seed=tell)
+    assert told == [[3, 7, 11]], "all are in storage: no seed is left that could be spared"
 
 
 def test_what_was_trained_beside_a_seed_that_diverges_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

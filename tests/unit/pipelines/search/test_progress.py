@@ -101,6 +101,18 @@ def test_only_the_best_keeps_its_models(tmp_path: Path, monkeypatch: pytest.Monk
     assert store.candidate({"d": 1}).result(42) is not None
 
 
+def test_a_candidate_that_is_drawn_twice_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = SearchStore(str(tmp_path))
+    search = progress(store, monkeypatch, now=0.0)
+    trial = over(store, 1, 0.7, 0.7)
+    search.on_trial_complete(1, [], trial)
+    search.on_trial_complete(2, [], trial)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert set(store.candidate({"d": 1}).state(42)) == {"weight"}
+
+
 def test_models_of_a_candidate_in_mid_training_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SearchStore(str(tmp_path))
     search = progress(store, monkeypatch, now=0.0)
