@@ -1,16 +1,19 @@
 """A clip that kills the process that works on it is put aside; the clips beside it come through."""
 
+import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cloudpickle
 import pyarrow as pa
 import pytest
+import ray
 import ray.data
 
 from twominds.pipelines import tables
@@ -40,13 +43,25 @@ def fragile(deadly: set[str], clips: Sequence[Clip], block_size: int) -> ray.dat
     return map_stage(dataset, Fragile, {"deadly": deadly}, actors=1, cpus=0.5, gpus=0, batch_size=block_size)
 
 
+def available_cpus() -> float:
+    return float(cast("Any", ray).available_resources().get("CPU", 0))
+
+
 CLIPS = [Clip(clip_id=f"{i}.mp4", video_uri=f"/videos/{i}.mp4") for i in range(12)]
 
 
 def test_only_the_clip_that_kills_is_lost(ray_session: None, tmp_path: Path) -> None:
-    uri = str(tmp_path)
+    uri, cpus = str(tmp_path), available_cpus()
     sink = ClipSink(uri, ["clip_id", "video_uri", "split"], block_size=4)
-    process_clips(sink, CLIPS, partial(fragile, {"5.mp4"}))
+    gc.disable()  # so that it is not by chance that nothing is left behind
+    try:
+        process_clips(sink, CLIPS, partial(fragile, {"5.mp4"}))
+        deadline = time.monotonic() + 20
+        while available_cpus() < cpus and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert available_cpus() == cpus, "actors are left that nobody needs: who trains next may wait for their CPUs"
+    finally:
+        gc.enable()
     others = {clip.clip_id for clip in CLIPS} - {"5.mp4"}
     assert {row["clip_id"] for row in tables.read_rows(uri, [])} == others
     assert [(failure.clip_id, failure.reason) for failure in read_quarantine(uri)] == [("5.mp4", LOST)]
