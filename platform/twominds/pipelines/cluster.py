@@ -1,5 +1,6 @@
 """Joining a Ray cluster, or starting a small one on this machine."""
 
+import gc
 import logging
 import os
 from collections.abc import Generator
@@ -27,6 +28,9 @@ def cluster(address: str | None = None) -> Generator[int]:
     """
     _quiet_ray_data()
     if ray.is_initialized():
+        # Ray Data's executors lie in reference cycles, and with them actors that were started anew for dead ones: these
+        # keep their CPUs until they are collected, and what comes now might wait for them for ever.
+        gc.collect()
         yield _cpus()
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

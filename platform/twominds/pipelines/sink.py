@@ -1,6 +1,5 @@
 """Where a pipeline's rows come to rest: results in Parquet, failed clips in quarantine with their reason."""
 
-import gc
 import hashlib
 import json
 import logging
@@ -122,10 +121,6 @@ def process_clips(sink: ClipSink, clips: Sequence[Clip], dataset_of: Callable[[S
         dataset = dataset_of(lost, sink.block_size if attempt == 1 else 1)
         dataset.context.max_errored_blocks = -1  # the others go on
         sink.take(dataset, expected=len(lost))
-        # Ray Data's executors lie in reference cycles, and with them actors that were started anew for dead ones: these
-        # keep their CPUs until they are collected, and whatever comes next may wait for them for ever.
-        del dataset
-        gc.collect()
     lost = _unaccounted(sink.uri, clips)
     if lost and len(lost) == len(clips) > 1:
         raise PipelineError(
