@@ -24,7 +24,7 @@ from twominds.pipelines.storage import files_in
 pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = "s3://runs/home"
+HOME = "s3://nodes/home"
 TRIALS = 8
 
 
@@ -47,7 +47,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     S3FileSystem.clear_instance_cache()  # one of another test's server, perhaps
-    UPath("s3://runs").mkdir()
+    UPath("s3://nodes").mkdir()  # a bucket of its own: in one process all such servers have the same ones
     settings = {"num_cpus": 1, "object_store_memory": 150_000_000}
     cluster = cast("Any", Cluster)(initialize_head=True, head_node_args={**settings, "include_dashboard": False})
     second = cluster.add_node(**settings)
