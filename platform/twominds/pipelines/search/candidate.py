@@ -187,7 +187,7 @@ def _train_seed(
     device: str,
     on_epoch: Callable[[int, EpochReport], None] | None,
 ) -> tuple[SeedResult, dict[str, Any]]:
-    model = _new_model(recipe, examples.train, num_classes, seed)
+    model = new_model(recipe, examples.train, num_classes, seed)
     result = fit(
         model,
         examples.train,
@@ -212,7 +212,7 @@ def _train_together(
     device: str,
     on_epoch: Callable[[int, EpochReport], None] | None,
 ) -> dict[int, SeedResult]:
-    models = [_new_model(recipe, examples.train, num_classes, seed) for seed in seeds]
+    models = [new_model(recipe, examples.train, num_classes, seed) for seed in seeds]
     outcomes = fit_seeds(
         models,
         examples.train,
@@ -236,6 +236,7 @@ def _train_together(
     return results
 
 
-def _new_model(recipe: FusionRecipe, train: FusionExamples, num_classes: int, seed: int) -> Fusion:
+def new_model(recipe: FusionRecipe, train: FusionExamples, num_classes: int, seed: int) -> Fusion:
+    """The untrained fusion model of a seed, standardised by the clips that it is to be trained on."""
     on_cpu = (train.inputs.to("cpu"), train.labels.cpu())
     return build_fusion(recipe.model, dims=train.inputs.dims, num_classes=num_classes, seed=seed, train=on_cpu)

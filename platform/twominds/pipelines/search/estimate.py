@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from twominds.fusion.catalog import build_fusion
-from twominds.pipelines.search.candidate import SearchData
+from twominds.pipelines.search.candidate import SearchData, new_model
 from twominds.pipelines.search.results import Outcome
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate, draw
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit
+from twominds.training.selection import SelectionView
 
 PROBES = 4
 """Candidates that are tried out for an epoch: the first one, and as the sampler would start, at random."""
@@ -66,17 +66,15 @@ def _seconds_per_epoch(fusion: FusionRecipe, data: SearchData, num_classes: int)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [_seconds_of_one(fusion.with_candidate(c), data, num_classes) for c in candidates]
+        examples = data.map(lambda split: FusionExamples(split.inputs, split.labels))
+        return [_seconds_of_one(fusion.with_candidate(c), examples, num_classes) for c in candidates]
     finally:
         torch.set_num_threads(threads)
 
 
-def _seconds_of_one(fusion: FusionRecipe, data: SearchData, num_classes: int) -> float:
-    examples = data.map(lambda split: FusionExamples(split.inputs, split.labels))
+def _seconds_of_one(fusion: FusionRecipe, examples: SelectionView[FusionExamples], num_classes: int) -> float:
     train = examples.train
-    model = build_fusion(
-        fusion.model, dims=train.inputs.dims, num_classes=num_classes, train=(train.inputs, train.labels)
-    )
+    model = new_model(fusion, train, num_classes, seed=0)
     settings = replace(fusion.fit, epochs=1)
     started = time.perf_counter()
     fit(model, train, examples.validation, settings, seed=0, loss=fusion.loss, num_classes=num_classes)

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 from twominds.errors import TrainingError
@@ -95,7 +96,7 @@ class Watch:
         if seed not in self._others:  # those that are over when this seed begins
             results = [result for outcome in self._store.outcomes() for result in outcome.results]
             self._others[seed] = [result.curve for result in results if result.seed == seed and result.curve]
-        curve = [max(e.selection_mf1 for e in epochs[: i + 1]) for i in range(len(epochs))]
+        curve = list(accumulate((report.selection_mf1 for report in epochs), max))
         if below_median(curve, self._others[seed], after=self._rules.stopping.median_after):
             reason = f"After {len(epochs)} epochs of seed {seed} it was below the median of the candidates before it."
             done = {result.seed for result in self.results}  # on a GPU all seeds train at once, and all are broken off

@@ -11,9 +11,8 @@ from torch import Tensor
 from twominds.artifacts import Card, to_json
 from twominds.errors import ConfigError
 from twominds.fusion.batch import FusionInputs
-from twominds.fusion.catalog import build_fusion
 from twominds.pipelines.about import About
-from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData
+from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, new_model
 from twominds.pipelines.search.results import Outcome
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import Split
@@ -133,10 +132,7 @@ def refit(
     validation = FusionExamples(data.validation.inputs, data.validation.labels, device)
     states: dict[int, dict[str, Tensor]] = {}
     for seed, last in epochs.items():
-        inputs = both.inputs.to("cpu")
-        model = build_fusion(
-            recipe.model, dims=inputs.dims, num_classes=num_classes, seed=seed, train=(inputs, both.labels.cpu())
-        )
+        model = new_model(recipe, both, num_classes, seed)
 
         def stop(report: EpochReport, last: int = last) -> None:
             if report.epoch == last:
