@@ -11,9 +11,13 @@ class PrototypeHead(nn.Module):
     Its logits feed a loss term in training and never the prediction.
     """
 
+    temperature: Tensor
+    """tau []."""
+
     def __init__(self, dim: int, num_classes: int, prototypes_per_class: int, temperature: float) -> None:
         super().__init__()
-        self.temperature = temperature
+        # Not a float: models of several temperatures can be batched. Not saved: it is a setting.
+        self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
         self.prototypes = nn.Parameter(torch.randn(num_classes, prototypes_per_class, dim))
         """[C, K, d]"""
 

@@ -117,6 +117,18 @@ def candidate_of(settings: Mapping[str, Any], space: SearchSpace) -> Candidate:
     return candidate
 
 
+CANDIDATES = "candidates"
+
+
+def candidates_of(settings: Mapping[str, Any], space: SearchSpace) -> list[Candidate]:
+    """The candidates of one trial from what a sampler draws for it: one, or several under `CANDIDATES`.
+
+    Raises:
+        ConfigError: one is outside of the space.
+    """
+    return [candidate_of(one, space) for one in settings.get(CANDIDATES, [settings])]
+
+
 def grid(space: SearchSpace) -> list[Candidate]:
     """Every point of the space; the setting that is named last changes fastest.
 

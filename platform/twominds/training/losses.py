@@ -10,6 +10,9 @@ from torch import Tensor
 from twominds.errors import ConfigError
 from twominds.fusion.model import FusionOutput
 
+Number = float | Tensor
+"""A tensor [] where models with settings of their own are batched."""
+
 
 class HasLogits(Protocol):
     """What every classifier of the platform returns."""
@@ -62,13 +65,33 @@ class FusionLoss:
         self, output: FusionOutput, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: float
     ) -> Tensor:
         """Mean loss of N clips with labels [N]."""
-        loss = _cross_entropy(output.logits.float(), labels, class_weights, label_smoothing)
-        if output.prototype_logits is not None and self.prototype_weight:
-            prototypes = _cross_entropy(output.prototype_logits.float(), labels, class_weights, label_smoothing)
-            loss = loss + self.prototype_weight * prototypes
-        if output.diversity is not None and self.diversity_weight:
-            loss = loss + self.diversity_weight * output.diversity
-        return loss
+        return fusion_loss(
+            output,
+            labels,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+            prototype_weight=self.prototype_weight,
+            diversity_weight=self.diversity_weight,
+        )
+
+
+def fusion_loss(
+    output: FusionOutput,
+    labels: Tensor,
+    *,
+    class_weights: Tensor | None,
+    label_smoothing: Number,
+    prototype_weight: Number,
+    diversity_weight: Number,
+) -> Tensor:
+    """`FusionLoss` of one model, where its settings may be tensors: in a batch of models each has its own."""
+    loss = _cross_entropy(output.logits.float(), labels, class_weights, label_smoothing)
+    if output.prototype_logits is not None and not _is_none(prototype_weight):
+        prototypes = _cross_entropy(output.prototype_logits.float(), labels, class_weights, label_smoothing)
+        loss = loss + prototype_weight * prototypes
+    if output.diversity is not None and not _is_none(diversity_weight):
+        loss = loss + diversity_weight * output.diversity
+    return loss
 
 
 def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
@@ -77,14 +100,21 @@ def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
     return torch.where(counts > 0, len(labels) / (num_classes * counts.clamp_min(1)), 0.0)
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
-    """`F.cross_entropy`, to the bit.
+def _is_none(weight: Number) -> bool:
+    """A tensor is a weight, whatever is in it: to look would be to wait for a GPU, and can't be batched."""
+    return not isinstance(weight, Tensor) and weight == 0
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, label_smoothing: Number) -> Tensor:
+    """`F.cross_entropy`, to the bit, with smoothing that may be a tensor.
 
     Under class weights and smoothing together torch's own selects labels by a mask, for which a GPU is waited for in
     every step, and which `torch.func.vmap` can't batch.
     """
-    if class_weights is None or not label_smoothing:
+    if not isinstance(label_smoothing, Tensor) and (class_weights is None or not label_smoothing):
         return F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=label_smoothing)
+    if class_weights is None:
+        class_weights = logits.new_ones(logits.shape[1])
     log_probabilities = logits.log_softmax(dim=1)
     of_label = F.nll_loss(log_probabilities, labels, weight=class_weights)
     of_all = -(log_probabilities * class_weights).sum(dim=1).sum() / class_weights[labels].sum()

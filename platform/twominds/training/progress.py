@@ -1,4 +1,4 @@
-"""How far a training has come, and the rules by which it goes on: of `fit`, and of every seed of `fit_seeds`."""
+"""How far a training has come, and the rules by which it goes on: of `fit`, and of every model of `fit_together`."""
 
 import statistics
 from collections.abc import Callable, Generator, Sequence

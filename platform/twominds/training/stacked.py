@@ -6,7 +6,7 @@ forward pass is batched over their stacked weights (`torch.func`) and a step is 
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, cast
 
@@ -42,16 +42,21 @@ class ModelStack:
     """S fusion models: what is trained is the rows of one matrix, the rest of their weights is stacked name by name."""
 
     def __init__(
-        self, models: Sequence[nn.Module], trained: Sequence[str], objective: Callable[[Any, Tensor], Tensor]
+        self,
+        models: Sequence[nn.Module],
+        trained: Sequence[str],
+        objective: Callable[..., Tensor],
+        settings: Mapping[str, Tensor],
     ) -> None:
         """Copies the models' weights.
 
         Args:
             models: of one architecture.
             trained: names of the parameters that steps are to change.
-            objective: from one model's output and its clips' labels to its loss.
+            objective: from one model's output, its clips' labels and, by name, its settings to its loss.
+            settings: of the objective [S]: each model's own.
         """
-        self._objective = objective
+        self._objective, self._settings = objective, dict(settings)
         self.module = copy.deepcopy(models[0]).to("meta")
         """Computes with the weights that `functional_call` hands it, and has none itself."""
         every = [weights_of(model) for model in models]
@@ -68,7 +73,7 @@ class ModelStack:
         Each has dropout masks of its own, too.
         """
         batched = cast("Callable[..., Tensor]", torch.vmap(self._loss, randomness="different"))
-        return batched(self._weights(), inputs.tokens, inputs.mask, labels)
+        return batched(self._weights(), inputs.tokens, inputs.mask, labels, self._settings)
 
     def logits(self, inputs: FusionInputs) -> Tensor:
         """[S, N, C]: every model's answers to the same N clips."""
@@ -85,11 +90,19 @@ class ModelStack:
         """Forget all other rows. The matrix is a new leaf then."""
         self.matrix = self.matrix.detach()[list(rows)].requires_grad_()
         self._others = {name: other[list(rows)] for name, other in self._others.items()}
+        self._settings = {name: setting[list(rows)] for name, setting in self._settings.items()}
 
     # vmap batches over tensors and dictionaries of them: the fusion's inputs and outputs stay within one model's part.
 
-    def _loss(self, weights: dict[str, Tensor], tokens: dict[Modality, Tensor], mask: Tensor, labels: Tensor) -> Tensor:
-        return self._objective(self._output(weights, tokens, mask), labels)
+    def _loss(
+        self,
+        weights: dict[str, Tensor],
+        tokens: dict[Modality, Tensor],
+        mask: Tensor,
+        labels: Tensor,
+        settings: dict[str, Tensor],
+    ) -> Tensor:
+        return self._objective(self._output(weights, tokens, mask), labels, **settings)
 
     def _logits(self, weights: dict[str, Tensor], tokens: dict[Modality, Tensor], mask: Tensor) -> Tensor:
         return self._output(weights, tokens, mask).logits
@@ -113,15 +126,18 @@ class ModelStack:
 class RowOptimizer:
     """For every row of a matrix the very step of `make_optimizer`'s optimizer, after clipping the row's gradient."""
 
-    def __init__(self, config: FitConfig, matrix: Tensor) -> None:
-        """Every row begins with the settings of `config`."""
-        column = matrix.detach().new_ones(len(matrix), 1)
-        self.learning_rate = config.learning_rate * column
+    def __init__(self, configs: Sequence[FitConfig], matrix: Tensor) -> None:
+        """Takes each row's settings; they share the optimizer and its momentum."""
+
+        def column(values: Sequence[float]) -> Tensor:
+            return matrix.detach().new_tensor(values)[:, None]
+
+        self.learning_rate = column([config.learning_rate for config in configs])
         """[S, 1], as are the next two."""
-        self.weight_decay = config.weight_decay * column
-        self.grad_clip = (math.inf if config.grad_clip is None else config.grad_clip) * column
-        self._name: OptimizerName = config.optimizer
-        self._momentum = config.momentum
+        self.weight_decay = column([config.weight_decay for config in configs])
+        self.grad_clip = column([math.inf if config.grad_clip is None else config.grad_clip for config in configs])
+        self._name: OptimizerName = configs[0].optimizer
+        self._momentum = configs[0].momentum
         self._averages = [torch.zeros_like(matrix, requires_grad=False) for _ in range(1 if self._name == "sgd" else 2)]
         self._steps = 0
 

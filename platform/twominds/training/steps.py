@@ -44,7 +44,7 @@ class PlainSteps:
         """See `Steps`."""
         self._workers.add_up_gradients(self._parameters)
         if self._grad_clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
+            nn.utils.clip_grad_norm_(self._parameters, self._grad_clip, foreach=True)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 

@@ -177,7 +177,7 @@ def test_encoders_are_trained_and_chosen_without_the_test_split(tmp_path: Path) 
 
 
 PACKAGE = Path(tables.__file__).parents[1]
-TRAINERS = {"fit", "fit_seeds", "fit_classical", "fit_decision", "train_candidate"}
+TRAINERS = {"fit", "fit_together", "fit_classical", "fit_decision", "train_candidate", "train_candidates"}
 """What takes labels, and learns or chooses by them."""
 VIEWS = {"labelled_rows", "read_examples", "read_search_data", "for_selection"}
 """Where their labels can come from. This file, `study/test_rows.py` and `test_selection.py` show what these let by."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from twominds.errors import ConfigError
 from twominds.fusion.model import FusionOutput
-from twominds.training.losses import FusionLoss, balanced_class_weights, cross_entropy
+from twominds.training.losses import FusionLoss, balanced_class_weights, cross_entropy, fusion_loss
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 0.0], [-1.0, 1.0]])
 PROTOTYPE_LOGITS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
@@ -63,6 +63,30 @@ def test_equation_10_by_hand() -> None:
     loss = objective(output, LABELS, class_weights=WEIGHTS, label_smoothing=0.02)
     expected = smoothed(LOGITS, 0.02) + 0.2 * smoothed(PROTOTYPE_LOGITS, 0.02) + 0.1 * 0.7
     assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("weights", [WEIGHTS, None])
+def test_models_with_settings_of_their_own_get_each_its_own_loss(weights: Tensor | None) -> None:
+    def of_one(logits: Tensor, smoothing: Tensor, prototype_weight: Tensor, diversity_weight: Tensor) -> Tensor:
+        return fusion_loss(
+            FusionOutput(logits=logits, fused=logits, prototype_logits=PROTOTYPE_LOGITS, diversity=logits.abs().mean()),
+            LABELS,
+            class_weights=weights,
+            label_smoothing=smoothing,
+            prototype_weight=prototype_weight,
+            diversity_weight=diversity_weight,
+        )
+
+    settings = [(0.0, 0.2, 0.1), (0.02, 0.0, 0.3), (0.3, 0.7, 0.0)]
+    stacked = torch.stack([LOGITS, LOGITS.flip(1), 2 * LOGITS])
+    losses = torch.vmap(of_one)(stacked, *(torch.tensor(of_all) for of_all in zip(*settings, strict=True)))
+    for loss, logits, (smoothing, prototype_weight, diversity_weight) in zip(losses, stacked, settings, strict=True):
+        expected = (
+            F.cross_entropy(logits, LABELS, weight=weights, label_smoothing=smoothing)
+            + prototype_weight * F.cross_entropy(PROTOTYPE_LOGITS, LABELS, weight=weights, label_smoothing=smoothing)
+            + diversity_weight * logits.abs().mean()
+        )
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_defaults_are_the_papers() -> None:

@@ -40,9 +40,10 @@ def test_every_row_takes_the_steps_of_torch(name: OptimizerName, momentum: float
         expected.append(torch.cat([part.detach().flatten() for part in parts]))
 
     matrix = start.clone().requires_grad_()
-    rows = RowOptimizer(FitConfig(optimizer=name, momentum=momentum), matrix)
-    rows.weight_decay = torch.tensor(DECAYS)[:, None]
-    rows.grad_clip = torch.tensor([[math.inf if clip is None else clip] for clip in CLIPS])
+    common = FitConfig(optimizer=name, momentum=momentum)
+    rows = RowOptimizer(
+        [replace(common, weight_decay=d, grad_clip=clip) for d, clip in zip(DECAYS, CLIPS, strict=True)], matrix
+    )
     for step, gradient in enumerate(gradients):
         rows.learning_rate = torch.tensor(RATES)[:, None] / (1 + step)
         matrix.grad = gradient.clone()
@@ -56,7 +57,7 @@ def test_rows_that_stay_step_as_if_none_had_left(name: OptimizerName) -> None:
     def stepped(leave_after: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         matrix = torch.randn(3, 5, generator=generator).requires_grad_()
-        rows = RowOptimizer(FitConfig(optimizer=name), matrix)
+        rows = RowOptimizer([FitConfig(optimizer=name)] * 3, matrix)
         rows.learning_rate = torch.tensor(RATES)[:, None]
         for step in range(4):
             gradient = torch.randn(3, 5, generator=generator)
@@ -91,7 +92,7 @@ def objective(output: FusionOutput, labels: Tensor) -> Tensor:
 
 
 def stack_of(several: list[Fusion]) -> ModelStack:
-    return ModelStack(several, [name for name, _ in several[0].named_parameters()], objective)
+    return ModelStack(several, [name for name, _ in several[0].named_parameters()], objective, {})
 
 
 def test_losses_logits_and_gradients_are_those_of_the_models_one_by_one() -> None:
@@ -136,10 +137,25 @@ def test_what_the_loss_does_not_need_and_what_is_frozen_is_not_reached() -> None
     assert reached(model, model(torch.ones(1, 2)).sum()) == ["0.weight", "1.weight", "1.bias"]
 
 
-def test_the_optimizers_settings_are_those_of_the_config() -> None:
+def test_the_optimizers_settings_are_those_of_each_rows_config() -> None:
     config = FitConfig(learning_rate=0.5, weight_decay=0.25, grad_clip=2.0)
-    rows = RowOptimizer(config, torch.zeros(2, 3))
+    other = FitConfig(learning_rate=0.125, weight_decay=0.0, grad_clip=None)
+    rows = RowOptimizer([config, other], torch.zeros(2, 3))
     assert [rows.learning_rate.tolist(), rows.weight_decay.tolist(), rows.grad_clip.tolist()] == [
-        [[0.5], [0.5]], [[0.25], [0.25]], [[2.0], [2.0]],
+        [[0.5], [0.125]], [[0.25], [0.0]], [[2.0], [math.inf]],
     ]  # fmt: skip
-    assert RowOptimizer(replace(config, grad_clip=None), torch.zeros(1, 3)).grad_clip.tolist() == [[math.inf]]
+
+
+def test_settings_of_the_objective_stay_with_their_rows() -> None:
+    several, labels = models(3), torch.arange(15).view(3, 5) % 2
+
+    def weighted(output: FusionOutput, labels: Tensor, *, weight: Tensor) -> Tensor:
+        return weight * objective(output, labels)
+
+    names = [name for name, _ in several[0].named_parameters()]
+    stack = ModelStack(several, names, weighted, {"weight": torch.tensor([1.0, 2.0, 3.0])})
+    clips = inputs(15).select(torch.arange(15).view(3, 5))
+    expected = stack_of(several).losses(clips, labels) * torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(stack.losses(clips, labels), expected)
+    stack.keep([2])
+    torch.testing.assert_close(stack.losses(inputs(15).select(torch.arange(10, 15)[None]), labels[2:]), expected[2:])

@@ -1,4 +1,4 @@
-"""One candidate of the stability search: the same fusion trained with every seed (LEYA, section 4.2).
+"""Candidates of the stability search: the same fusion trained with every seed (LEYA, section 4.2).
 
 Each seed's result rests in storage under the candidate's fingerprint as soon as it is there. Whatever is killed, a
 seed that was finished is never trained again: not by the same trial, nor by another that drew the same candidate.
@@ -6,11 +6,11 @@ seed that was finished is never trained again: not by the same trial, nor by ano
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +20,16 @@ from torch import Tensor
 from upath import UPath
 
 from twominds.artifacts import fingerprint, from_json, to_json
-from twominds.errors import TrainingError
+from twominds.errors import ConfigError, TrainingError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import Fusion, build_fusion
 from twominds.pipelines.storage import files_in, read_if_there, write_whole
 from twominds.recipes.recipe import FusionRecipe
-from twominds.recipes.space import Value
+from twominds.recipes.space import Candidate, Value
 from twominds.records import BoolArray, FloatArray, Modality
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
-from twominds.training.fit_seeds import fit_seeds
+from twominds.training.fit_together import OWN_SETTINGS, fit_together
 from twominds.training.selection import SelectionView
 
 IntArray = npt.NDArray[np.int64]
@@ -131,62 +131,160 @@ class CandidateStore:
             path.unlink()
 
 
+class EndedEarlyError(Exception):
+    """A rule ends a candidate."""
+
+    def __init__(
+        self,
+        rule: Literal["reach", "median"],
+        reason: str,
+        *,
+        unfinished: Sequence[EpochReport] = (),
+        best: float | None = None,
+    ) -> None:
+        """Takes the rule, the sentence, the epochs of seeds that are broken off, and the best of the one that was."""
+        super().__init__(reason)
+        self.rule: Literal["reach", "median"] = rule
+        self.unfinished, self.best = tuple(unfinished), best
+
+
+class Onlooker(Protocol):
+    """Who is told how a candidate gets on. An EndedEarlyError ends it, any other exception all training."""
+
+    def on_seed(self, results: list[SeedResult], /) -> None:
+        """Another seed is done; with the results so far. Once with all, where all are trained already."""
+
+    def on_epoch(self, seed: int, epoch: EpochReport, /) -> None:
+        """Another epoch of a seed is done."""
+
+
+def train_candidates(
+    candidates: Sequence[Candidate],
+    onlookers: Sequence[Onlooker],
+    *,
+    recipe: FusionRecipe,
+    data: SearchData,
+    stores: Sequence[CandidateStore],
+    num_classes: int,
+    device: str = "cpu",
+    together: bool | None = None,
+) -> list[Exception | None]:
+    """Trains the seeds that are not finished of one candidate, or of several.
+
+    Args:
+        candidates: Settings that replace the recipe's. Several may differ in what `fit_together` lets models differ in.
+        onlookers: Of each candidate.
+        recipe: The fusion.
+        data: Training inputs, and those that select.
+        stores: Of each candidate: keep and know finished seeds.
+        num_classes: Number of logits.
+        device: Where to train.
+        together: All seeds of all candidates at once, as one batched model; by default on a GPU, where that takes
+            little longer than one seed, and of several candidates. They are then kept together, too.
+
+    Returns:
+        For each candidate what ended it: EndedEarlyError; TrainingError where a seed diverged (those before it, and
+        trained with it, are kept); or None.
+
+    Raises:
+        ConfigError: the candidates can't be trained together.
+    """
+    work = [
+        _Work(recipe.with_candidate(dict(candidate)), store, onlooker)
+        for candidate, store, onlooker in zip(candidates, stores, onlookers, strict=True)
+    ]
+    examples = data.map(lambda split: FusionExamples(split.inputs, split.labels, device))
+    if together is None:
+        together = device.startswith("cuda") or len(work) > 1
+    if together and sum(len(of.pending) for of in work) > 1:
+        _train_together(work, examples, num_classes, device)
+    for of in work:
+        try:
+            of.go_on(examples, num_classes, device)
+        except (EndedEarlyError, TrainingError) as error:
+            of.ended = error
+    return [of.ended for of in work]
+
+
 def train_candidate(
-    candidate: Mapping[str, Value],
+    candidate: Candidate,
     recipe: FusionRecipe,
     data: SearchData,
     store: CandidateStore,
     *,
     num_classes: int,
     device: str = "cpu",
-    on_seed: Callable[[list[SeedResult]], None] | None = None,
-    on_epoch: Callable[[int, EpochReport], None] | None = None,
     together: bool | None = None,
 ) -> list[SeedResult]:
-    """Trains the seeds that are not finished; returns the results of all, in the order of the seeds.
-
-    Args:
-        candidate: Settings that replace the recipe's.
-        recipe: The fusion.
-        data: Training inputs, and those that select.
-        store: Keeps and knows finished seeds.
-        num_classes: Number of logits.
-        device: Where to train.
-        on_seed: Called with the results so far after each seed; once with all, where all are trained already. An
-            exception in it ends training.
-        on_epoch: Called with the seed after each epoch. Likewise.
-        together: All seeds at once, as one batched model (`fit_seeds`); by default on a GPU, where that takes little
-            longer than one seed. They are then kept together, too.
+    """Trains one candidate that nothing ends before its time; returns its results in the order of the seeds.
 
     Raises:
         TrainingError: a seed diverged; those before it, and trained with it, are kept.
     """
-    chosen = recipe.with_candidate(dict(candidate))
-    examples = data.map(lambda split: FusionExamples(split.inputs, split.labels, device))
-    known = {seed: result for seed in recipe.seeds if (result := store.result(seed)) is not None}
-    pending = [seed for seed in recipe.seeds if seed not in known]
-    if (device.startswith("cuda") if together is None else together) and len(pending) > 1:
-        known |= _train_together(pending, chosen, examples, store, num_classes, device, on_epoch)
-    results: list[SeedResult] = []
-    for seed in recipe.seeds:
-        if seed not in known:
-            known[seed], state = _train_seed(seed, chosen, examples, num_classes, device, on_epoch)
-            store.save(known[seed], state)
-        results.append(known[seed])
-        # Where all are trained there is nothing left to end.
-        if on_seed is not None and (len(known) < len(recipe.seeds) or len(results) == len(known)):
-            on_seed(results)
-    return results
+    (error,) = train_candidates(
+        [candidate],
+        [_Nobody()],
+        recipe=recipe,
+        data=data,
+        stores=[store],
+        num_classes=num_classes,
+        device=device,
+        together=together,
+    )
+    if error is not None:
+        raise error
+    return [result for seed in recipe.seeds if (result := store.result(seed)) is not None]
 
 
-def _train_seed(
+class _Nobody:
+    """Looks on, and lets everything be."""
+
+    def on_seed(self, results: list[SeedResult], /) -> None: ...
+
+    def on_epoch(self, seed: int, epoch: EpochReport, /) -> None: ...
+
+
+class _Work:
+    """What there is to do of one candidate."""
+
+    def __init__(self, recipe: FusionRecipe, store: CandidateStore, onlooker: Onlooker) -> None:
+        self.recipe, self.onlooker = recipe, onlooker
+        self._store = store
+        self._known = {seed: result for seed in recipe.seeds if (result := store.result(seed)) is not None}
+        self.ended: Exception | None = None
+
+    @property
+    def pending(self) -> list[int]:
+        """Seeds that are not trained."""
+        return [seed for seed in self.recipe.seeds if seed not in self._known]
+
+    def keep(self, seed: int, result: FitResult, model: Fusion) -> None:
+        """A seed is finished."""
+        self._known[seed] = SeedResult.of(seed, result)
+        self._store.save(self._known[seed], model.state_dict())
+
+    def go_on(self, examples: SelectionView[FusionExamples], num_classes: int, device: str) -> None:
+        """Trains what is pending seed by seed, unless it has been ended; tells of every seed."""
+        results: list[SeedResult] = []
+        for seed in self.recipe.seeds:
+            if self.ended is not None:
+                return
+            if seed not in self._known:
+                self.keep(seed, *_trained(seed, self.recipe, examples, num_classes, device, self.onlooker))
+            results.append(self._known[seed])
+            # Where all are trained there is nothing left to end.
+            if self.pending or len(results) == len(self._known):
+                self.onlooker.on_seed(results)
+
+
+def _trained(
     seed: int,
     recipe: FusionRecipe,
     examples: SelectionView[FusionExamples],
     num_classes: int,
     device: str,
-    on_epoch: Callable[[int, EpochReport], None] | None,
-) -> tuple[SeedResult, dict[str, Any]]:
+    onlooker: Onlooker,
+) -> tuple[FitResult, Fusion]:
     model = new_model(recipe, examples.train, num_classes, seed)
     result = fit(
         model,
@@ -198,42 +296,59 @@ def _train_seed(
         num_classes=num_classes,
         device=device,
         scored_on=examples.scored_on,
-        on_epoch=None if on_epoch is None else partial(on_epoch, seed),
+        on_epoch=partial(onlooker.on_epoch, seed),
     )
-    return SeedResult.of(seed, result), model.state_dict()
+    return result, model
 
 
 def _train_together(
-    seeds: Sequence[int],
-    recipe: FusionRecipe,
-    examples: SelectionView[FusionExamples],
-    store: CandidateStore,
-    num_classes: int,
-    device: str,
-    on_epoch: Callable[[int, EpochReport], None] | None,
-) -> dict[int, SeedResult]:
-    models = [new_model(recipe, examples.train, num_classes, seed) for seed in seeds]
-    outcomes = fit_seeds(
+    work: Sequence[_Work], examples: SelectionView[FusionExamples], num_classes: int, device: str
+) -> None:
+    """One batched model of every pending seed; keeps those that are finished, and notes what ended a candidate."""
+    _check_alike([of.recipe for of in work])
+    places = [(of, seed) for of in work for seed in of.pending]
+    models = [new_model(of.recipe, examples.train, num_classes, seed) for of, seed in places]
+
+    def on_epoch(place: int, report: EpochReport) -> list[int]:
+        of, seed = places[place]
+        try:
+            of.onlooker.on_epoch(seed, report)
+        except EndedEarlyError as end:
+            of.ended = end
+            return [number for number, (other, _) in enumerate(places) if other is of]
+        return []
+
+    outcomes = fit_together(
         models,
         examples.train,
         examples.validation,
-        recipe.fit,
-        seeds=seeds,
-        loss=recipe.loss,
+        [of.recipe.fit for of, _ in places],
+        seeds=[seed for _, seed in places],
+        losses=[of.recipe.loss for of, _ in places],
         num_classes=num_classes,
         device=device,
+        on_epoch=on_epoch,
         scored_on=examples.scored_on,
-        on_epoch=None if on_epoch is None else lambda place, report: on_epoch(seeds[place], report),
     )
-    results: dict[int, SeedResult] = {}
-    for seed, model, outcome in zip(seeds, models, outcomes, strict=True):
+    for (of, seed), model, outcome in zip(places, models, outcomes, strict=True):
         if isinstance(outcome, FitResult):
-            results[seed] = SeedResult.of(seed, outcome)
-            store.save(results[seed], model.state_dict())
-    for outcome in outcomes:
-        if isinstance(outcome, TrainingError):
-            raise outcome
-    return results
+            of.keep(seed, outcome, model)
+        elif isinstance(outcome, TrainingError) and of.ended is None:
+            of.ended = outcome
+
+
+def _check_alike(recipes: Sequence[FusionRecipe]) -> None:
+    """Refuses candidates whose models differ in more than their rows of a batch may. Weights tell only of shapes."""
+
+    def shared(recipe: FusionRecipe) -> dict[str, Any]:
+        settings = vars(recipe.model) | vars(recipe.fit) | vars(recipe.loss)
+        return {name: value for name, value in settings.items() if name not in OWN_SETTINGS}
+
+    first = shared(recipes[0])
+    for recipe in recipes:
+        differ = sorted(name for name, value in shared(recipe).items() if value != first.get(name))
+        if differ:
+            raise ConfigError(f"Candidates that differ in {', '.join(differ)} can't be trained together.")
 
 
 def new_model(recipe: FusionRecipe, train: FusionExamples, num_classes: int, seed: int) -> Fusion:

@@ -39,6 +39,9 @@ class SearchConfig(TuningConfig):
     """Every candidate is trained with each; by default the recipe's five."""
     std_penalty: float = 0.0
     """The score is the mean MF1 minus this times the standard deviation over the seeds."""
+    candidates_per_trial: int = 1
+    """Candidates that one trial trains at once, as one batched model on its GPU. They share the settings that give the
+    model its shape, dropout and optimizer; the sampler draws the others for each. TPE then knows of fewer shapes."""
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     """When candidates that can't win are ended."""
     protocol: SelectionProtocol = "validation"
@@ -65,5 +68,7 @@ class SearchConfig(TuningConfig):
             raise ConfigError(f"std_penalty must be 0 or more, got {self.std_penalty}.")
         if self.trials < 0:
             raise ConfigError(f"trials must be 0 or more, got {self.trials}.")
+        if self.candidates_per_trial < 1:
+            raise ConfigError(f"candidates_per_trial must be 1 or more, got {self.candidates_per_trial}.")
         if self.report_only and self.dry_run:
             raise ConfigError("--report-only and --dry-run do not go together: choose one.")

@@ -6,6 +6,7 @@ artifact in storage: its card says how good it is and stays, its tensors until i
 goes on, and trains nothing twice. The test split is not read, unless the paper's protocol is asked for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,8 +139,8 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
 
 
 def _train(
-    candidate: Candidate,
-    watch: Watch,
+    candidates: Sequence[Candidate],
+    watches: Sequence[Watch],
     *,
     recipe: Recipe,
     modality: Modality,
@@ -148,8 +149,9 @@ def _train(
     features: str,
     run_uri: str,
     device: str,
-) -> None:
-    """Runs in a trial: trains a candidate, and keeps it in its folder."""
+) -> list[None]:
+    """Runs in a trial: trains a candidate (here they come alone), and keeps it in its folder."""
+    (candidate,), (watch,) = candidates, watches
     chosen = recipe.with_encoder_candidate(modality, candidate)
     encoder, result = trained_encoder(chosen, modality, clips, bundle, device=device)
     mf1, loss = _selection(encoder, clips, chosen.task.num_classes, device)
@@ -163,6 +165,7 @@ def _train(
     folder = str(SearchStore(run_uri).candidate(candidate).folder)
     save_encoder(folder, encoder, chosen.encoders, replace(card, metrics=metrics))
     watch.on_seed([SeedResult.of(recipe.encoder_seed, result, selection=(mf1, loss))])
+    return [None]
 
 
 def _selection(encoder: Encoder, clips: EncoderClips, num_classes: int, device: str) -> tuple[float, float]:

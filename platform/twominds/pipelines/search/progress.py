@@ -17,7 +17,7 @@ from rich.table import Table
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules
-from twominds.recipes.space import SearchSpace, candidate_of
+from twominds.recipes.space import Candidate, SearchSpace, candidates_of
 
 SHOWN = 5
 """Best candidates in the table of a terminal."""
@@ -70,9 +70,13 @@ class SearchProgress(Callback):
         return max(self._finished, key=self._rules.rank, default=None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate is over, or was stopped because the time is."""
-        outcome = self._store.outcome(candidate_of(trial.config, self._space))
-        if outcome is None or outcome.candidate in self._over:  # a sampler may draw the same again
+        """The candidates of a trial are over, or were stopped because the time is."""
+        for candidate in candidates_of(trial.config, self._space):
+            if (outcome := self._store.outcome(candidate)) is not None:
+                self._end(outcome)
+
+    def _end(self, outcome: Outcome) -> None:
+        if outcome.candidate in self._over:  # a sampler may draw the same again
             return
         self._over.append(outcome.candidate)
         before = self.best
@@ -91,13 +95,16 @@ class SearchProgress(Callback):
         """A candidate failed more often than is allowed."""
         cause = _cause(trial)
         self._note(f"{cause} It was given up.")
-        if isinstance(_error(trial), RayActorError):
-            # Whatever it does to its process it would do again. Storage that is full is no fault of a candidate's.
-            self._give_up(trial, cause)
-        self._count("failed")
+        for candidate in candidates_of(trial.config, self._space):
+            if (outcome := self._store.outcome(candidate)) is not None:
+                self._end(outcome)
+                continue
+            if isinstance(_error(trial), RayActorError):
+                # Whatever it does to its process it would do again. Storage that is full is no fault of a candidate's.
+                self._give_up(candidate, cause)
+            self._count("failed")
 
-    def _give_up(self, trial: Any, cause: str) -> None:
-        candidate = candidate_of(trial.config, self._space)
+    def _give_up(self, candidate: Candidate, cause: str) -> None:
         results = [self._store.candidate(candidate).result(seed) for seed in self._rules.seeds]
         done = tuple(result for result in results if result is not None)
         began = self._store.begin(candidate)

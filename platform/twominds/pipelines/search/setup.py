@@ -20,6 +20,7 @@ from twominds.pipelines.search.tuning import Plan
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import Modality
+from twominds.training.fit_together import OWN_SETTINGS
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import require
 
@@ -58,7 +59,14 @@ def prepare(config: SearchConfig) -> Search:
         trials=config.trials or recipe.fusion.trials,
         seeds=config.seeds or recipe.fusion.seeds,
     )
-    plan = Plan(space=fusion.space, first_points=fusion.first_points, sampler=config.sampler, trials=fusion.trials)
+    plan = Plan(
+        space=fusion.space,
+        first_points=fusion.first_points,
+        sampler=config.sampler,
+        trials=fusion.trials,
+        per_trial=config.candidates_per_trial,
+        shared=tuple(name for name in fusion.space if name not in OWN_SETTINGS),
+    )
     plan.points()  # refuses what is wrong with it before a cluster is started
     cards = [artifacts.read_card(f"{config.encoders}/{modality}") for modality in fusion.modalities]
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.

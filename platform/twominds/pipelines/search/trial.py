@@ -1,4 +1,4 @@
-"""One candidate of a search from its beginning to its outcome. Ray Tune runs this in processes; it needs none of it."""
+"""Candidates of a search from begin to outcome. Ray Tune runs this in processes; it needs none of it."""
 
 import math
 import statistics
@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 from twominds.errors import TrainingError
-from twominds.pipelines.search.candidate import SearchData, SeedResult, train_candidate
+from twominds.pipelines.search.candidate import EndedEarlyError, SearchData, SeedResult, train_candidates
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
 from twominds.recipes.recipe import FusionRecipe
@@ -22,22 +22,12 @@ SCORE = "score"
 
 Report = Callable[[dict[str, Any]], None]
 
+Train = Callable[[Sequence[Candidate], Sequence["Watch"]], Sequence[Exception | None]]
+"""Trains the seeds of candidates that are not in storage; tells each one's watch of them, in the order of the seeds.
 
-class EndedEarlyError(Exception):
-    """A rule ends the candidate."""
-
-    def __init__(
-        self,
-        rule: Literal["reach", "median"],
-        reason: str,
-        *,
-        unfinished: Sequence[EpochReport] = (),
-        best: float | None = None,
-    ) -> None:
-        """Takes the rule, the sentence, the epochs of seeds that are broken off, and the best of the one that was."""
-        super().__init__(reason)
-        self.rule: Literal["reach", "median"] = rule
-        self.unfinished, self.best = tuple(unfinished), best
+Returns for each candidate what ended it (EndedEarlyError, TrainingError), if anything did. Where there is one
+candidate that may be raised as well.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,63 +95,82 @@ class Watch:
 
 
 def train_fusion(
-    candidate: Candidate,
-    watch: Watch,
+    candidates: Sequence[Candidate],
+    watches: Sequence[Watch],
     *,
     recipe: FusionRecipe,
     data: SearchData,
     run_uri: str,
     num_classes: int,
     device: str,
-) -> None:
-    """Trains a candidate of the fusion's search, for `run_trials`; seeds that are in storage are not trained again.
+) -> list[Exception | None]:
+    """Trains candidates of the fusion's search: see `Train`.
 
     Args:
-        candidate: Its settings.
-        watch: Is told of each epoch and seed.
+        candidates: Their settings.
+        watches: Of each; told of each epoch and seed.
         recipe: What is searched.
         data: What it is trained and selected on.
         run_uri: Folder of the search.
         num_classes: Number of logits.
         device: Where to train.
     """
-    store = SearchStore(run_uri).candidate(candidate)
-    train_candidate(
-        candidate,
-        recipe,
-        data,
-        store,
-        num_classes=num_classes,
-        device=device,
-        on_seed=watch.on_seed,
-        on_epoch=watch.on_epoch,
+    store = SearchStore(run_uri)
+    stores = [store.candidate(candidate) for candidate in candidates]
+    return train_candidates(
+        candidates, watches, recipe=recipe, data=data, stores=stores, num_classes=num_classes, device=device
     )
 
 
-def try_candidate(
-    train: Callable[[Candidate, Watch], None], candidate: Candidate, store: SearchStore, rules: Rules, report: Report
-) -> Outcome:
-    """Trains a candidate, unless that has been done, and keeps what became of it.
+def try_candidates(
+    train: Train, candidates: Sequence[Candidate], store: SearchStore, rules: Rules, report: Report
+) -> None:
+    """Trains candidates, unless that has been done, and keeps what became of each.
 
     Args:
-        train: Trains the seeds that are not in storage; tells the watch of each, in the order of the seeds.
-        candidate: Its settings.
+        train: See there.
+        candidates: Their settings.
         store: The search.
-        rules: How it is scored and ended.
-        report: Is told of each seed, and of the end.
+        rules: How they are scored and ended.
+        report: Is told of each seed, and of each end.
 
     Raises:
-        OSError: storage is full or away. The candidate stays unfinished; what is trained is trained.
+        OSError: storage is full or away. The candidates stay unfinished; what is trained is trained.
     """
-    if known := store.outcome(candidate):
-        report(report_of(known, scores_of_finished(store.outcomes()), rules.std_penalty))
-        return known
-    watch, began = Watch(store, rules, report), store.begin(candidate)
-    outcome = Outcome(candidate=candidate, status="finished", results=(), began=began, over=0.0)
+    fresh = [c for i, c in enumerate(candidates) if c not in candidates[:i] and store.outcome(c) is None]
+    watches, began = [Watch(store, rules, report) for _ in fresh], [store.begin(candidate) for candidate in fresh]
     try:
-        train(candidate, watch)
-    except EndedEarlyError as end:
-        outcome = replace(
+        ends: Sequence[Exception | None] = train(fresh, watches) if fresh else []
+    except (EndedEarlyError, TrainingError) as error:
+        if len(fresh) > 1:
+            raise
+        ends = [error]
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if len(fresh) > 1:  # together they are too large, perhaps each is not
+            for candidate in candidates:
+                try_candidates(train, [candidate], store, rules, report)
+            return
+        ends = [error]
+    for candidate, watch, at, end in zip(fresh, watches, began, ends, strict=True):
+        store.end(_outcome(candidate, watch, at, end))
+    for candidate in candidates:
+        outcome = store.outcome(candidate)
+        # A fresh one's last seed has been reported.
+        if outcome is not None and (candidate not in fresh or outcome.status != "finished"):
+            report(report_of(outcome, scores_of_finished(store.outcomes()), rules.std_penalty))
+
+
+def _outcome(candidate: Candidate, watch: Watch, began: float, end: Exception | None) -> Outcome:
+    """What became of a candidate, by what ended it."""
+    outcome = Outcome(
+        candidate=candidate, status="finished", results=tuple(watch.results), began=began, over=time.time()
+    )
+    if end is None:
+        return outcome
+    if isinstance(end, EndedEarlyError):
+        return replace(
             outcome,
             status="ended",
             reason=str(end),
@@ -170,18 +179,11 @@ def try_candidate(
             unfinished_s=sum(epoch.seconds for epoch in end.unfinished),
             unfinished_mf1=end.best,
         )
-    except TrainingError as error:  # it diverged, say: no accident that a second attempt escapes
-        outcome = replace(outcome, status="failed", reason=str(error))
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        reason = f"It needs more memory than there is ({str(error).splitlines()[0][:200]})."
-        outcome = replace(outcome, status="failed", reason=reason)
-    outcome = replace(outcome, results=tuple(watch.results), over=time.time())
-    store.end(outcome)
-    if outcome.status != "finished":
-        report(report_of(outcome, scores_of_finished(store.outcomes()), rules.std_penalty))
-    return outcome
+    # A training that diverged, say: no accident that a second attempt escapes.
+    reason = str(end)
+    if not isinstance(end, TrainingError):
+        reason = f"It needs more memory than there is ({(reason.splitlines() or [''])[0][:200]})."
+    return replace(outcome, status="failed", reason=reason)
 
 
 def scores_of_finished(outcomes: Sequence[Outcome]) -> list[tuple[float, ...]]:

@@ -10,8 +10,9 @@ import math
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pickle import UnpicklingError
 from typing import Any, cast
 
@@ -29,9 +30,10 @@ from twominds.errors import ConfigError, TwomindsError
 from twominds.pipelines.cluster import lost_nodes
 from twominds.pipelines.search.progress import SearchProgress
 from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import SCORE, Rules, Watch, report_of, scores_of_finished, try_candidate
+from twominds.pipelines.search.trial import SCORE, Rules, report_of, scores_of_finished, try_candidates
 from twominds.pipelines.storage import storage_of
 from twominds.recipes.space import (
+    CANDIDATES,
     Candidate,
     Choice,
     Dimension,
@@ -41,13 +43,14 @@ from twominds.recipes.space import (
     Value,
     as_setting,
     candidate_of,
+    candidates_of,
     check_candidate,
     grid,
     settings_of,
 )
 
-Train = Callable[..., None]
-"""Trains a candidate, given it, a `Watch` that is to be told of each seed, and the search's parameters by name."""
+TrainWith = Callable[..., Sequence[Exception | None]]
+"""`trial.Train`, given the search's parameters by name as well."""
 
 
 class SearchError(TwomindsError):
@@ -102,6 +105,10 @@ class Plan:
     sampler: Sampler
     trials: int
     """How many; of a grid at most all."""
+    per_trial: int = 1
+    """Candidates that one trial trains together."""
+    shared: tuple[str, ...] = ()
+    """Settings in which these may not differ."""
 
     def points(self) -> list[Candidate]:
         """The candidates that are known beforehand: the first ones, and of a grid the others too.
@@ -118,7 +125,7 @@ class Plan:
 
 
 def run_trials(
-    train: Train,
+    train: TrainWith,
     parameters: Mapping[str, Any],
     plan: Plan,
     config: TuningConfig,
@@ -130,8 +137,8 @@ def run_trials(
     """Runs what is left of a search; prints each candidate as it is over, and leaves its outcome in the store.
 
     Args:
-        train: Trains one candidate.
-        parameters: Given to every candidate, through the object store.
+        train: Trains the candidates of a trial.
+        parameters: Given to every trial, through the object store.
         plan: The candidates.
         config: How they are run.
         rules: How they are scored and ended.
@@ -159,6 +166,12 @@ def run_trials(
     for name in ("tune", "execution.tune_controller", "execution.experiment_state"):
         logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
     filesystem, folder = storage_of(f"{store.uri}/tune")
+    if plan.per_trial > 1:
+        # All starts at random: TPE as random search.
+        tpe = Tpe(points, config if plan.sampler == "hyperopt" else replace(config, random_starts=plan.trials), known)
+        sampler = Packs(tpe, plan, points, store, rules, left=left)
+    else:
+        sampler = make_sampler(plan.sampler, points, config, known)
     tuner = Tuner(
         cast("Any", tune.with_resources(with_data, resources)),
         param_space=tune_space(plan.space),
@@ -166,9 +179,9 @@ def run_trials(
             metric=SCORE,
             mode="max",
             num_samples=left,
-            search_alg=make_sampler(plan.sampler, points, config, known),
+            search_alg=sampler,
             # Others limit themselves: Tune would ignore it, with a warning.
-            max_concurrent_trials=_at_a_time(config, cpus) if plan.sampler == "hyperopt" else None,
+            max_concurrent_trials=_at_a_time(config, cpus) if isinstance(sampler, Searcher) else None,
             time_budget_s=3600 * config.hours or None,
             reuse_actors=True,  # a process takes longer to start than a small candidate to train
         ),
@@ -198,13 +211,9 @@ def _lost_nodes_noted(store: SearchStore) -> Generator[None]:
 def _trial(settings: dict[str, Any], *, fixed: dict[str, Any], **parameters: Any) -> None:
     """Runs in a process of Tune's."""
     torch.set_num_threads(max(1, int(fixed["cpus"])))
-    train: Train = fixed["train"]
-
-    def trained(candidate: Candidate, watch: Watch) -> None:
-        train(candidate, watch, **parameters)
-
     store = SearchStore(fixed["store_uri"])
-    try_candidate(trained, candidate_of(settings, fixed["space"]), store, fixed["rules"], cast("Any", tune).report)
+    candidates = candidates_of(settings, fixed["space"])
+    try_candidates(partial(fixed["train"], **parameters), candidates, store, fixed["rules"], cast("Any", tune).report)
 
 
 def _at_a_time(config: TuningConfig, cpus: int) -> int:
@@ -249,10 +258,74 @@ class Tpe(HyperOptSearch):
             self.on_trial_complete(f"known-{number}", {SCORE: score})
         return is_new
 
+    def suggest_like(self, trial_id: str, other_id: str, shared: Sequence[str]) -> dict[str, Any]:
+        """Draws another, and gives it the `shared` settings of a candidate that is under way; knows it as that."""
+        drawn = cast("dict[str, Any]", self.suggest(trial_id))
+        under_way: Any = cast("Any", self)._live_trial_mapping  # HyperOpt's documents, which are what TPE goes by
+        values, others = (under_way[known][1]["misc"]["vals"] for known in (trial_id, other_id))
+        values.update({name: list(others[name]) for name in shared})
+        return drawn
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """See `Searcher`."""
         scored = result is not None and not math.isnan(result.get(SCORE, math.nan))
         super().on_trial_complete(trial_id, result if scored else None, error or not scored)
+
+
+class Packs(Searcher):
+    """Draws several candidates for each trial, which share what gives a model its shape.
+
+    The first of a trial is TPE's own; the others are drawn like it, and then given its shared settings. TPE hears of
+    each what it came to.
+    """
+
+    def __init__(
+        self, tpe: Tpe, plan: Plan, points: Sequence[Candidate], store: SearchStore, rules: Rules, *, left: int
+    ) -> None:
+        """Takes what draws, the first candidates that it was given, the search, and how many there are to try."""
+        super().__init__()
+        self._tpe, self._plan, self._store, self._rules = tpe, plan, store, rules
+        self._points, self._left = list(points), left
+        self._drawn: dict[str, list[Candidate]] = {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """See `Searcher`."""
+        self._metric, self._mode = metric, mode
+        return self._tpe.set_search_properties(metric, mode, config, **spec)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """See `Searcher`."""
+        if not self._left:
+            return cast("None", Searcher.FINISHED)
+        first = cast("dict[str, Any]", self._tpe.suggest(f"{trial_id}/0"))
+        shared = {name: first[name] for name in self._plan.shared}
+        pack, point = [first], self._points.pop(0) if self._points else None
+        while len(pack) < min(self._plan.per_trial, self._left):
+            if point is not None and self._points:
+                # What comes next is no draw. It is as it is, and begins a trial of its own if it is of another shape.
+                if any(settings_of(self._points[0])[name] != value for name, value in shared.items()):
+                    break
+                point = self._points.pop(0)
+            pack.append(self._tpe.suggest_like(f"{trial_id}/{len(pack)}", f"{trial_id}/0", self._plan.shared) | shared)
+        self._left -= len(pack)
+        self._drawn[trial_id] = [candidate_of(settings, self._plan.space) for settings in pack]
+        return {CANDIDATES: pack}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """See `Searcher`; what each candidate came to is in the store."""
+        finished = scores_of_finished(self._store.outcomes())
+        for number, candidate in enumerate(self._drawn.pop(trial_id, [])):
+            outcome = self._store.outcome(candidate)
+            report = None if outcome is None else report_of(outcome, finished, self._rules.std_penalty)
+            self._tpe.on_trial_complete(f"{trial_id}/{number}", report, error=report is None)
+
+    def save(self, checkpoint_path: str) -> None:
+        """See `Searcher`; nobody restores it: every start of a search is a new run."""
+        self._tpe.save(checkpoint_path)
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `Searcher`."""
+        self._tpe.restore(checkpoint_path)
 
 
 def make_sampler(

@@ -1,5 +1,6 @@
 """What one start of a search leaves to the next: plans, reports, a budget, another winner of the same candidates."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from twominds.pipelines.search.fusion import SearchConfig, search_fusion
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.tuning import SearchError
 from twominds.scoring.decision import DecisionFit
+from twominds.training.fit_together import OWN_SETTINGS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -92,3 +94,18 @@ def test_settings_that_do_not_go_together_are_refused(config: SearchConfig) -> N
         replace(config, dry_run=True, report_only=True)
     with pytest.raises(ConfigError, match="mlflow"):
         search_fusion(replace(config, mlflow="file:nowhere"))
+
+
+def test_several_candidates_of_one_shape_in_each_trial(config: SearchConfig) -> None:
+    """Batched, as on a GPU. An interrupted search goes on, whatever the number."""
+    together = replace(config, trials=5, candidates_per_trial=3)
+    facts = dict(search_fusion(together).facts)
+    assert facts["candidates with all seeds"] == "5 of 5"
+    outcomes = store_of(config).outcomes()
+    assert [len(outcome.results) for outcome in outcomes] == [5] * 5
+    shared = [tuple(sorted((k, v) for k, v in o.candidate.items() if k not in OWN_SETTINGS)) for o in outcomes]
+    assert sorted(Counter(shared).values()) == [2, 3]
+    assert artifacts.read_card(config.ensemble).metrics["candidate"] in [outcome.candidate for outcome in outcomes]
+    search_fusion(replace(config, trials=6, sampler="hyperopt"))
+    assert store_of(config).outcomes()[:5] == outcomes
+    assert len(store_of(config).outcomes()) == 6

@@ -1,4 +1,4 @@
-"""All seeds of a candidate at once, as on a GPU: the same results as one after another, and the same that rest."""
+"""All seeds at once, as on a GPU, of one candidate or several: the same results as one after another, kept alike."""
 
 import pickle
 from dataclasses import replace
@@ -8,15 +8,24 @@ from typing import Any
 import pytest
 import torch
 
-from twominds.errors import TrainingError
+from twominds.errors import ConfigError, TrainingError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.simple import ConcatMLPConfig
 from twominds.pipelines.search import candidate as module
-from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
+from twominds.pipelines.search.candidate import (
+    CandidateStore,
+    EndedEarlyError,
+    LabelledInputs,
+    SearchData,
+    SeedResult,
+    train_candidate,
+    train_candidates,
+)
 from twominds.recipes.recipe import FusionRecipe
+from twominds.recipes.space import Candidate
 from twominds.records import Modality
 from twominds.training.fit import EpochReport, FitConfig, FitResult
-from twominds.training.fit_seeds import fit_seeds
+from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionView
 
@@ -43,6 +52,49 @@ TRAIN, VALIDATION = split(60, 0), split(30, 1)
 DATA: SearchData = SelectionView(train=TRAIN, validation=VALIDATION, scored_on=(VALIDATION,), selected_on="validation")
 
 
+class Noted:
+    """An onlooker that remembers what it is told, and may end its candidate after an epoch of a seed."""
+
+    def __init__(self, end_after: tuple[int, int] | None = None) -> None:
+        self.seeds: list[list[int]] = []
+        self.epochs: list[tuple[int, int]] = []
+        self.end_after = end_after
+
+    def on_seed(self, results: list[SeedResult], /) -> None:
+        self.seeds.append([result.seed for result in results])
+
+    def on_epoch(self, seed: int, epoch: EpochReport, /) -> None:
+        self.epochs.append((seed, epoch.epoch))
+        if (seed, epoch.epoch) == self.end_after:
+            raise EndedEarlyError("median", "Enough.")
+
+
+def trained_all(
+    folder: Path, candidates: list[Candidate], onlookers: list[Noted], *, together: bool | None = None
+) -> tuple[list[CandidateStore], list[Exception | None]]:
+    stores = [CandidateStore(str(folder), candidate) for candidate in candidates]
+    ends = train_candidates(
+        candidates, onlookers, recipe=RECIPE, data=DATA, stores=stores, num_classes=2, together=together
+    )
+    return stores, ends
+
+
+def check_same(store: CandidateStore, truth: CandidateStore) -> None:
+    """Results and models, but for rounding."""
+    for seed in RECIPE.seeds:
+        found, expected = store.result(seed), truth.result(seed)
+        assert found is not None
+        assert expected is not None
+        assert replace(found, seconds=0, validation_loss=0, selection_loss=0) == replace(
+            expected, seconds=0, validation_loss=0, selection_loss=0
+        )
+        assert found.validation_loss == pytest.approx(expected.validation_loss, abs=1e-4)
+        weights, told = store.state(seed), truth.state(seed)
+        assert weights.keys() == told.keys()
+        for name, tensor in told.items():
+            torch.testing.assert_close(weights[name], tensor, atol=1e-4, rtol=1e-3)
+
+
 def trained(folder: Path, recipe: FusionRecipe = RECIPE, *, together: bool) -> CandidateStore:
     store = CandidateStore(str(folder), {})
     train_candidate({}, recipe, DATA, store, num_classes=2, together=together)
@@ -50,56 +102,66 @@ def trained(folder: Path, recipe: FusionRecipe = RECIPE, *, together: bool) -> C
 
 
 def test_together_and_one_by_one_come_to_the_same(tmp_path: Path) -> None:
-    batched, single = trained(tmp_path / "batched", together=True), trained(tmp_path / "single", together=False)
-    for seed in RECIPE.seeds:
-        found, expected = batched.result(seed), single.result(seed)
-        assert found is not None
-        assert expected is not None
-        assert replace(found, seconds=0, validation_loss=0, selection_loss=0) == replace(
-            expected, seconds=0, validation_loss=0, selection_loss=0
-        )
-        assert found.validation_loss == pytest.approx(expected.validation_loss, abs=1e-4)
-        weights, told = batched.state(seed), single.state(seed)
-        assert weights.keys() == told.keys()
-        for name, tensor in told.items():
-            torch.testing.assert_close(weights[name], tensor, atol=1e-4, rtol=1e-3)
+    check_same(trained(tmp_path / "batched", together=True), trained(tmp_path / "single", together=False))
+
+
+def test_several_candidates_come_to_what_each_comes_to_alone(tmp_path: Path) -> None:
+    candidates: list[Candidate] = [
+        {"learning_rate": 1e-2, "label_smoothing": 0.0},
+        {"learning_rate": 3e-3, "label_smoothing": 0.1, "weight_decay": 0.1, "scheduler": "plateau"},
+    ]
+    onlookers = [Noted(), Noted()]
+    stores, ends = trained_all(tmp_path / "batched", candidates, onlookers)
+    assert ends == [None, None]
+    for candidate, store, onlooker in zip(candidates, stores, onlookers, strict=True):
+        (alone,), _ = trained_all(tmp_path / "alone", [candidate], [Noted()], together=False)
+        check_same(store, alone)
+        assert onlooker.seeds == [[3, 7, 11]]
+        assert onlooker.epochs == [(seed, epoch) for epoch in range(1, 6) for seed in RECIPE.seeds]
+    assert stores[0].result(3) != stores[1].result(3)
+
+
+def test_a_candidate_that_is_ended_ends_alone(tmp_path: Path) -> None:
+    candidates: list[Candidate] = [{"learning_rate": 1e-2}, {"learning_rate": 3e-3}]
+    ended, other = Noted(end_after=(7, 2)), Noted()
+    stores, ends = trained_all(tmp_path / "batched", candidates, [ended, other])
+    assert [type(end) for end in ends] == [EndedEarlyError, type(None)]
+    assert ended.seeds == []
+    assert max(epoch for _, epoch in ended.epochs) == 2
+    assert [stores[0].result(seed) for seed in RECIPE.seeds] == [None] * 3
+    (alone,), _ = trained_all(tmp_path / "alone", candidates[1:], [Noted()], together=False)
+    check_same(stores[1], alone)
+
+
+def test_candidates_of_other_shapes_are_not_trained_together(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="dropout, optimizer"):
+        trained_all(tmp_path, [{"dropout": 0.1}, {"optimizer": "sgd"}], [Noted(), Noted()])
 
 
 def test_a_seed_that_is_finished_is_not_trained_again_with_the_others(tmp_path: Path) -> None:
     store = trained(tmp_path, replace(RECIPE, seeds=(7,)), together=True)
-    before = store.result(7)
-    seen: list[int] = []
-
-    def note(seed: int, epoch: EpochReport) -> None:
-        seen.append(seed)
-
-    results = train_candidate({}, RECIPE, DATA, store, num_classes=2, together=True, on_epoch=note)
-    assert [result.seed for result in results] == [3, 7, 11]
-    assert results[1] == before
-    assert set(seen) == {3, 11}
+    before, noted = store.result(7), Noted()
+    (store,), _ = trained_all(tmp_path, [{}], [noted], together=True)
+    assert store.result(7) == before
+    assert noted.seeds == [[3, 7, 11]]
+    assert {seed for seed, _ in noted.epochs} == {3, 11}
 
 
 @pytest.mark.parametrize("together", [False, True])
 def test_who_looks_on_is_told_of_seeds_while_something_can_still_be_ended(tmp_path: Path, together: bool) -> None:
-    told: list[list[int]] = []
-
-    def tell(results: list[SeedResult]) -> None:
-        told.append([result.seed for result in results])
-
-    store = CandidateStore(str(tmp_path), {})
-    train_candidate({}, RECIPE, DATA, store, num_classes=2, together=together, on_seed=tell)
-    assert told == ([[3, 7, 11]] if together else [[3], [3, 7], [3, 7, 11]])
-    told.clear()
-    train_candidate({}, RECIPE, DATA, store, num_classes=2, together=together, on_seed=tell)
-    assert told == [[3, 7, 11]], "all are in storage: no seed is left that could be spared"
+    first, again = Noted(), Noted()
+    trained_all(tmp_path, [{}], [first], together=together)
+    assert first.seeds == ([[3, 7, 11]] if together else [[3], [3, 7], [3, 7, 11]])
+    trained_all(tmp_path, [{}], [again], together=together)
+    assert again.seeds == [[3, 7, 11]], "all are in storage: no seed is left that could be spared"
 
 
 def test_what_was_trained_beside_a_seed_that_diverges_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def second_diverges(*args: Any, **options: Any) -> list[FitResult | TrainingError]:
-        first, _, third = fit_seeds(*args, **options)
+    def second_diverges(*args: Any, **options: Any) -> list[FitResult | TrainingError | None]:
+        first, _, third = fit_together(*args, **options)
         return [first, TrainingError("The training loss is nan (seed 7)."), third]
 
-    monkeypatch.setattr(module, "fit_seeds", second_diverges)
+    monkeypatch.setattr(module, "fit_together", second_diverges)
     with pytest.raises(TrainingError, match="seed 7"):
         trained(tmp_path, together=True)
     store = CandidateStore(str(tmp_path), {})

@@ -1,5 +1,6 @@
 """What is printed after each candidate, which models are kept, and what is remembered of accidents."""
 
+import io
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,9 @@ import pytest
 import torch
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError, RayTaskError
+from rich.console import Console
 
+from twominds.pipelines.search import progress as module
 from twominds.pipelines.search.candidate import SeedResult
 from twominds.pipelines.search.progress import SearchProgress
 from twominds.pipelines.search.results import Outcome, Status
@@ -150,3 +153,49 @@ def test_what_dies_too_often_has_failed_and_a_full_disk_is_nobodys_fault(
     search.on_trial_error(3, [], failed(tmp_path, RayTaskError("trial", "Traceback", full), 2))
     assert "No space left on device" in store.incidents()[-1].cause
     assert store.unfinished() == [{"d": 2}], "it is to be tried again"
+
+
+def test_a_terminal_shows_a_table_that_is_kept_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(module, "Console", lambda: Console(file=screen, force_terminal=True, width=100))
+    store = SearchStore(str(tmp_path))
+    search = progress(store, monkeypatch, now=0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 60.0)
+    search.on_trial_complete(1, [], over(store, 1, 0.4, 0.5))
+    search.on_trial_complete(2, [], over(store, 2, 0.7, 0.8))
+    cast("Any", cloudpickle).dumps(search)  # Tune does, in mid-search
+    search.__exit__(None, None, None)
+    shown = screen.getvalue().split("2/4")[-1]
+    assert "about 1 min left" in shown
+    first, second = (line for line in shown.splitlines() if "+-" in line)
+    assert "0.750 +- 0.050" in first
+    assert "d 2" in first
+    assert "0.450 +- 0.050" in second
+    assert "candidate 1/4" not in screen.getvalue(), "lines are for logs"
+
+
+def test_candidates_of_one_trial_count_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = SearchStore(str(tmp_path / "run"))
+    search = progress(store, monkeypatch, now=0.0)
+    over(store, 1, 0.6, 0.6)
+    over(store, 2, 0.7, 0.7)
+    search.on_trial_complete(1, [], SimpleNamespace(config={"candidates": [{"d": 1}, {"d": 2}]}))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "candidate 1/4: MF1 0.600 +- 0.000 over 2 seeds",
+        "candidate 2/4: MF1 0.700 +- 0.000 over 2 seeds",
+    ]
+    # One of the next trial's was over when its process died.
+    over(store, 3, 0.5, 0.5)
+    killed = failed(tmp_path, ActorDiedError(), 0)
+    killed.config = {"candidates": [{"d": 3}, {"d": 4}]}
+    search.on_trial_error(2, [], killed)
+    assert [(o.candidate["d"], o.status) for o in sorted(store.outcomes(), key=lambda o: str(o.candidate))] == [
+        (1, "finished"),
+        (2, "finished"),
+        (3, "finished"),
+        (4, "failed"),
+    ]
+    assert len(capsys.readouterr().out.splitlines()) == 2

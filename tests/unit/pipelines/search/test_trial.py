@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from twominds.errors import TrainingError
-from twominds.pipelines.search.candidate import SeedResult
+from twominds.pipelines.search.candidate import EndedEarlyError, SeedResult
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import SCORE, Rules, Watch, try_candidate
+from twominds.pipelines.search.trial import SCORE, Rules, Train, Watch, try_candidates
 from twominds.recipes.space import Candidate
 from twominds.training.fit import EpochReport
 from twominds.training.stopping import StoppingConfig
@@ -57,12 +57,24 @@ def scoring(*scores: float) -> Callable[[Candidate, Watch], None]:
     return train
 
 
+def alone(train: Callable[[Candidate, Watch], None]) -> Train:
+    """Of candidates that come alone; what ends one is raised."""
+
+    def train_all(candidates: Sequence[Candidate], watches: Sequence[Watch]) -> list[None]:
+        (candidate,), (watch,) = candidates, watches
+        train(candidate, watch)
+        return [None]
+
+    return train_all
+
+
 def tried(
     store: SearchStore, train: Callable[[Candidate, Watch], None], **candidate: int
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     reports: list[dict[str, Any]] = []
-    outcome = try_candidate(train, {**candidate}, store, RULES, reports.append)
-    assert store.outcome({**candidate}) == outcome
+    try_candidates(alone(train), [{**candidate}], store, RULES, reports.append)
+    outcome = store.outcome({**candidate})
+    assert outcome is not None
     return outcome, reports
 
 
@@ -169,9 +181,49 @@ def test_what_is_no_fault_of_the_candidate_leaves_it_unfinished(store: SearchSto
         raise error
 
     with pytest.raises(type(error)):
-        try_candidate(train, {"d": 1}, store, RULES, lambda report: None)
+        try_candidates(alone(train), [{"d": 1}], store, RULES, lambda report: None)
     assert store.outcomes() == []
     assert store.unfinished() == [{"d": 1}]
+
+
+# --- several candidates in one trial ---
+
+
+def three(store: SearchStore, train: Train) -> list[dict[str, Any]]:
+    reports: list[dict[str, Any]] = []
+    try_candidates(train, [{"d": 1}, {"d": 2}, {"d": 3}, {"d": 2}], store, RULES, reports.append)
+    return reports
+
+
+def test_each_candidate_of_a_trial_has_an_outcome_of_its_own(store: SearchStore) -> None:
+    def train(candidates: Sequence[Candidate], watches: Sequence[Watch]) -> list[Exception | None]:
+        assert candidates == [{"d": 1}, {"d": 2}, {"d": 3}], "one that is drawn twice is trained once"
+        watches[0].on_seed([seed_result(seed, 0.7) for seed in SEEDS])
+        watches[2].on_seed([seed_result(SEEDS[0], 0.6)])
+        return [None, TrainingError("It diverged."), EndedEarlyError("median", "Below.", best=0.5)]
+
+    reports = three(store, train)
+    outcomes = [store.outcome({"d": d}) for d in (1, 2, 3)]
+    assert [outcome and outcome.status for outcome in outcomes] == ["finished", "failed", "ended"]
+    assert [outcome and outcome.scores for outcome in outcomes] == [(0.7,) * 5, (), (0.6,)]
+    assert len(store.outcomes()) == 3
+    assert any(report[SCORE] == pytest.approx(0.7) for report in reports)
+
+    def never(candidates: Sequence[Candidate], watches: Sequence[Watch]) -> list[Exception | None]:
+        raise AssertionError("trained again")
+
+    assert three(store, never), "Tune hears of a trial whose candidates are all over"
+
+
+def test_what_is_too_large_together_is_tried_one_by_one(store: SearchStore) -> None:
+    def train(candidates: Sequence[Candidate], watches: Sequence[Watch]) -> list[Exception | None]:
+        if len(candidates) > 1 or candidates[0] == {"d": 3}:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        watches[0].on_seed([seed_result(seed, 0.7) for seed in SEEDS])
+        return [None]
+
+    three(store, train)
+    assert [outcome.status for outcome in store.outcomes()] == ["finished", "finished", "failed"]
 
 
 def test_candidates_that_were_begun_come_back_as_they_were(store: SearchStore) -> None:

@@ -7,10 +7,24 @@ import pytest
 import ray.tune
 
 from twominds.errors import ConfigError
-from twominds.pipelines.search.tuning import SCORE, Plan, TuningConfig, make_sampler, tune_space
+from twominds.pipelines.search.candidate import SeedResult
+from twominds.pipelines.search.results import Outcome
+from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.trial import Rules
+from twominds.pipelines.search.tuning import SCORE, Packs, Plan, Tpe, TuningConfig, make_sampler, tune_space
 from twominds.recipes.leya import leya
 from twominds.recipes.leya_searches import FACE_SEARCH, HEAD_SEARCH
-from twominds.recipes.space import Candidate, Choice, Sampler, SearchSpace, Uniform, candidate_of, check_candidate, grid
+from twominds.recipes.space import (
+    Candidate,
+    Choice,
+    Sampler,
+    SearchSpace,
+    Uniform,
+    candidate_of,
+    candidates_of,
+    check_candidate,
+    grid,
+)
 from twominds.records import Modality
 
 OWN = leya().encoder_candidate(Modality.TEXT)
@@ -133,3 +147,111 @@ def test_settings_out_of_range_are_named(setting: str) -> None:
         TuningConfig(**cast("dict[str, Any]", {setting: -1}))
     with pytest.raises(ConfigError, match="cpus_per_trial"):
         TuningConfig(cpus_per_trial=0)
+
+
+# --- several candidates in one trial ---
+
+PLANE: SearchSpace = {
+    "x": Uniform(low=0.0, high=1.0),
+    "layers": Choice(values=(1, 2, 3, 4)),
+    "widths": Choice(values=((8,), (8, 8), (8, 8, 8))),
+}
+
+
+def packs(folder: Path, points: list[Candidate], *, per_trial: int = 3, trials: int = 8) -> tuple[Packs, Tpe]:
+    plan = Plan(
+        space=PLANE,
+        first_points=points,
+        sampler="hyperopt",
+        trials=trials,
+        per_trial=per_trial,
+        shared=("layers", "widths"),
+    )
+    tpe = Tpe(points, TuningConfig(random_starts=100, sampler_seed=3), [])
+    searcher = Packs(tpe, plan, points, SearchStore(str(folder)), Rules(seeds=(1,)), left=trials)
+    searcher.set_search_properties(SCORE, "max", tune_space(PLANE))
+    return searcher, tpe
+
+
+def all_packs(searcher: Packs) -> list[list[Candidate]]:
+    found: list[list[Candidate]] = []
+    while isinstance(settings := searcher.suggest(f"trial-{len(found)}"), dict):
+        found.append(candidates_of(settings, PLANE))
+    assert settings == Packs.FINISHED
+    return found
+
+
+def shape(candidate: Candidate) -> tuple[object, ...]:
+    return candidate["layers"], candidate["widths"]
+
+
+def test_candidates_of_a_trial_share_what_gives_a_model_its_shape(tmp_path: Path) -> None:
+    found = all_packs(packs(tmp_path, [])[0])
+    assert [len(pack) for pack in found] == [3, 3, 2], "no more than there are to try"
+    assert all(len({shape(candidate) for candidate in pack}) == 1 for pack in found)
+    assert len({shape(pack[0]) for pack in found}) > 1
+    assert len({str(candidate["x"]) for pack in found for candidate in pack}) == 8
+
+
+def test_first_points_are_tried_as_they_are(tmp_path: Path) -> None:
+    points: list[Candidate] = [
+        {"x": 0.1, "layers": 2, "widths": (8,)},
+        {"x": 0.2, "layers": 2, "widths": (8,)},
+        {"x": 0.3, "layers": 3, "widths": (8,)},
+    ]
+    found = all_packs(packs(tmp_path, points)[0])
+    assert found[0] == points[:2]
+    assert found[1][0] == points[2]
+    assert {shape(candidate) for candidate in found[1]} == {(3, (8,))}
+    assert sum(map(len, found)) == 8
+
+
+def test_tpe_hears_what_each_candidate_of_a_trial_came_to(tmp_path: Path) -> None:
+    searcher, tpe = packs(tmp_path, [])
+    store = SearchStore(str(tmp_path))
+    (first, second, third) = candidates_of(cast("dict[str, Any]", searcher.suggest("a")), PLANE)
+    for candidate, mf1 in ((first, 0.7), (second, 0.6)):
+        store.end(Outcome(candidate=candidate, status="finished", results=(seed_result(mf1),), began=0.0, over=1.0))
+    searcher.on_trial_complete("a", {SCORE: 0.7})
+    known: list[Any] = cast("Any", tpe).get_state()["hyperopt_trials"].trials
+    told: list[tuple[Any, Any]] = [
+        (doc["misc"]["vals"], doc["result"]["loss"]) for doc in known if doc["result"]["status"] == "ok"
+    ]
+    layers, widths = (cast(Choice, PLANE[name]).values for name in ("layers", "widths"))
+    for (values, loss), candidate, mf1 in zip(told, (first, second), (0.7, 0.6), strict=True):
+        assert loss == pytest.approx(-mf1)
+        assert values["x"] == [candidate["x"]]
+        assert (layers[values["layers"][0]], widths[values["widths"][0]]) == shape(candidate)
+    assert shape(third) == shape(first), "of the third nothing is known: it is an error to TPE, and no score"
+    searcher.suggest("b")
+
+
+def test_many_scores_of_packs_tell_tpe_where_to_look(tmp_path: Path) -> None:
+    """Best with four layers: drawn at random, a quarter of the trials have these."""
+    plan = Plan(space=PLANE, first_points=(), sampler="hyperopt", trials=90, per_trial=3, shared=("layers", "widths"))
+    store = SearchStore(str(tmp_path))
+    tpe = Tpe([], TuningConfig(random_starts=20, sampler_seed=3), [])
+    searcher = Packs(tpe, plan, [], store, Rules(seeds=(1,)), left=90)
+    searcher.set_search_properties(SCORE, "max", tune_space(PLANE))
+    layers: list[object] = []
+    for number in range(30):
+        pack = candidates_of(cast("dict[str, Any]", searcher.suggest(str(number))), PLANE)
+        layers.append(pack[0]["layers"])
+        for candidate in pack:
+            result = seed_result(0.5 + float(str(candidate["layers"])) / 10)
+            store.end(Outcome(candidate=candidate, status="finished", results=(result,), began=0.0, over=float(number)))
+        searcher.on_trial_complete(str(number), {SCORE: 0.5})
+    assert layers[10:].count(4) >= 11, "of 20 draws at random so many have them four times in a thousand"
+
+
+def seed_result(mf1: float) -> SeedResult:
+    return SeedResult(
+        seed=1,
+        validation_mf1=mf1,
+        validation_loss=0.6,
+        selection_mf1=mf1,
+        selection_loss=0.6,
+        best_epoch=1,
+        epochs=1,
+        seconds=1.0,
+    )

@@ -1,6 +1,10 @@
-"""All five seeds of a candidate as one batched model, against one after another; on a GPU where there is one."""
+"""Five seeds, and several candidates of five seeds, as one batched model, against one after another.
+
+On a GPU where there is one.
+"""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,13 +16,14 @@ from twominds.records import Modality
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit
 from twominds.training.fit_config import FitConfig
-from twominds.training.fit_seeds import fit_seeds
+from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
 
 SEEDS = (42, 2025, 7777, 12345, 31415)
 DIMS = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
 CONFIG = FitConfig(epochs=5, patience=5)
 """LEYA's selected candidate; so many epochs."""
+CANDIDATES = (1, 4, 8) if torch.cuda.is_available() else (1, 2)
 
 
 def examples(clips: int, seed: int, device: str) -> FusionExamples:
@@ -29,19 +34,25 @@ def examples(clips: int, seed: int, device: str) -> FusionExamples:
 
 
 @pytest.mark.benchmark
-def test_seeds_together_against_one_by_one() -> None:
+@pytest.mark.parametrize("candidates", CANDIDATES)
+def test_together_against_one_by_one(candidates: int) -> None:
+    """Candidates differ in learning rate and in the weight of the prototypes' loss."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train, validation = examples(778, 0, device), examples(124, 1, device)
+    numbers = [number for number in range(candidates) for _ in SEEDS]
+    seeds = SEEDS * candidates
+    configs = [replace(CONFIG, learning_rate=CONFIG.learning_rate * (1 + number / 4)) for number in numbers]
+    losses = [FusionLoss(prototype_weight=0.2 + number / 20) for number in numbers]
 
     def models() -> list[torch.nn.Module]:
-        return [build_fusion(TransformerFusionConfig(), dims=DIMS, num_classes=2, seed=seed) for seed in SEEDS]
+        return [build_fusion(TransformerFusionConfig(), dims=DIMS, num_classes=2, seed=seed) for seed in seeds]
 
     def one_by_one() -> None:
-        for seed, model in zip(SEEDS, models(), strict=True):
-            fit(model, train, validation, CONFIG, seed=seed, loss=FusionLoss(), num_classes=2, device=device)
+        for seed, model, config, loss in zip(seeds, models(), configs, losses, strict=True):
+            fit(model, train, validation, config, seed=seed, loss=loss, num_classes=2, device=device)
 
     def together() -> None:
-        fit_seeds(models(), train, validation, CONFIG, seeds=SEEDS, loss=FusionLoss(), num_classes=2, device=device)
+        fit_together(models(), train, validation, configs, seeds=seeds, losses=losses, num_classes=2, device=device)
 
     took: dict[str, float] = {}
     for _ in range(2):  # the first time warms a GPU up
@@ -51,6 +62,6 @@ def test_seeds_together_against_one_by_one() -> None:
             took[name] = time.perf_counter() - started
     ratio = took["one by one"] / took["together"]
     print(
-        f"\nfive seeds, {CONFIG.epochs} epochs of 778 clips on {device}: one by one {took['one by one']:.2f} s, "
-        f"together {took['together']:.2f} s: {ratio:.1f} times as fast"
+        f"\n{candidates} candidates of five seeds, {CONFIG.epochs} epochs of 778 clips on {device}: one by one "
+        f"{took['one by one']:.2f} s, together {took['together']:.2f} s: {ratio:.1f} times as fast"
     )

@@ -17,7 +17,7 @@ from twominds.records import Modality
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import FitResult, fit
 from twominds.training.fit_config import FitConfig
-from twominds.training.fit_seeds import fit_seeds
+from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss, LossFunction
 from twominds.training.metrics import macro_f1
 from twominds.training.optim import OptimizerName, SchedulerName
@@ -93,7 +93,17 @@ def together(
     loss: LossFunction = LOSS,
     scored_on: Sequence[FusionExamples] = (),
 ) -> list[FitResult]:
-    results = fit_seeds(several, train, validation, config, seeds=seeds, loss=loss, num_classes=2, scored_on=scored_on)
+    count = len(several)
+    results = fit_together(
+        several,
+        train,
+        validation,
+        [config] * count,
+        seeds=seeds,
+        losses=[loss] * count,
+        num_classes=2,
+        scored_on=scored_on,
+    )
     return [result for result in results if isinstance(result, FitResult)]
 
 
@@ -254,6 +264,58 @@ def test_seeds_stop_each_in_its_own_time_and_halve_their_rates_each_at_its_own()
     for model, result in zip(batched, results, strict=True):
         guess = model(VALIDATION.inputs).logits.argmax(dim=1)
         assert macro_f1(VALIDATION.labels.numpy(), guess.numpy(), 2) == result.best.validation_mf1, "other weights"
+
+
+# --- candidates with settings of their own ---
+
+CANDIDATES: tuple[tuple[FitConfig, FusionLoss, float], ...] = (
+    (replace(CONFIG, optimizer="sgd", learning_rate=0.05), FusionLoss(diversity_weight=0.5), 0.3),
+    (
+        replace(CONFIG, optimizer="sgd", learning_rate=0.1, weight_decay=0.01, grad_clip=None, scheduler="plateau"),
+        FusionLoss(prototype_weight=0.7),
+        0.2,
+    ),
+    (
+        replace(CONFIG, optimizer="sgd", learning_rate=0.01, label_smoothing=0.2, grad_clip=0.1, scheduler="none"),
+        FusionLoss(prototype_weight=0.05, diversity_weight=0.1),
+        1.0,
+    ),
+)
+"""Settings, objective and temperature of the prototypes."""
+
+
+def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
+    def several() -> list[nn.Module]:
+        fusion = replace(FUSION, diversity_margin=-0.9)
+        return [
+            models(replace(fusion, prototype_temperature=temperature), (seed,))[0]
+            for (_, _, temperature), seed in zip(CANDIDATES, SEEDS, strict=True)
+        ]
+
+    batched, single = several(), several()
+    results = fit_together(
+        batched,
+        TRAIN,
+        VALIDATION,
+        [config for config, _, _ in CANDIDATES],
+        seeds=SEEDS,
+        losses=[loss for _, loss, _ in CANDIDATES],
+        num_classes=2,
+    )
+    truth = [
+        fit(model, TRAIN, VALIDATION, config, seed=seed, loss=loss, num_classes=2)
+        for model, seed, (config, loss, _) in zip(single, SEEDS, CANDIDATES, strict=True)
+    ]
+    # The objective is in single precision.
+    check_same([result for result in results if isinstance(result, FitResult)], truth, tolerance=1e-5)
+    for model, expected in zip(batched, single, strict=True):
+        torch.testing.assert_close(
+            model(VALIDATION.inputs).logits, expected(VALIDATION.inputs).logits, rtol=1e-4, atol=1e-4
+        )
+        assert model.state_dict().keys() == expected.state_dict().keys()
+    # The example would notice settings of a neighbour's.
+    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CANDIDATES[1][0], seed=3, loss=LOSS, num_classes=2)
+    assert swapped.history[-1].train_loss != pytest.approx(truth[0].history[-1].train_loss, abs=1e-2)
 
 
 # --- dropout ---

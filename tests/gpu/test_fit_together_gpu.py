@@ -1,4 +1,4 @@
-"""All seeds at once on a GPU against one after another on the CPU: the same learning curves, and no seed in another."""
+"""Models at once on a GPU against one after another on the CPU: the same learning curves, and no seed in another."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from twominds.records import Modality
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import FitResult, fit
 from twominds.training.fit_config import FitConfig
-from twominds.training.fit_seeds import fit_seeds
+from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
 
 pytestmark = pytest.mark.gpu
@@ -36,13 +36,13 @@ def examples(clips: int, seed: int, device: str) -> FusionExamples:
 def test_learning_curves_are_those_of_the_cpu(precision: str) -> None:
     config = replace(CONFIG, precision=precision)
     models = [build_fusion(FUSION, dims=DIMS, num_classes=2, seed=seed) for seed in SEEDS]
-    together = fit_seeds(
+    together = fit_together(
         models,
         examples(200, 0, "cuda"),
         examples(80, 1, "cuda"),
-        config,
+        [config] * len(SEEDS),
         seeds=SEEDS,
-        loss=FusionLoss(),
+        losses=[FusionLoss()] * len(SEEDS),
         num_classes=2,
         device="cuda",
     )

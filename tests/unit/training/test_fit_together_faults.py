@@ -1,4 +1,7 @@
-"""Seeds that are trained together: what fails fails alone, all is reported, and what can't be done is refused."""
+"""Models that are trained together: what fails fails alone, all is reported, and what can't be done is refused."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +16,8 @@ from twominds.records import Modality
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_config import FitConfig
-from twominds.training.fit_seeds import fit_seeds
-from twominds.training.losses import FusionLoss
+from twominds.training.fit_together import fit_together
+from twominds.training.losses import FusionLoss, LossFunction, cross_entropy
 
 FACE, SEEDS, LOSS = Modality.FACE, (3, 7, 11), FusionLoss()
 CONFIG = FitConfig(epochs=3, batch_size=8, learning_rate=1e-3, patience=9)
@@ -35,15 +38,23 @@ def models() -> list[nn.Module]:
     return [build_fusion(config, dims={FACE: 4}, num_classes=2, seed=seed) for seed in SEEDS]
 
 
-def outcomes(several: list[nn.Module]) -> list[FitResult | TrainingError]:
-    return fit_seeds(several, TRAIN, VALIDATION, CONFIG, seeds=SEEDS, loss=LOSS, num_classes=2)
+def outcomes(
+    several: list[nn.Module],
+    *,
+    configs: Sequence[FitConfig] = (CONFIG,) * 3,
+    losses: Sequence[LossFunction] = (LOSS,) * 3,
+    on_epoch: Callable[[int, EpochReport], list[int] | None] | None = None,
+) -> list[FitResult | TrainingError | None]:
+    return fit_together(
+        several, TRAIN, VALIDATION, configs, seeds=SEEDS, losses=losses, num_classes=2, on_epoch=on_epoch
+    )
 
 
 def alone(model: nn.Module, seed: int) -> FitResult:
     return fit(model, TRAIN, VALIDATION, CONFIG, seed=seed, loss=LOSS, num_classes=2)
 
 
-def check_same(result: FitResult | TrainingError, expected: FitResult) -> None:
+def check_same(result: FitResult | TrainingError | None, expected: FitResult) -> None:
     assert isinstance(result, FitResult)
     assert result.best_epoch == expected.best_epoch
     losses = [(report.train_loss, report.validation_loss) for report in result.history]
@@ -95,7 +106,7 @@ def test_every_epoch_of_every_seed_is_reported_with_its_place() -> None:
     def note(place: int, report: EpochReport) -> None:
         seen.append((place, report))
 
-    results = fit_seeds(models(), TRAIN, VALIDATION, CONFIG, seeds=SEEDS, loss=LOSS, num_classes=2, on_epoch=note)
+    results = outcomes(models(), on_epoch=note)
     for place, result in enumerate(results):
         assert isinstance(result, FitResult)
         assert [report for at, report in seen if at == place] == list(result.history)
@@ -112,9 +123,26 @@ def test_an_exception_of_the_callers_ends_everything(kind: type[BaseException]) 
 
     several = models()
     with pytest.raises(kind, match="enough"):
-        fit_seeds(several, TRAIN, VALIDATION, CONFIG, seeds=SEEDS, loss=LOSS, num_classes=2, on_epoch=stop)
+        outcomes(several, on_epoch=stop)
     for model, start in zip(several, models(), strict=True):
         assert all(torch.equal(tensor, start.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_what_is_broken_off_ends_alone() -> None:
+    told: list[tuple[int, int]] = []
+
+    def end_the_outer_two(place: int, report: EpochReport) -> list[int]:
+        told.append((place, report.epoch))
+        return [0, 2] if (place, report.epoch) == (0, 2) else []
+
+    several = models()
+    first, kept, third = outcomes(several, on_epoch=end_the_outer_two)
+    assert (first, third) == (None, None)
+    check_same(kept, alone(models()[1], 7))
+    assert told == [(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (1, 3)], "nothing more is heard of them"
+    for place in (0, 2):
+        start = models()[place].state_dict()
+        assert all(torch.equal(tensor, start[name]) for name, tensor in several[place].state_dict().items())
 
 
 class Grouped(nn.Linear):
@@ -125,6 +153,10 @@ class Grouped(nn.Linear):
 def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(ConfigError, match="parameter groups"):
         outcomes([Grouped(1, 1), *models()[1:]])
-    with pytest.raises(ValueError, match="2 models but 3 seeds"):
+    with pytest.raises(ValueError, match="2 models, 3 seeds"):
         outcomes(models()[1:])
-    assert fit_seeds([], TRAIN, VALIDATION, CONFIG, seeds=(), loss=LOSS, num_classes=2) == []
+    with pytest.raises(ConfigError, match="may only differ in"):
+        outcomes(models(), configs=[CONFIG, replace(CONFIG, optimizer="sgd"), CONFIG])
+    with pytest.raises(ConfigError, match="other losses"):
+        outcomes(models(), losses=[cross_entropy, LOSS, LOSS])
+    assert fit_together([], TRAIN, VALIDATION, [], seeds=(), losses=[], num_classes=2) == []
