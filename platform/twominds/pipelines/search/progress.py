@@ -17,7 +17,7 @@ from rich.table import Table
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules
-from twominds.recipes.space import Candidate, SearchSpace, candidates_of
+from twominds.recipes.space import CANDIDATES, Candidate, SearchSpace, candidates_of
 
 SHOWN = 5
 """Best candidates in the table of a terminal."""
@@ -41,6 +41,7 @@ class SearchProgress(Callback):
         self._over = [outcome.candidate for outcome in over]
         self._finished = [outcome for outcome in over if outcome.status == "finished"]
         self._done = self._done_at_start = len(over)
+        self._under_way = 0
         self._started = time.monotonic()
         best = self.best
         store.keep_models_of([best.candidate] if best else [])
@@ -71,9 +72,15 @@ class SearchProgress(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The candidates of a trial are over, or were stopped because the time is."""
+        self._look_at(trials, trial)
         for candidate in candidates_of(trial.config, self._space):
             if (outcome := self._store.outcome(candidate)) is not None:
                 self._end(outcome)
+
+    def _look_at(self, trials: list[Any], over: Any) -> None:
+        """Counts the candidates that are under way; Tune still counts the one that is over among them."""
+        running = [trial for trial in trials if trial is not over and trial.status == "RUNNING"]
+        self._under_way = sum(len(trial.config.get(CANDIDATES, [trial])) for trial in running)
 
     def _end(self, outcome: Outcome) -> None:
         if outcome.candidate in self._over:  # a sampler may draw the same again
@@ -93,6 +100,7 @@ class SearchProgress(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A candidate failed more often than is allowed."""
+        self._look_at(trials, trial)
         cause = _cause(trial)
         self._note(f"{cause} It was given up.")
         for candidate in candidates_of(trial.config, self._space):
@@ -141,8 +149,9 @@ class SearchProgress(Callback):
         return f"MF1 {_score(outcome)}" + (f" over {seeds} seeds" if seeds > 1 else "")
 
     def _minutes_left(self) -> float:
-        per_candidate = (time.monotonic() - self._started) / max(1, self._done - self._done_at_start)
-        return per_candidate * (self._trials - self._done) / 60
+        done = self._done + self._under_way / 2  # who is under way is half done, on average
+        per_candidate = (time.monotonic() - self._started) / max(1, done - self._done_at_start)
+        return per_candidate * max(0.0, self._trials - done) / 60
 
     def _shown(self) -> RenderableType:
         bar = Progress(TextColumn("candidates"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))

@@ -155,6 +155,20 @@ def test_what_dies_too_often_has_failed_and_a_full_disk_is_nobodys_fault(
     assert store.unfinished() == [{"d": 2}], "it is to be tried again"
 
 
+def test_who_is_under_way_counts_half_for_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After two minutes one of four is over, another half done: the two and a half that are left take 200 s."""
+    store = SearchStore(str(tmp_path))
+    search = progress(store, monkeypatch, now=0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 120.0)
+    trial = over(store, 1, 0.5, 0.5)
+    trial.status = "RUNNING"
+    others = [SimpleNamespace(config={"d": 2}, status=status) for status in ("RUNNING", "PENDING")]
+    search.on_trial_complete(1, [trial, *others], trial)
+    assert capsys.readouterr().out.strip().endswith("about 3 min left")
+
+
 def test_a_terminal_shows_a_table_that_is_kept_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(module, "Console", lambda: Console(file=screen, force_terminal=True, width=100))
