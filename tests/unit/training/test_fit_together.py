@@ -268,20 +268,14 @@ def test_seeds_stop_each_in_its_own_time_and_halve_their_rates_each_at_its_own()
 
 # --- candidates with settings of their own ---
 
-CANDIDATES: tuple[tuple[FitConfig, FusionLoss, float], ...] = (
-    (replace(CONFIG, optimizer="sgd", learning_rate=0.05), FusionLoss(diversity_weight=0.5), 0.3),
-    (
-        replace(CONFIG, optimizer="sgd", learning_rate=0.1, weight_decay=0.01, grad_clip=None, scheduler="plateau"),
-        FusionLoss(prototype_weight=0.7),
-        0.2,
-    ),
-    (
-        replace(CONFIG, optimizer="sgd", learning_rate=0.01, label_smoothing=0.2, grad_clip=0.1, scheduler="none"),
-        FusionLoss(prototype_weight=0.05, diversity_weight=0.1),
-        1.0,
-    ),
+SGD = replace(CONFIG, optimizer="sgd")
+CONFIGS = (
+    replace(SGD, learning_rate=0.05),
+    replace(SGD, learning_rate=0.1, weight_decay=0.01, grad_clip=None, scheduler="plateau"),
+    replace(SGD, learning_rate=0.01, label_smoothing=0.2, grad_clip=0.1, scheduler="none"),
 )
-"""Settings, objective and temperature of the prototypes."""
+LOSSES = FusionLoss(diversity_weight=0.5), FusionLoss(prototype_weight=0.7), FusionLoss(prototype_weight=0.05)
+TEMPERATURES = 0.3, 0.2, 1.0
 
 
 def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
@@ -289,22 +283,14 @@ def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
         fusion = replace(FUSION, diversity_margin=-0.9)
         return [
             models(replace(fusion, prototype_temperature=temperature), (seed,))[0]
-            for (_, _, temperature), seed in zip(CANDIDATES, SEEDS, strict=True)
+            for temperature, seed in zip(TEMPERATURES, SEEDS, strict=True)
         ]
 
     batched, single = several(), several()
-    results = fit_together(
-        batched,
-        TRAIN,
-        VALIDATION,
-        [config for config, _, _ in CANDIDATES],
-        seeds=SEEDS,
-        losses=[loss for _, loss, _ in CANDIDATES],
-        num_classes=2,
-    )
+    results = fit_together(batched, TRAIN, VALIDATION, CONFIGS, seeds=SEEDS, losses=LOSSES, num_classes=2)
     truth = [
         fit(model, TRAIN, VALIDATION, config, seed=seed, loss=loss, num_classes=2)
-        for model, seed, (config, loss, _) in zip(single, SEEDS, CANDIDATES, strict=True)
+        for model, seed, config, loss in zip(single, SEEDS, CONFIGS, LOSSES, strict=True)
     ]
     # The objective is in single precision.
     check_same([result for result in results if isinstance(result, FitResult)], truth, tolerance=1e-5)
@@ -314,7 +300,7 @@ def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
         )
         assert model.state_dict().keys() == expected.state_dict().keys()
     # The example would notice settings of a neighbour's.
-    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CANDIDATES[1][0], seed=3, loss=LOSS, num_classes=2)
+    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CONFIGS[1], seed=3, loss=LOSS, num_classes=2)
     assert swapped.history[-1].train_loss != pytest.approx(truth[0].history[-1].train_loss, abs=1e-2)
 
 

@@ -22,6 +22,8 @@ from twominds.recipes.space import CANDIDATES, Candidate, SearchSpace, candidate
 SHOWN = 5
 """Best candidates in the table of a terminal."""
 
+PROCESS_DIED = "A candidate's process died"
+"""How the cause begins."""
 _DEATHS = {"low on memory": "its node ran low on memory", "node has died": "its node was lost"}
 """What Ray says of a dead process, and we. Of one that was killed from outside it knows nothing."""
 
@@ -191,7 +193,7 @@ def _cause(trial: Any) -> str:
     error = _error(trial)
     if isinstance(error, RayActorError):
         found = [said for words, said in _DEATHS.items() if words in str(error)]
-        return f"A candidate's process died: {found[0] if found else 'it was killed'}."
+        return f"{PROCESS_DIED}: {found[0] if found else 'it was killed'}."
     if isinstance(error, RayTaskError):
         inner = error.cause if isinstance(error.cause, BaseException) else error
         return f"A candidate ended with {type(inner).__name__}: {_first_line(inner)}."

@@ -148,11 +148,12 @@ def try_candidates(
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        if len(fresh) > 1:  # together they are too large, perhaps each is not
-            for candidate in candidates:
-                try_candidates(train, [candidate], store, rules, report)
-            return
-        ends = [error]
+        ends = [error] if len(fresh) == 1 else []
+    if not ends and fresh:
+        # Together they are too large, perhaps each is not. (Not while the error is held, and with it their memory.)
+        for candidate in candidates:
+            try_candidates(train, [candidate], store, rules, report)
+        return
     for candidate, watch, at, end in zip(fresh, watches, began, ends, strict=True):
         store.end(_outcome(candidate, watch, at, end))
     for candidate in candidates:

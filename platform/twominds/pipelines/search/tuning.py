@@ -8,6 +8,7 @@ and a search may be taken up with more candidates, on other nodes, or after a di
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from upath import UPath
 
 from twominds.errors import ConfigError, TwomindsError
 from twominds.pipelines.cluster import lost_nodes
-from twominds.pipelines.search.progress import SearchProgress
+from twominds.pipelines.search.progress import PROCESS_DIED, SearchProgress
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import SCORE, Rules, report_of, scores_of_finished, try_candidates
 from twominds.pipelines.storage import storage_of
@@ -48,6 +49,9 @@ from twominds.recipes.space import (
     grid,
     settings_of,
 )
+
+MISSED_AFTER_S = 25.0
+"""After which Ray has noticed the loss of a node: five checks that fail, three seconds apart, and some more."""
 
 TrainWith = Callable[..., Sequence[Exception | None]]
 """`trial.Train`, given the search's parameters by name as well."""
@@ -201,9 +205,15 @@ def run_trials(
 
 @contextmanager
 def _lost_nodes_noted(store: SearchStore) -> Generator[None]:
-    """Tells nodes that are lost meanwhile: of a process that died with its node Ray knows only that it died."""
-    before = lost_nodes()
+    """Tells nodes that are lost meanwhile: of a process that died with its node Ray knows only that it died.
+
+    A node is missed some time after its processes, when the search may be over: where one died that long is waited.
+    """
+    before, began = lost_nodes(), time.time()
     yield
+    died = [incident.at for incident in store.incidents() if PROCESS_DIED in incident.cause and incident.at >= began]
+    while died and lost_nodes() == before and time.time() < died[-1] + MISSED_AFTER_S:
+        time.sleep(1)
     for _ in range(lost_nodes() - before):
         store.note("A node of the cluster was lost; what it was training was trained elsewhere.")
 
