@@ -19,7 +19,7 @@ def bound(known: list[list[float]], done: int) -> float:
     """Of the first of these rows of differences, with done of five seeds: by the definitions, row by row."""
     freedom = sum(len(row) - 1 for row in known)
     squares = sum((d - sum(row) / len(row)) ** 2 for row in known for d in row)
-    t = stats.t.ppf(1 - levels(5, 0.05)[done - 1], freedom)
+    t = float(stats.t.ppf(1 - levels(5, 0.05)[done - 1], freedom))
     return sum(known[0]) / done + t * math.sqrt(squares / freedom) * math.sqrt(1 / done - 1 / 5)
 
 
