@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from pickle import UnpicklingError
 from typing import Any, cast
 
@@ -80,7 +81,8 @@ class TuningConfig:
     max_failures: int = 2
     """How often a candidate whose process dies is started again."""
     mlflow: str = ""
-    """Tracking URI of an MLflow server (or folder) that is told of every candidate; needs the package mlflow."""
+    """Tracking URI of an MLflow server or database (`sqlite:///mlflow.db`) that is told of every candidate; needs the
+    package mlflow."""
     address: str | None = None
     """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
 
@@ -194,7 +196,7 @@ def run_trials(
             storage_path=folder,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.max_failures),
-            callbacks=[progress, *_mlflow(config.mlflow, store.uri)],
+            callbacks=[progress, *mlflow_loggers(config.mlflow, store.uri)],
             verbose=0,
         ),
     )
@@ -230,20 +232,26 @@ def _at_a_time(config: TuningConfig, cpus: int) -> int:
     return config.concurrency or max(1, int(cpus / config.cpus_per_trial))
 
 
-def _mlflow(uri: str, experiment: str) -> list[Callback]:
+def mlflow_loggers(uri: str, experiment: str) -> list[Callback]:
     """Tune's own logger to MLflow, where it is asked for.
 
     Raises:
-        ConfigError: mlflow is not installed.
+        ConfigError: mlflow is not installed, or does not take the URI.
     """
     if not uri:
         return []
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     try:
-        return [MLflowLoggerCallback(tracking_uri=uri, experiment_name=experiment)]
+        callback = MLflowLoggerCallback(tracking_uri=uri, experiment_name=experiment)
+        refused: type[Exception] = import_module("mlflow.exceptions").MlflowException
     except (ImportError, RuntimeError) as error:
         raise ConfigError(f"--mlflow needs the package mlflow, which is not installed ({error}).") from error
+    try:
+        callback.setup()  # as Tune will, but before anything is trained
+    except refused as error:
+        raise ConfigError(f"MLflow can't be told of candidates at {uri}: {error}") from error
+    return [callback]
 
 
 class Tpe(HyperOptSearch):

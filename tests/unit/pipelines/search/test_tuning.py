@@ -1,6 +1,8 @@
 """Candidates on their way through Ray Tune's samplers; none of them needs a cluster."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import pytest
@@ -11,7 +13,16 @@ from twominds.pipelines.search.candidate import SeedResult
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules
-from twominds.pipelines.search.tuning import SCORE, Packs, Plan, Tpe, TuningConfig, make_sampler, tune_space
+from twominds.pipelines.search.tuning import (
+    SCORE,
+    Packs,
+    Plan,
+    Tpe,
+    TuningConfig,
+    make_sampler,
+    mlflow_loggers,
+    tune_space,
+)
 from twominds.recipes.leya import leya
 from twominds.recipes.leya_searches import FACE_SEARCH, HEAD_SEARCH
 from twominds.recipes.space import (
@@ -147,6 +158,33 @@ def test_settings_out_of_range_are_named(setting: str) -> None:
         TuningConfig(**cast("dict[str, Any]", {setting: -1}))
     with pytest.raises(ConfigError, match="cpus_per_trial"):
         TuningConfig(cpus_per_trial=0)
+
+
+def test_an_mlflow_that_does_not_take_the_uri_says_so_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MLflow is not installed here: this stands in for it, and for Tune's logger, as far as they are asked."""
+
+    class RefusedError(Exception):
+        pass
+
+    class Logger:
+        def __init__(self, **settings: str) -> None:
+            self.settings = settings
+
+        def setup(self) -> None:
+            if self.settings["tracking_uri"].startswith("file:"):
+                raise RefusedError("the file store is not maintained")
+
+    exceptions: Any = ModuleType("mlflow.exceptions")
+    exceptions.MlflowException = RefusedError
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", exceptions)
+    monkeypatch.setattr("ray.air.integrations.mlflow.MLflowLoggerCallback", Logger)
+    with pytest.raises(ConfigError, match=r"file:///runs: the file store is not maintained"):
+        mlflow_loggers("file:///runs", "search")
+    (logger,) = cast("list[Any]", mlflow_loggers("sqlite:///mlflow.db", "search"))
+    assert logger.settings == {"tracking_uri": "sqlite:///mlflow.db", "experiment_name": "search"}
+    assert mlflow_loggers("", "search") == []
 
 
 # --- several candidates in one trial ---
