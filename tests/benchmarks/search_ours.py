@@ -1,4 +1,4 @@
-"""`jobs/tune_fusion.py` as it is, with its flags, but for the space it searches: those of `search_recipe.py`."""
+"""`jobs/tune_fusion.py` as it is, with its flags, but for the spaces it searches: those of `search_recipe.py`."""
 
 import os
 import runpy

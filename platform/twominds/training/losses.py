@@ -86,10 +86,10 @@ def fusion_loss(
 ) -> Tensor:
     """`FusionLoss` of one model, where its settings may be tensors: in a batch of models each has its own."""
     loss = _cross_entropy(output.logits.float(), labels, class_weights, label_smoothing)
-    if output.prototype_logits is not None and not _is_none(prototype_weight):
+    if output.prototype_logits is not None and not _is_zero(prototype_weight):
         prototypes = _cross_entropy(output.prototype_logits.float(), labels, class_weights, label_smoothing)
         loss = loss + prototype_weight * prototypes
-    if output.diversity is not None and not _is_none(diversity_weight):
+    if output.diversity is not None and not _is_zero(diversity_weight):
         loss = loss + diversity_weight * output.diversity
     return loss
 
@@ -100,7 +100,7 @@ def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
     return torch.where(counts > 0, len(labels) / (num_classes * counts.clamp_min(1)), 0.0)
 
 
-def _is_none(weight: Number) -> bool:
+def _is_zero(weight: Number) -> bool:
     """A tensor is a weight, whatever is in it: to look would be to wait for a GPU, and can't be batched."""
     return not isinstance(weight, Tensor) and weight == 0
 

@@ -221,9 +221,10 @@ def train_candidate(
     Raises:
         TrainingError: a seed diverged; those before it, and trained with it, are kept.
     """
+    onlooker = _Results()
     (error,) = train_candidates(
         [candidate],
-        [_Nobody()],
+        [onlooker],
         recipe=recipe,
         data=data,
         stores=[store],
@@ -233,13 +234,17 @@ def train_candidate(
     )
     if error is not None:
         raise error
-    return [result for seed in recipe.seeds if (result := store.result(seed)) is not None]
+    return onlooker.results
 
 
-class _Nobody:
-    """Looks on, and lets everything be."""
+class _Results:
+    """Looks on, lets everything be, and remembers the seeds that are done."""
 
-    def on_seed(self, results: list[SeedResult], /) -> None: ...
+    def __init__(self) -> None:
+        self.results: list[SeedResult] = []
+
+    def on_seed(self, results: list[SeedResult], /) -> None:
+        self.results = results
 
     def on_epoch(self, seed: int, epoch: EpochReport, /) -> None: ...
 

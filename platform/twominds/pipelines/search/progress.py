@@ -17,7 +17,7 @@ from rich.table import Table
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules
-from twominds.recipes.space import CANDIDATES, Candidate, SearchSpace, candidates_of
+from twominds.recipes.space import Candidate, SearchSpace, candidates_of
 
 SHOWN = 5
 """Best candidates in the table of a terminal."""
@@ -82,7 +82,7 @@ class SearchProgress(Callback):
     def _look_at(self, trials: list[Any], over: Any) -> None:
         """Counts the candidates that are under way; Tune still counts the one that is over among them."""
         running = [trial for trial in trials if trial is not over and trial.status == "RUNNING"]
-        self._under_way = sum(len(trial.config.get(CANDIDATES, [trial])) for trial in running)
+        self._under_way = sum(len(candidates_of(trial.config, self._space)) for trial in running)
 
     def _end(self, outcome: Outcome) -> None:
         if outcome.candidate in self._over:  # a sampler may draw the same again
