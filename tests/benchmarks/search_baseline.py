@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from search_data import DIMS, read_split
-from search_recipe import benchmark_recipe
 from sklearn import metrics
 from torch import Tensor, nn
 from torch.optim import RMSprop
@@ -30,6 +29,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
+from twominds.recipes.leya import leya
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Choice, LogUniform, SearchSpace
 from twominds.records import AH_VIDEO, Split
@@ -152,10 +152,10 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return found
 
 
-def search(embeddings: Path, output: Path, *, trials: int, seed: int) -> None:
+def search(embeddings: Path, output: Path, where: list[str], *, trials: int, seed: int) -> None:
     """Tries candidates until there are `trials` of them in `output`/candidates.jsonl."""
     started = time.time()
-    fusion = benchmark_recipe().fusion
+    fusion = leya().fusion.searched_in(where)
     space = distributions(fusion.space)
     data = datasets(embeddings)
     output.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Search the fusion without twominds' search.")
     parser.add_argument("--embeddings", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--space", nargs="*", default=[])
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--sampler-seed", type=int, default=0)
     given = parser.parse_args()
-    search(given.embeddings, given.output, trials=given.trials, seed=given.sampler_seed)
+    search(given.embeddings, given.output, given.space, trials=given.trials, seed=given.sampler_seed)

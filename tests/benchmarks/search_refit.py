@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from search_data import read_split
-from search_recipe import benchmark_recipe
 
 from twominds.fusion.catalog import build_fusion
+from twominds.recipes.leya import leya
 from twominds.recipes.space import Candidate
 from twominds.records import AH_VIDEO, Split
 from twominds.training.examples import FusionExamples
@@ -23,7 +23,7 @@ from twominds.training.metrics import macro_f1
 def refit(embeddings: Path, candidate: Candidate, seeds: list[int]) -> dict[str, list[float]]:
     """Macro F1 per seed on validation and test, at the epoch that validation chose."""
     torch.set_num_threads(1)
-    fusion = benchmark_recipe().fusion.with_candidate(candidate)
+    fusion = leya().fusion.with_candidate(candidate)
     train, validation, test = (
         FusionExamples(*read_split(embeddings, split)) for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)
     )

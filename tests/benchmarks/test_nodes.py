@@ -14,11 +14,15 @@ from ray.cluster_utils import Cluster
 
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
+from twominds.recipes.leya import PAPER_CANDIDATE
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(0)]
 
 HERE = Path(__file__).resolve().parent
 TRIALS = 20
+FIXED = PAPER_CANDIDATE | {"num_layers": 1, "epochs": 8, "patience": 8}
+SPACE = [f"{name}={value}" for name, value in FIXED.items() if name != "learning_rate"]
+"""One small model, and as many epochs whatever comes of them: all candidates take as long."""
 NODE = {"num_cpus": 1, "object_store_memory": 150_000_000}
 
 
@@ -39,11 +43,18 @@ def cluster() -> Iterator[Any]:
 
 
 def search(data: Path, address: str, output: Path) -> tuple[float, list[Outcome]]:
-    """Seconds of the whole job, and its candidates; all of them train alike (`uniform_recipe`), none is ended early."""
+    """Seconds of the whole job, and its candidates; all of them train alike, none is ended early."""
     places = ["--embeddings", data / "embeddings", "--encoders", data / "encoders", "--ensemble", output / "best"]
-    how = ["--trials", TRIALS, "--sampler", "random", "--stopping.risk", 0, "--address", address]
-    command = [sys.executable, HERE / "search_ours.py", *places, *how, "--output", output / "search"]
-    environment = os.environ | {"TWOMINDS_HOME": str(output), "TWOMINDS_BENCH_UNIFORM": "1"}
+    how = ["--trials", TRIALS, "--sampler", "random", "--stopping.risk", 0, "--space", *SPACE, "--address", address]
+    command = [
+        sys.executable,
+        HERE.parents[1] / "jobs" / "tune_fusion.py",
+        *places,
+        *how,
+        "--output",
+        output / "search",
+    ]
+    environment = os.environ | {"TWOMINDS_HOME": str(output)}
     started = time.perf_counter()
     subprocess.run([str(part) for part in command], check=True, cwd=HERE.parents[1], env=environment)
     seconds = time.perf_counter() - started

@@ -42,6 +42,7 @@ HEAD = "ray start --head --dashboard-host=127.0.0.1"
 CURL = "curl -F video=@interview.mp4 http://localhost:8000/v1/score"
 HELP = "python jobs/tune_fusion.py --help"
 PLAN = "python jobs/tune_fusion.py --dry-run"
+SPACE = "python jobs/tune_fusion.py --dry-run --space num_layers=1,2 optimizer=adamw learning_rate=1e-4..1e-3"
 DECISION = "python jobs/tune_fusion.py --decision.calibration temperature --decision.coverage 0.8"
 SCORE = "python jobs/score.py --videos path/to/videos --output runs/scores"
 BAH = "python jobs/preprocess.py --corpus /data/BAH --models models --output bah/features"
@@ -158,6 +159,9 @@ def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], 
     trials = f" --trials {over}"
     plan = bash(here(block(PLAN)).rstrip() + trials, environment, tmp_path)
     assert f"{over}, {over} are over, 0 begun, 0 left" in plan
+    plan = bash(here(block(SPACE)), environment, tmp_path)
+    assert "optimizer=adamw" in plan
+    assert "0 are over" in plan, "in another space it is another search"
     plain = artifacts.read_card(str(mine / "ensemble"))
     bash(here(block(DECISION)).rstrip() + trials, environment, tmp_path)  # the copied search is the same, and over
     fitted = artifacts.read_card(str(mine / "ensemble"))
@@ -205,7 +209,7 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 
 def test_no_block_of_commands_is_left_out() -> None:
-    tried = {MAKE, HEAD, CURL, PLAN, HELP, DECISION, SCORE, BAH, STUDY}
+    tried = {MAKE, HEAD, CURL, PLAN, SPACE, HELP, DECISION, SCORE, BAH, STUDY}
     commands = [text for text in BLOCKS if "─▶" not in text]
     assert len(commands) == len(tried)
     assert all(tried & set(text.splitlines()) for text in commands)

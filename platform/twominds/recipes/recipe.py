@@ -11,7 +11,17 @@ from twominds.features.catalog import FeaturesConfig
 from twominds.fusion.batch import InputKind
 from twominds.fusion.catalog import FusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.recipes.space import Candidate, Dimension, Sampler, SearchSpace, Value, apply
+from twominds.recipes.space import (
+    Candidate,
+    Dimension,
+    Sampler,
+    SearchSpace,
+    Value,
+    apply,
+    brought_into,
+    check_space,
+)
+from twominds.recipes.space_words import change_space
 from twominds.records import AH_VIDEO, Modality, Task
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
@@ -80,6 +90,26 @@ class FusionRecipe:
         loss, of_loss = apply(candidate, self.loss)
         _check_each_once(candidate, [*of_model, *of_fit, *of_loss], "model, fit or loss")
         return replace(self, model=model, fit=fit, loss=loss)
+
+    def searched_in(self, words: Sequence[str]) -> "FusionRecipe":
+        """This recipe with other dimensions in its space, which its first points are brought into.
+
+        Args:
+            words: See `change_space`.
+
+        Raises:
+            ConfigError: a word is wrong, or the space has candidates that a config refuses.
+        """
+        if not words:
+            return self
+        configs = self.model, self.fit, self.loss
+        space, fixed = change_space(self.space, words, configs)
+        own = {name: value for config in configs for name, value in vars(config).items()}
+        points = [brought_into(space, {**own, **point}) for point in self.first_points]
+        distinct = tuple(point for i, point in enumerate(points) if point not in points[:i])
+        changed = replace(self.with_candidate(fixed), space=space, first_points=distinct)
+        check_space(space, changed.with_candidate)
+        return changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +195,28 @@ class Recipe:
         return self.encoder_searches[modality]
 
     def encoder_candidate(self, modality: Modality) -> Candidate:
-        """The recipe's own settings of what its search looks for."""
+        """The recipe's own settings of what its search looks for, or the nearest that the search may find."""
         own = {**vars(self.encoder_fits.of(modality)), **vars(self.encoders.of(modality))}
-        return {name: own[name] for name in self.encoder_search(modality).space}
+        return brought_into(self.encoder_search(modality).space, own)
+
+    def with_encoder_search(self, modality: Modality, words: Sequence[str]) -> "Recipe":
+        """This recipe with other dimensions in the space of one encoder's search.
+
+        Args:
+            modality: Whose encoder.
+            words: See `change_space`.
+
+        Raises:
+            ConfigError: it has no search, a word is wrong, or the space has candidates that a config refuses.
+        """
+        search = self.encoder_search(modality)
+        if not words:
+            return self
+        space, fixed = change_space(search.space, words, (self.encoders.of(modality), self.encoder_fits.of(modality)))
+        searches = {**self.encoder_searches, modality: replace(search, space=space)}
+        changed = replace(self.with_encoder_candidate(modality, fixed), encoder_searches=searches)
+        check_space(space, lambda candidate: changed.with_encoder_candidate(modality, candidate))
+        return changed
 
     def with_encoder_candidate(self, modality: Modality, candidate: Candidate) -> "Recipe":
         """This recipe with the searched settings of one encoder replaced.

@@ -4,10 +4,10 @@ The keys are field names of the configs they change (`apply` finds which), so a 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,15 @@ class Choice:
         """Whether `value` is one of them."""
         return value in self.values
 
+    def nearest(self, value: Value) -> Value:
+        """Of the values the nearest number; the first where nothing is near."""
+        if value in self.values:
+            return value
+        numbers = [other for other in self.values if _is_number(other)]
+        if not (numbers and _is_number(value)):
+            return self.values[0]
+        return min(numbers, key=lambda number: abs(number - value))
+
     def draw(self, rng: np.random.Generator) -> Value:
         """One of them at random."""
         return self.values[int(rng.integers(len(self.values)))]
@@ -44,27 +53,27 @@ class Uniform:
 
     def contains(self, value: Value) -> bool:
         """Whether `value` is in the range."""
-        return not isinstance(value, str | tuple) and self.low <= value <= self.high
+        return _is_number(value) and self.low <= value <= self.high
+
+    def nearest(self, value: Value) -> Value:
+        """The nearest number of the range."""
+        return min(max(value, self.low), self.high) if _is_number(value) else self.low
 
     def draw(self, rng: np.random.Generator) -> Value:
         """A number of the range at random."""
         return float(rng.uniform(self.low, self.high))
 
 
-@dataclass(frozen=True, kw_only=True)
-class LogUniform:
+class LogUniform(Uniform):
     """A positive number whose logarithm is uniform."""
-
-    low: float
-    high: float
-
-    def contains(self, value: Value) -> bool:
-        """Whether `value` is in the range."""
-        return not isinstance(value, str | tuple) and self.low <= value <= self.high
 
     def draw(self, rng: np.random.Generator) -> Value:
         """A number of the range at random."""
         return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+
+
+def _is_number(value: Value) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 Dimension = Choice | Uniform | LogUniform
@@ -72,6 +81,8 @@ SearchSpace = Mapping[str, Dimension]
 Candidate = dict[str, Value]
 Sampler = Literal["hyperopt", "random", "grid"]
 """TPE, random search, or every point of a space of choices."""
+CHECKED = 1000
+"""Candidates that are drawn to check a space: two values of ten each meet in ten of them."""
 
 
 def check_candidate(candidate: Mapping[str, Value], space: SearchSpace) -> None:
@@ -90,6 +101,22 @@ def check_candidate(candidate: Mapping[str, Value], space: SearchSpace) -> None:
 def draw(space: SearchSpace, rng: np.random.Generator) -> Candidate:
     """A point of the space at random."""
     return {name: dimension.draw(rng) for name, dimension in space.items()}
+
+
+def brought_into(space: SearchSpace, settings: Mapping[str, Value]) -> Candidate:
+    """The point of the space that is nearest to settings of which some are outside of it."""
+    return {name: dimension.nearest(settings[name]) for name, dimension in space.items()}
+
+
+def check_space(space: SearchSpace, build: Callable[[Candidate], object]) -> None:
+    """Refuses a space with candidates that nothing can be built of, as far as many draws show one.
+
+    Raises:
+        ConfigError: what `build` says of such a candidate.
+    """
+    rng = np.random.default_rng(0)
+    for _ in range(CHECKED):
+        build(draw(space, rng))
 
 
 def settings_of(candidate: Mapping[str, Value]) -> dict[str, str | int | float | bool]:
@@ -127,6 +154,11 @@ def candidates_of(settings: Mapping[str, Any], space: SearchSpace) -> list[Candi
         ConfigError: one is outside of the space.
     """
     return [candidate_of(one, space) for one in settings.get(CANDIDATES, [settings])]
+
+
+def size(space: SearchSpace) -> float:
+    """How many candidates there are; infinity where a setting is a range."""
+    return math.prod(len(d.values) if isinstance(d, Choice) else math.inf for d in space.values())
 
 
 def grid(space: SearchSpace) -> list[Candidate]:

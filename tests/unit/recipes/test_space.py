@@ -4,7 +4,7 @@ import pytest
 
 from twominds.errors import ConfigError
 from twominds.recipes.leya import PAPER_CANDIDATE, SPACE, leya
-from twominds.recipes.space import Choice, LogUniform, Uniform, check_candidate
+from twominds.recipes.space import Choice, LogUniform, Uniform, Value, check_candidate, grid, size
 
 
 def test_dimensions_know_what_they_contain() -> None:
@@ -13,6 +13,27 @@ def test_dimensions_know_what_they_contain() -> None:
     assert Uniform(low=0.5, high=2.0).contains(2.0)
     assert not Uniform(low=0.5, high=2.0).contains("1")
     assert not LogUniform(low=1e-4, high=2e-3).contains(3e-3)
+
+
+@pytest.mark.parametrize(("value", "nearest"), [(2, 2), (100, 8), (3, 2), (0.1, 1), ("a", 1)])
+def test_the_nearest_of_some_numbers(value: Value, nearest: Value) -> None:
+    assert Choice(values=(1, 2, 8)).nearest(value) == nearest
+
+
+def test_the_nearest_of_other_values_and_of_ranges() -> None:
+    assert Choice(values=("b", "a")).nearest("a") == "a"
+    assert Choice(values=("b", "a")).nearest("c") == "b"
+    assert Choice(values=(False, True)).nearest(True) is True
+    assert Choice(values=((64,), (64, 64))).nearest((64, 64)) == (64, 64)
+    assert Choice(values=((64,), (64, 64))).nearest((96,)) == (64,)
+    assert [Uniform(low=0.5, high=2.0).nearest(value) for value in (0.1, 1.5, 3, "a")] == [0.5, 1.5, 2.0, 0.5]
+    assert LogUniform(low=1e-4, high=1e-2).nearest(1.0) == 1e-2
+
+
+def test_how_many_candidates_there_are() -> None:
+    choices = {"a": Choice(values=(1, 2, 3)), "b": Choice(values=("x", "y"))}
+    assert size(choices) == 6 == len(grid(choices))
+    assert size({**choices, "c": Uniform(low=0.0, high=1.0)}) == float("inf")
 
 
 def test_a_point_outside_of_the_space_is_refused_by_name() -> None:

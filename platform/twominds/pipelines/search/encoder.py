@@ -40,7 +40,7 @@ from twominds.pipelines.train import (
 )
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.recipes.space import Candidate, Sampler
+from twominds.recipes.space import Candidate, Sampler, size
 from twominds.records import Features, Modality
 from twominds.training.metrics import macro_f1
 from twominds.training.selection import SelectionProtocol
@@ -91,20 +91,20 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     Raises:
         MissingInputError: there are no features, or no labelled clips of a split among them.
         BackboneError: the bundle lacks a backbone.
-        ConfigError: the recipe has no space for the modality, its own settings are outside of it, or it has no grid.
+        ConfigError: the recipe has no space for the modality, the settings name one that is none, or it has no grid.
         SearchError: no candidate could be trained.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     # From the root on: a trial has a working folder of its own.
     features, store, modality = absolute(config.features), BackboneStore(uri=absolute(config.models)), config.modality
-    recipe = find_recipe(config.recipe or read_about(features).recipe)
+    recipe = find_recipe(config.recipe or read_about(features).recipe).with_encoder_search(modality, config.space)
     search = recipe.encoder_search(modality)
     search = replace(search, trials=config.trials or search.trials, sampler=config.sampler or search.sampler)
     plan = Plan(
         space=search.space,
         first_points=(recipe.encoder_candidate(modality),),
-        sampler=search.sampler,
+        sampler="grid" if size(search.space) <= search.trials else search.sampler,
         trials=search.trials,
     )
     plan.points()  # refuses what is wrong with it before a cluster is started
@@ -112,6 +112,7 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
     identity = [to_json(recipe.encoders.of(modality)), to_json(recipe.encoder_fits.of(modality)), recipe.encoder_seed]
     identity += [to_json(replace(search, trials=0)), config.sampler_seed, config.random_starts, config.protocol]
+    identity += sorted(config.space)
     data = data_fingerprint(features, modality, config.protocol)
     run_uri = f"{absolute(config.search)}/{modality}-{fingerprint(identity, data)}"
     rules, trials_store = Rules(seeds=(recipe.encoder_seed,)), SearchStore(run_uri)

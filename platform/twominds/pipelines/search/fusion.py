@@ -96,8 +96,11 @@ def _estimated(search: Search, config: SearchConfig) -> Summary:
     clips = ", ".join(f"{len(split.labels)} {name}" for name, split in _splits(search.data).items())
     summary.add("clips", clips)
     summary.add("space", f"{len(search.plan.space)} settings: {', '.join(search.plan.space)}")
+    if search.given:
+        summary.add("space as given", " ".join(search.given))
     summary.add("candidates", f"{search.plan.trials}, {len(over)} are over, {len(begun)} begun, {left} left")
-    summary.add("drawn by", f"{config.sampler}, the first {config.random_starts} at random")
+    drawn = f"{config.sampler}, the first {config.random_starts} at random"
+    summary.add("drawn by", "nobody: these are all" if search.plan.sampler == "grid" else drawn)
     summary.add("trainings", f"{len(search.rules.seeds)} seeds of each: {', '.join(map(str, search.rules.seeds))}")
     found = estimate(search.fusion, search.data, over, left, num_classes=search.recipe.task.num_classes)
     summary.add("training", f"{found.low_h:.2f} to {found.high_h:.2f} hours of one {_place(config)} ({found.basis})")

@@ -82,6 +82,8 @@ class SearchResults:
     recipe: str
     description: str
     space: SearchSpace
+    given: tuple[str, ...] = ()
+    """Of the space what was not the recipe's, and settings that were fixed, as `num_layers=1,2`."""
     seeds: tuple[int, ...]
     sampler: str
     std_penalty: float

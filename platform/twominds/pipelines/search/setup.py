@@ -19,6 +19,7 @@ from twominds.pipelines.search.trial import Rules
 from twominds.pipelines.search.tuning import Plan
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
+from twominds.recipes.space import size
 from twominds.records import Modality
 from twominds.training.fit_together import OWN_SETTINGS
 from twominds.training.selection import SelectionProtocol
@@ -35,6 +36,8 @@ class Search:
     about: About
     rules: Rules
     plan: Plan
+    given: tuple[str, ...]
+    """Dimensions that are not the recipe's."""
     store: SearchStore
     weights: Weights
     """`debug` where an encoder rests on random backbones."""
@@ -47,14 +50,14 @@ def prepare(config: SearchConfig) -> Search:
         MissingInputError: embeddings or encoders are not there.
         SelectionError: a split that the protocol needs has no labelled clip.
         ArtifactError: an encoder is not there.
-        ConfigError: a first candidate is outside of the space.
+        ConfigError: a first candidate is outside of the space, or the settings name a space that is none.
     """
     require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
     require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
     about = read_about(config.embeddings)
     recipe = find_recipe(config.recipe or about.recipe)
     fusion = replace(
-        recipe.fusion,
+        recipe.fusion.searched_in(config.space),
         inputs=config.inputs or recipe.fusion.inputs,
         trials=config.trials or recipe.fusion.trials,
         seeds=config.seeds or recipe.fusion.seeds,
@@ -62,8 +65,9 @@ def prepare(config: SearchConfig) -> Search:
     plan = Plan(
         space=fusion.space,
         first_points=fusion.first_points,
-        sampler=config.sampler,
-        trials=fusion.trials,
+        # Few enough are all tried, each once.
+        sampler="grid" if size(fusion.space) <= fusion.trials else config.sampler,
+        trials=int(min(fusion.trials, size(fusion.space))),
         per_trial=config.candidates_per_trial,
         shared=tuple(name for name in fusion.space if name not in OWN_SETTINGS),
     )
@@ -73,6 +77,7 @@ def prepare(config: SearchConfig) -> Search:
     labels = labels_fingerprint(config.embeddings, config.protocol)
     identity = [about.fingerprint, labels, to_json(replace(fusion, trials=0)), config.sampler, config.sampler_seed]
     identity += [config.random_starts, config.protocol, config.std_penalty, to_json(config.stopping)]
+    identity += sorted(config.space)  # in JSON a range is one, logarithmic or not
     return Search(
         recipe=recipe,
         fusion=fusion,
@@ -80,6 +85,7 @@ def prepare(config: SearchConfig) -> Search:
         about=about,
         rules=Rules(seeds=fusion.seeds, std_penalty=config.std_penalty, stopping=config.stopping),
         plan=plan,
+        given=config.space,
         # Absolute: a trial has a working folder of its own.
         store=SearchStore(f"{absolute(config.output)}/{fingerprint(*identity)}"),
         weights="debug" if any(card.weights == "debug" for card in cards) else "published",
@@ -113,6 +119,7 @@ def results_of(search: Search) -> SearchResults:
         recipe=search.recipe.name,
         description=search.recipe.description,
         space=search.fusion.space,
+        given=search.given,
         seeds=search.fusion.seeds,
         sampler=search.plan.sampler,
         std_penalty=search.rules.std_penalty,

@@ -66,6 +66,9 @@ class SearchError(TwomindsError):
 class TuningConfig:
     """How candidates are drawn and run, in every search."""
 
+    space: tuple[str, ...] = ()
+    """Settings that are searched elsewhere than the recipe says: `num_layers=1,2` (these values), `batch_size=16` (only
+    this), `learning_rate=1e-4..1e-3` (a range; logarithmic where the recipe's is, or as `log:1e-4..1e-3`)."""
     random_starts: int = 20
     """Candidates that are drawn at random before TPE begins."""
     sampler_seed: int = 0

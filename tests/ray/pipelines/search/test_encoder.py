@@ -90,3 +90,8 @@ def test_the_settings_that_see_pairs_of_words_win_and_a_second_run_trains_nothin
     search_encoder(config)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("card.json")} == before, "it was trained again"
     assert artifacts.read_card("encoders/text") == card
+
+    summary = search_encoder(replace(config, space=("ngram_max=2", "min_clips=1,2"), sampler="random"))
+    assert dict(summary.facts)["candidates trained"] == "2 of 2", "these are all: no sampler is needed"
+    assert artifacts.read_card("encoders/text").metrics["candidate"].keys() == {"min_clips"}
+    assert load_encoder("encoders/text")[1].config["encoders"]["text"]["ngram_max"] == 2

@@ -12,10 +12,13 @@ from twominds import artifacts
 from twominds.errors import ConfigError
 from twominds.pipelines.search import fusion
 from twominds.pipelines.search.fusion import SearchConfig, search_fusion
+from twominds.pipelines.search.setup import prepare
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.tuning import SearchError
+from twominds.recipes.catalog import find_recipe
 from twominds.scoring.decision import DecisionFit
 from twominds.training.fit_together import OWN_SETTINGS
+from twominds.training.stopping import StoppingConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -109,3 +112,35 @@ def test_several_candidates_of_one_shape_in_each_trial(config: SearchConfig) -> 
     search_fusion(replace(config, trials=6, sampler="hyperopt"))
     assert store_of(config).outcomes()[:5] == outcomes
     assert len(store_of(config).outcomes()) == 6
+
+
+def test_a_space_of_a_few_candidates_is_tried_whole(config: SearchConfig) -> None:
+    (point, *_) = find_recipe(config.recipe).fusion.first_points
+    words = [f"{name}={value}" for name, value in point.items() if name not in ("hidden_dim", "optimizer")]
+    given = (*words, "hidden_dim=8,16", "optimizer=sgd,adamw", "epochs=3")
+    few = replace(config, trials=40, space=given, stopping=StoppingConfig(risk=0.0))
+    plan = dict(search_fusion(replace(few, dry_run=True)).facts)
+    assert plan["candidates"] == "4, 0 are over, 0 begun, 4 left"
+    assert plan["space"] == "2 settings: optimizer, hidden_dim"
+    assert dict(search_fusion(few).facts)["candidates with all seeds"] == "4 of 4"
+    tried = [outcome.candidate for outcome in store_of(config).outcomes()]
+    assert {tuple(sorted(c.items())) for c in tried} == {
+        (("hidden_dim", dim), ("optimizer", optimizer)) for dim in (8, 16) for optimizer in ("sgd", "adamw")
+    }
+    assert all(result.epochs == 3 for outcome in store_of(config).outcomes() for result in outcome.results)
+    page = (Path(store_of(config).uri) / "report" / "report.html").read_text()
+    assert "hidden_dim=8,16, optimizer=sgd,adamw, epochs=3" in page
+    card = artifacts.read_card(config.ensemble)
+    assert card.config["fusion"]["hidden_dim"] == card.metrics["candidate"]["hidden_dim"] in (8, 16)
+
+
+def test_in_another_space_it_is_another_search(config: SearchConfig) -> None:
+    def place(*words: str) -> str:
+        return prepare(replace(config, space=words)).store.uri
+
+    assert place() == prepare(config).store.uri
+    assert place("optimizer=adamw", "epochs=3") == place("epochs=3", "optimizer=adamw")
+    words = "dropout=0.1..0.5", "dropout=log:0.1..0.5", "dropout=0.1,0.5", "dropout=0.1"
+    assert len({place(), *map(place, words)}) == 1 + len(words)
+    with pytest.raises(ConfigError, match="is it dropout"):
+        place("dropuot=0.1")

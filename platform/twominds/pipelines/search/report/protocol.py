@@ -7,7 +7,7 @@ from twominds.pipelines.search.results import SearchResults
 SAMPLERS = {
     "hyperopt": "TPE (HyperOpt), which draws near what was good so far",
     "random": "random search",
-    "grid": "every point of the grid",
+    "grid": "nobody: they are every point of the grid",
 }
 
 
@@ -38,7 +38,9 @@ def protocol(results: SearchResults) -> list[str]:
     """How the numbers were made, in words."""
     seeds = ", ".join(str(seed) for seed in results.seeds)
     penalty = results.std_penalty
+    given = [f"Where the search looked was given in place of the recipe's: {', '.join(results.given)}."]
     return [
+        *(given if results.given else []),
         f"Every candidate is trained with the same seeds ({seeds}). Each training scores the macro F1 (MF1) of its "
         f"best epoch on {_where(results)}. The candidate's score is their mean"
         f"{f', minus {penalty:g} times their standard deviation' if penalty else ''}. Standard deviations are the "
