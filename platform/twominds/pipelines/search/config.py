@@ -1,4 +1,4 @@
-"""The settings of the stability search: everything that `jobs/tune_fusion.py` takes."""
+"""The settings of every search, and of the stability search: everything that `jobs/tune_fusion.py` takes."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -7,12 +7,53 @@ import tyro
 
 from twominds.errors import ConfigError
 from twominds.fusion.batch import InputKind
-from twominds.pipelines.search.tuning import TuningConfig
 from twominds.pipelines.search.winner import Winner
 from twominds.scoring.decision import DecisionFit
 from twominds.training.selection import SelectionProtocol
 from twominds.training.stopping import StoppingConfig
 from twominds.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """How candidates are drawn and run, in every search."""
+
+    space: tuple[str, ...] = ()
+    """Settings that are searched elsewhere than the recipe says: `num_layers=1,2` (these values), `batch_size=16` (only
+    this), `learning_rate=1e-4..1e-3` (a range; logarithmic where the recipe's is, or as `log:1e-4..1e-3`)."""
+    random_starts: int = 20
+    """Candidates that are drawn at random before TPE begins."""
+    sampler_seed: int = 0
+    """Seed of the sampler."""
+    concurrency: int = 0
+    """Candidates at a time; 0: as many as the cluster has room for."""
+    cpus_per_trial: float = 1.0
+    """CPUs of each candidate, and its threads. Small models are fastest with one."""
+    gpus_per_trial: float = 0.0
+    """GPU share of each candidate."""
+    hours: float = 0.0
+    """What this start may take; what is unfinished then is gone on with by the next. 0: as long as it takes."""
+    max_failures: int = 2
+    """How often a candidate whose process dies is started again."""
+    mlflow: str = ""
+    """Tracking URI of an MLflow server or database (`sqlite:///mlflow.db`) that is told of every candidate; needs the
+    package mlflow."""
+    address: str | None = None
+    """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a setting is out of range."""
+        least = {"random_starts": 0, "concurrency": 0, "gpus_per_trial": 0, "hours": 0, "max_failures": 0}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise ConfigError(f"{name} must be {lowest} or more, got {getattr(self, name)}.")
+        if self.cpus_per_trial <= 0:
+            raise ConfigError(f"cpus_per_trial must be above 0, got {self.cpus_per_trial}.")
+
+    @property
+    def device(self) -> str:
+        """Where a trial trains."""
+        return "cuda" if self.gpus_per_trial else "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,12 @@ from twominds.encoders.encoder import Encoder
 from twominds.pipelines.about import absolute, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.search.candidate import SeedResult
+from twominds.pipelines.search.config import TuningConfig
 from twominds.pipelines.search.results import Outcome
+from twominds.pipelines.search.samplers import Plan
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules, Watch
-from twominds.pipelines.search.tuning import Plan, SearchError, TuningConfig, run_trials, write_trials
+from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import (
     EncoderClips,

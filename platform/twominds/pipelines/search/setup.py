@@ -14,9 +14,9 @@ from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
 from twominds.pipelines.search.candidate import LabelledInputs, SearchData
 from twominds.pipelines.search.config import SearchConfig
 from twominds.pipelines.search.results import SearchResults
+from twominds.pipelines.search.samplers import Plan
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules
-from twominds.pipelines.search.tuning import Plan
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.recipes.space import size

@@ -1,0 +1,250 @@
+"""Candidates on their way through Ray Tune's samplers; none of them needs a cluster."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import ray.tune
+
+from twominds.errors import ConfigError
+from twominds.pipelines.search.candidate import SeedResult
+from twominds.pipelines.search.config import TuningConfig
+from twominds.pipelines.search.results import Outcome
+from twominds.pipelines.search.samplers import Packs, Plan, Tpe, make_sampler, tune_space
+from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.trial import SCORE, Rules
+from twominds.recipes.leya import leya
+from twominds.recipes.leya_searches import FACE_SEARCH, HEAD_SEARCH
+from twominds.recipes.space import (
+    Candidate,
+    Choice,
+    Sampler,
+    SearchSpace,
+    Uniform,
+    candidate_of,
+    candidates_of,
+    check_candidate,
+    grid,
+)
+from twominds.records import Modality
+
+OWN = leya().encoder_candidate(Modality.TEXT)
+
+
+def drawn(space: SearchSpace, first: Candidate, sampler: Sampler, trials: int, folder: Path) -> list[Candidate]:
+    """What a search would try, as its trials get it."""
+    points = Plan(space=space, first_points=(first,), sampler=sampler, trials=trials).points()
+    searcher: Any = make_sampler(sampler, points, TuningConfig(random_starts=5, sampler_seed=3))
+    if sampler == "hyperopt":
+        searcher.set_search_properties("score", "max", tune_space(space))
+        return [candidate_of(searcher.suggest(str(i)), space) for i in range(trials)]
+    add(searcher, space, trials, folder)
+    return [candidate_of(searcher.next_trial().config, space) for _ in range(trials)]
+
+
+def add(searcher: Any, space: SearchSpace, trials: int, folder: Path) -> None:
+    """What Tune does before it asks for trials; their folders are not to be in the home folder."""
+    cast("Any", ray.tune).register_trainable("drawn", print)
+    settings = {"config": tune_space(space), "num_samples": trials, "storage_path": str(folder)}
+    searcher.add_configurations({"drawn": {"run": "drawn", **settings}})
+
+
+@pytest.mark.parametrize("sampler", ["hyperopt", "random"])
+def test_widths_of_layers_are_drawn_as_tuples_and_the_first_point_comes_first(sampler: Sampler, tmp_path: Path) -> None:
+    candidates = drawn(HEAD_SEARCH.space, OWN, sampler, 12, tmp_path)
+    assert candidates[0] == OWN
+    assert OWN["hidden_dims"] == (128,)
+    for candidate in candidates:
+        check_candidate(candidate, HEAD_SEARCH.space)
+        leya().with_encoder_candidate(Modality.TEXT, candidate)  # its configs take it
+    assert len({candidate["hidden_dims"] for candidate in candidates}) > 2, "they are not drawn at all"
+
+
+def test_a_grid_is_tried_whole_the_recipes_own_first(tmp_path: Path) -> None:
+    own = leya().encoder_candidate(Modality.FACE)
+    candidates = drawn(FACE_SEARCH.space, own, "grid", 54, tmp_path)
+    assert candidates[0] == own
+    assert sorted(map(repr, candidates)) == sorted(map(repr, grid(FACE_SEARCH.space)))
+
+
+def test_a_shorter_grid_is_its_beginning() -> None:
+    plan = Plan(space={"a": Choice(values=(1, 2, 3))}, first_points=({"a": 2},), sampler="grid", trials=2)
+    assert plan.points() == [{"a": 2}, {"a": 1}]
+
+
+def test_points_outside_of_the_space_are_refused() -> None:
+    with pytest.raises(ConfigError, match="dropout"):
+        Plan(space=HEAD_SEARCH.space, first_points=({**OWN, "dropout": 0.9},), sampler="random", trials=1).points()
+    with pytest.raises(ConfigError, match="hidden_dims"):
+        candidate_of({**OWN, "hidden_dims": "(7,)"}, HEAD_SEARCH.space)
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_no_more_candidates_at_a_time_than_are_asked_for(sampler: Sampler, tmp_path: Path) -> None:
+    space = {"a": Choice(values=(1, 2, 3))}
+    points = Plan(space=space, first_points=(), sampler=sampler, trials=3).points()
+    searcher: Any = make_sampler(sampler, points, TuningConfig(concurrency=1))
+    add(searcher, space, 3, tmp_path)
+    first = searcher.next_trial()
+    assert searcher.next_trial() is None
+    searcher.on_trial_complete(first.trial_id)
+    assert searcher.next_trial() is not None
+
+
+LINE: SearchSpace = {"x": Uniform(low=0.0, high=1.0), "widths": Choice(values=((8,), (8, 8)))}
+
+
+def resumed(known: list[tuple[Candidate, float]], points: list[Candidate], *, starts: int = 5) -> Any:
+    searcher: Any = make_sampler("hyperopt", points, TuningConfig(random_starts=starts, sampler_seed=3), known)
+    searcher.set_search_properties(SCORE, "max", tune_space(LINE))
+    return searcher
+
+
+def test_a_search_taken_up_again_learns_from_the_candidates_of_before() -> None:
+    """Best near x = 0.9: of 30 known candidates TPE learns where to look, without having drawn one of them itself."""
+    known: list[tuple[Candidate, float]] = [
+        ({"x": i / 30, "widths": ((8,), (8, 8))[i % 2]}, 1 - abs(i / 30 - 0.9)) for i in range(30)
+    ]
+    searcher = resumed(known, [{"x": 0.123, "widths": (8,)}])
+    drawn = [candidate_of(searcher.suggest(str(i)), LINE) for i in range(21)]
+    assert drawn[0] == {"x": 0.123, "widths": (8,)}, "what was begun comes first"
+    near = sum(float(str(candidate["x"])) > 0.75 for candidate in drawn[1:])
+    assert near >= 11, "of 20 draws at random so many lie there once in a thousand times"
+    assert not any(candidate in [c for c, _ in known] for candidate in drawn)
+
+
+def test_a_candidate_that_could_not_be_trained_is_no_bad_score() -> None:
+    """The known ones with a score are all at small x; those at large x failed. TPE has no reason to avoid them more."""
+    at: list[Candidate] = [{"x": i / 60, "widths": (8,)} for i in range(60)]
+    known = [(at[i], 0.5 + i / 120 if i < 30 else float("nan")) for i in range(60)]
+    searcher = resumed(known, [])
+    assert any(float(str(candidate_of(searcher.suggest(str(i)), LINE)["x"])) > 0.5 for i in range(20))
+    searcher.on_trial_complete("0", {SCORE: float("nan")})
+    searcher.on_trial_complete("1", {SCORE: 0.7})
+    candidate_of(searcher.suggest("next"), LINE)
+
+
+@pytest.mark.parametrize("sampler", ["hyperopt", "random"])
+def test_another_start_does_not_draw_the_same_again(sampler: Sampler, tmp_path: Path) -> None:
+    space: SearchSpace = {"x": Uniform(low=0.0, high=1.0)}
+    config = TuningConfig(random_starts=20, sampler_seed=3)
+
+    def draw(known: list[tuple[Candidate, float]]) -> list[Any]:
+        searcher: Any = make_sampler(sampler, [], config, known)
+        if sampler == "hyperopt":
+            searcher.set_search_properties(SCORE, "max", tune_space(space))
+            return [searcher.suggest(str(i))["x"] for i in range(5)]
+        add(searcher, space, 5, tmp_path)
+        return [searcher.next_trial().config["x"] for _ in range(5)]
+
+    first = draw([])
+    assert first == draw([]), "the same seed draws the same"
+    assert not set(first) & set(draw([({"x": x}, 0.5) for x in first]))
+
+
+# --- several candidates in one trial ---
+
+PLANE: SearchSpace = {
+    "x": Uniform(low=0.0, high=1.0),
+    "layers": Choice(values=(1, 2, 3, 4)),
+    "widths": Choice(values=((8,), (8, 8), (8, 8, 8))),
+}
+
+
+def packs(folder: Path, points: list[Candidate], *, per_trial: int = 3, trials: int = 8) -> tuple[Packs, Tpe]:
+    plan = Plan(
+        space=PLANE,
+        first_points=points,
+        sampler="hyperopt",
+        trials=trials,
+        per_trial=per_trial,
+        shared=("layers", "widths"),
+    )
+    tpe = Tpe(points, TuningConfig(random_starts=100, sampler_seed=3), [])
+    searcher = Packs(tpe, plan, points, SearchStore(str(folder)), Rules(seeds=(1,)), left=trials)
+    searcher.set_search_properties(SCORE, "max", tune_space(PLANE))
+    return searcher, tpe
+
+
+def all_packs(searcher: Packs) -> list[list[Candidate]]:
+    found: list[list[Candidate]] = []
+    while isinstance(settings := searcher.suggest(f"trial-{len(found)}"), dict):
+        found.append(candidates_of(settings, PLANE))
+    assert settings == Packs.FINISHED
+    return found
+
+
+def shape(candidate: Candidate) -> tuple[object, ...]:
+    return candidate["layers"], candidate["widths"]
+
+
+def test_candidates_of_a_trial_share_what_gives_a_model_its_shape(tmp_path: Path) -> None:
+    found = all_packs(packs(tmp_path, [])[0])
+    assert [len(pack) for pack in found] == [3, 3, 2], "no more than there are to try"
+    assert all(len({shape(candidate) for candidate in pack}) == 1 for pack in found)
+    assert len({shape(pack[0]) for pack in found}) > 1
+    assert len({str(candidate["x"]) for pack in found for candidate in pack}) == 8
+
+
+def test_first_points_are_tried_as_they_are(tmp_path: Path) -> None:
+    points: list[Candidate] = [
+        {"x": 0.1, "layers": 2, "widths": (8,)},
+        {"x": 0.2, "layers": 2, "widths": (8,)},
+        {"x": 0.3, "layers": 3, "widths": (8,)},
+    ]
+    found = all_packs(packs(tmp_path, points)[0])
+    assert found[0] == points[:2]
+    assert found[1][0] == points[2]
+    assert {shape(candidate) for candidate in found[1]} == {(3, (8,))}
+    assert sum(map(len, found)) == 8
+
+
+def test_tpe_hears_what_each_candidate_of_a_trial_came_to(tmp_path: Path) -> None:
+    searcher, tpe = packs(tmp_path, [])
+    store = SearchStore(str(tmp_path))
+    (first, second, third) = candidates_of(cast("dict[str, Any]", searcher.suggest("a")), PLANE)
+    for candidate, mf1 in ((first, 0.7), (second, 0.6)):
+        store.end(Outcome(candidate=candidate, status="finished", results=(seed_result(mf1),), began=0.0, over=1.0))
+    searcher.on_trial_complete("a", {SCORE: 0.7})
+    known: list[Any] = cast("Any", tpe).get_state()["hyperopt_trials"].trials
+    told: list[tuple[Any, Any]] = [
+        (doc["misc"]["vals"], doc["result"]["loss"]) for doc in known if doc["result"]["status"] == "ok"
+    ]
+    layers, widths = (cast(Choice, PLANE[name]).values for name in ("layers", "widths"))
+    for (values, loss), candidate, mf1 in zip(told, (first, second), (0.7, 0.6), strict=True):
+        assert loss == pytest.approx(-mf1)
+        assert values["x"] == [candidate["x"]]
+        assert (layers[values["layers"][0]], widths[values["widths"][0]]) == shape(candidate)
+    assert shape(third) == shape(first), "of the third nothing is known: it is an error to TPE, and no score"
+    searcher.suggest("b")
+
+
+def test_many_scores_of_packs_tell_tpe_where_to_look(tmp_path: Path) -> None:
+    """Best with four layers: drawn at random, a quarter of the trials have these."""
+    plan = Plan(space=PLANE, first_points=(), sampler="hyperopt", trials=90, per_trial=3, shared=("layers", "widths"))
+    store = SearchStore(str(tmp_path))
+    tpe = Tpe([], TuningConfig(random_starts=20, sampler_seed=3), [])
+    searcher = Packs(tpe, plan, [], store, Rules(seeds=(1,)), left=90)
+    searcher.set_search_properties(SCORE, "max", tune_space(PLANE))
+    layers: list[object] = []
+    for number in range(30):
+        pack = candidates_of(cast("dict[str, Any]", searcher.suggest(str(number))), PLANE)
+        layers.append(pack[0]["layers"])
+        for candidate in pack:
+            result = seed_result(0.5 + float(str(candidate["layers"])) / 10)
+            store.end(Outcome(candidate=candidate, status="finished", results=(result,), began=0.0, over=float(number)))
+        searcher.on_trial_complete(str(number), {SCORE: 0.5})
+    assert layers[10:].count(4) >= 11, "of 20 draws at random so many have them four times in a thousand"
+
+
+def seed_result(mf1: float) -> SeedResult:
+    return SeedResult(
+        seed=1,
+        validation_mf1=mf1,
+        validation_loss=0.6,
+        selection_mf1=mf1,
+        selection_loss=0.6,
+        best_epoch=1,
+        epochs=1,
+        seconds=1.0,
+    )
