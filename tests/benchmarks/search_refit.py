@@ -20,10 +20,10 @@ from twominds.training.fit import fit
 from twominds.training.metrics import macro_f1
 
 
-def refit(embeddings: Path, candidate: Candidate, seeds: list[int]) -> dict[str, list[float]]:
+def refit(embeddings: Path, where: list[str], candidate: Candidate, seeds: list[int]) -> dict[str, list[float]]:
     """Macro F1 per seed on validation and test, at the epoch that validation chose."""
     torch.set_num_threads(1)
-    fusion = leya().fusion.with_candidate(candidate)
+    fusion = leya().fusion.searched_in(where).with_candidate(candidate)
     train, validation, test = (
         FusionExamples(*read_split(embeddings, split)) for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)
     )
@@ -43,9 +43,10 @@ def refit(embeddings: Path, candidate: Candidate, seeds: list[int]) -> dict[str,
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train a candidate with seeds that chose nothing.")
     parser.add_argument("--embeddings", type=Path, required=True)
+    parser.add_argument("--space", nargs="*", default=[])
     parser.add_argument("--candidate", type=json.loads, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1001, 1002, 1003, 1004, 1005])
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
-    result = refit(given.embeddings, given.candidate, given.seeds)
+    result = refit(given.embeddings, given.space, given.candidate, given.seeds)
     given.output.write_text(json.dumps({"seeds": given.seeds, **result}))

@@ -178,8 +178,9 @@ def test_winner(out: Path, side: Side, seed: int) -> None:
         pytest.skip(f"the search in {folder} is not finished")
     winner = best(steps(folder, side))
     refit = folder / "refit"
-    options = "--embeddings", str(out / "data" / "embeddings"), "--output", str(refit / "scores.json")
-    run_part(refit, HERE / "search_refit.py", *options, "--candidate", json.dumps(winner.candidate), limit_s=LIMIT_S)
+    places = "--embeddings", str(out / "data" / "embeddings"), "--output", str(refit / "scores.json")
+    options = *places, "--candidate", json.dumps(winner.candidate), "--space", *SPACE
+    run_part(refit, HERE / "search_refit.py", *options, limit_s=LIMIT_S)
 
 
 def test_results(out: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from twominds import artifacts
+from twominds.pipelines.search.store import SearchStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
@@ -72,6 +73,7 @@ def test_killed_in_mid_run_and_started_again_with_more_candidates(
     trials = pq.read_table(run / "trials.parquet").to_pylist()
     assert len(trials) == TRIALS + 1
     assert all(trial[f"mf1_seed_{seed}"] is not None for trial in trials for seed in SEEDS)
-    assert len({tuple(trial.items()) for trial in trials}) == TRIALS + 1
+    candidates = [outcome.candidate for outcome in SearchStore(str(run)).outcomes()]
+    assert all(candidate not in candidates[:number] for number, candidate in enumerate(candidates))
     assert artifacts.read_card(str(tmp_path / "ensemble")).seeds == SEEDS
     assert f"candidate {TRIALS + 1}/{TRIALS + 1}" in output

@@ -10,6 +10,8 @@ from typing import Any, cast
 import ray
 import ray.data
 
+from twominds.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 1_000_000_000
@@ -25,6 +27,9 @@ def cluster(address: str | None = None) -> Generator[int]:
 
     Args:
         address: `auto` for a cluster running on this machine, `ray://host:10001` for a remote one.
+
+    Raises:
+        ConfigError: there is no cluster at the address.
     """
     _quiet_ray_data()
     if ray.is_initialized():
@@ -36,7 +41,13 @@ def cluster(address: str | None = None) -> Generator[int]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     target = address or os.environ.get("RAY_ADDRESS")
     if target:
-        ray.init(address=target, log_to_driver=False)
+        try:
+            ray.init(address=target, log_to_driver=False)
+        except ConnectionError as error:
+            raise ConfigError(
+                f"There is no Ray cluster at {target}. Start one (`ray start --head`), or leave out --address and "
+                "RAY_ADDRESS: one is then started here for the job."
+            ) from error
     else:
         # "local": a stale file of a killed cluster would otherwise be taken for a running one.
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, log_to_driver=False)

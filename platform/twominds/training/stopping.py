@@ -24,10 +24,11 @@ class StoppingConfig:
     """When candidates are ended early. What is ended is no rival for the winner, whatever its mean so far."""
 
     risk: float = 0.05
-    """Probability, for a candidate that would have won, that it is ended all the same (`out_of_reach`); 0: never."""
+    """Probability, for a candidate that would have won, that it is ended all the same (`out_of_reach`); 0: never. It is
+    asked after each seed: where all train at once, on a GPU, none is ended by this."""
     median_after: int = 0
-    """Epochs of a seed after which a candidate below the median of the others is ended (`below_median`); 0: never. It
-    halves the candidates by design: slow starters go, too."""
+    """Epochs of a seed after which a candidate below the median of the others is ended (`below_median`); 0: never.
+    Asked after every epoch, it ends half of the candidates and more: slow starters go, too."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a setting is out of range."""

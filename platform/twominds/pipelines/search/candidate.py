@@ -123,7 +123,10 @@ class CandidateStore:
 
     def state(self, seed: int) -> dict[str, Tensor]:
         """The model of a finished seed."""
-        return safetensors.torch.load((self.folder / MODEL.format(seed=seed)).read_bytes())
+        path = self.folder / MODEL.format(seed=seed)
+        if (payload := read_if_there(path)) is None:
+            raise FileNotFoundError(f"The model of seed {seed} is not at {path}.")
+        return safetensors.torch.load(payload)
 
     def drop_models(self) -> None:
         """Forgets the models (not the results) of a candidate that did not win."""
@@ -139,13 +142,12 @@ class EndedEarlyError(Exception):
         rule: Literal["reach", "median"],
         reason: str,
         *,
-        unfinished: Sequence[EpochReport] = (),
         best: float | None = None,
     ) -> None:
-        """Takes the rule, the sentence, the epochs of seeds that are broken off, and the best of the one that was."""
+        """Takes the rule, the sentence, and the best so far of the seed that is broken off."""
         super().__init__(reason)
         self.rule: Literal["reach", "median"] = rule
-        self.unfinished, self.best = tuple(unfinished), best
+        self.best = best
 
 
 class Onlooker(Protocol):
@@ -188,6 +190,8 @@ def train_candidates(
 
     Raises:
         ConfigError: the candidates can't be trained together.
+        RuntimeError: they need more memory than there is (`is_out_of_memory`).
+        MemoryError: likewise.
     """
     work = [
         _Work(recipe.with_candidate(dict(candidate)), store, onlooker)
@@ -197,7 +201,13 @@ def train_candidates(
     if together is None:
         together = device.startswith("cuda") or len(work) > 1
     if together and sum(len(of.pending) for of in work) > 1:
-        _train_together(work, examples, num_classes, device)
+        try:
+            _train_together(work, examples, num_classes, device)
+        except (RuntimeError, MemoryError) as error:
+            # The seeds of one candidate are too large together; perhaps each is not.
+            if len(work) > 1 or not is_out_of_memory(error):
+                raise
+        torch.cuda.empty_cache()
     for of in work:
         try:
             of.go_on(examples, num_classes, device)
@@ -360,3 +370,9 @@ def new_model(recipe: FusionRecipe, train: FusionExamples, num_classes: int, see
     """The untrained fusion model of a seed, standardised by the clips that it is to be trained on."""
     on_cpu = (train.inputs.to("cpu"), train.labels.cpu())
     return build_fusion(recipe.model, dims=train.inputs.dims, num_classes=num_classes, seed=seed, train=on_cpu)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """On a GPU (torch.OutOfMemoryError) or of the machine: torch has no type of its own for that."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

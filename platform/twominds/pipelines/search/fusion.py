@@ -6,6 +6,8 @@ Every candidate is one trial that trains all seeds; its score is the mean valida
 protocol is asked for. An interrupted search that is started again goes on (`store.py`).
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from twominds.artifacts import Card, to_json
@@ -47,45 +49,53 @@ def search_fusion(config: SearchConfig) -> Summary:
         return _reported(search)
     if not config.resume and search.store.description():
         raise ConfigError(f"There is a search of this at {search.store.uri}. Leave out --no-resume, or choose another.")
+    with cluster(config.address) as cpus:
+        with _kept_at(search.store.uri):
+            results = _run(search, config, cpus)
+        best = results.finished[0]
+        with _kept_at(config.ensemble):
+            card = save_winner(
+                winner,
+                best,
+                search.store.candidate(best.candidate),
+                search.recipe,
+                search.fusion,
+                search.data,
+                search.about,
+                searched=len(results.outcomes),
+                device=config.device,
+            )
+    return _summary(config, search, results, card)
+
+
+@contextmanager
+def _kept_at(uri: str) -> Generator[None]:
     try:
-        return _run(search, config, winner)
+        yield
     except OSError as error:
         raise SearchError(
-            f"The search cannot be kept at {search.store.uri}: {error}. What is trained is not lost: make room there, "
-            "or see to the connection, and run the same command again."
+            f"Nothing can be kept at {uri}: {error}. What is trained is not lost: make room there, or see to the "
+            "connection, and run the same command again."
         ) from error
 
 
-def _run(search: Search, config: SearchConfig, winner: WinnerConfig) -> Summary:
-    """Everything that writes."""
-    with cluster(config.address) as cpus:
-        share = share_of_node(config.cpus_per_trial, config.gpus_per_trial)
-        search.store.describe(planned=search.plan.trials, node_share=share, config=to_json(config))
-        parameters = {
-            "recipe": search.fusion,
-            "data": search.data,
-            "run_uri": search.store.uri,
-            "num_classes": search.recipe.task.num_classes,
-            "device": config.device,
-        }
-        run_trials(train_fusion, parameters, search.plan, config, search.rules, search.store, cpus=cpus)
+def _run(search: Search, config: SearchConfig, cpus: int) -> SearchResults:
+    """Everything that writes to the search's folder."""
+    share = share_of_node(config.cpus_per_trial, config.gpus_per_trial)
+    search.store.describe(planned=search.plan.trials, node_share=share, config=to_json(config))
+    parameters = {
+        "recipe": search.fusion,
+        "data": search.data,
+        "run_uri": search.store.uri,
+        "num_classes": search.recipe.task.num_classes,
+        "device": config.device,
+    }
+    run_trials(train_fusion, parameters, search.plan, config, search.rules, search.store, cpus=cpus)
     results = results_of(search)
     _write(results, search)
     if not results.finished:
         raise SearchError(_nothing_finished(results, search))
-    best = results.finished[0]
-    card = save_winner(
-        winner,
-        best,
-        search.store.candidate(best.candidate),
-        search.recipe,
-        search.fusion,
-        search.data,
-        search.about,
-        searched=len(results.outcomes),
-        device=config.device,
-    )
-    return _summary(config, search, results, card)
+    return results
 
 
 def _estimated(search: Search, config: SearchConfig) -> Summary:
@@ -102,10 +112,22 @@ def _estimated(search: Search, config: SearchConfig) -> Summary:
     drawn = f"{config.sampler}, the first {config.random_starts} at random"
     summary.add("drawn by", "nobody: these are all" if search.plan.sampler == "grid" else drawn)
     summary.add("trainings", f"{len(search.rules.seeds)} seeds of each: {', '.join(map(str, search.rules.seeds))}")
+    summary.add("ended early", _ends(config))
     found = estimate(search.fusion, search.data, over, left, num_classes=search.recipe.task.num_classes)
     summary.add("training", f"{found.low_h:.2f} to {found.high_h:.2f} hours of one {_place(config)} ({found.basis})")
     summary.next_step = "the same without --dry-run"
     return summary
+
+
+def _ends(config: SearchConfig) -> str:
+    rules = list[str]()
+    if config.stopping.risk and (config.gpus_per_trial or config.candidates_per_trial > 1):
+        rules.append("none for being out of reach: that is asked between seeds, and these train at once")
+    elif config.stopping.risk:
+        rules.append(f"who is out of the best one's reach (risk {config.stopping.risk:g})")
+    if config.stopping.median_after:
+        rules.append(f"who is below the median of the others after {config.stopping.median_after} epochs or more")
+    return ", ".join(rules) or "none"
 
 
 def _splits(data: SearchData) -> dict[str, Any]:
@@ -145,7 +167,7 @@ def _nothing_finished(results: SearchResults, search: Search) -> str:
 def _count(summary: Summary, results: SearchResults) -> None:
     by_status = {status: sum(o.status == status for o in results.outcomes) for status in ("ended", "failed")}
     summary.add("candidates with all seeds", f"{len(results.finished)} of {results.planned}")
-    summary.add("ended before, out of reach", by_status["ended"])
+    summary.add("ended before their last seed", by_status["ended"])
     summary.add("candidates that failed", by_status["failed"])
     if left := results.planned - len(results.outcomes):
         summary.add("candidates still to try", f"{left}; the same command goes on with them")

@@ -101,25 +101,39 @@ class SearchProgress(Callback):
         self._note(f"{_cause(trial)} It is tried again.")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate failed more often than is allowed."""
+        """A trial failed more often than is allowed, or by no fault of its candidates."""
         self._look_at(trials, trial)
         cause = _cause(trial)
-        self._note(f"{cause} It was given up.")
-        for candidate in candidates_of(trial.config, self._space):
+        candidates = candidates_of(trial.config, self._space)
+        unfinished = [candidate for candidate in candidates if self._store.outcome(candidate) is None]
+        guilty = self._guilty(trial, unfinished)
+        left = "" if guilty == unfinished else " The next start of the search goes on with what was under way."
+        self._note(f"{cause}{' It was given up.' if guilty else ''}{left}")
+        for candidate in candidates:
+            if candidate in guilty:
+                self._give_up(candidate, cause)
             if (outcome := self._store.outcome(candidate)) is not None:
                 self._end(outcome)
-                continue
-            if isinstance(_error(trial), RayActorError):
-                # Whatever it does to its process it would do again. Storage that is full is no fault of a candidate's.
-                self._give_up(candidate, cause)
-            self._count("failed")
+
+    def _guilty(self, trial: Any, unfinished: list[Candidate]) -> list[Candidate]:
+        """Whatever a candidate did to its process it would do again.
+
+        Storage that is full is no fault of a candidate's. Of several, which are tried one by one after the first death,
+        it is the one that was begun most often.
+        """
+        # Of a process that dies between two trials Tune tells twice, the second time as if it could not be tried again.
+        if not isinstance(_error(trial), RayActorError) or trial.should_recover():
+            return []
+        begun = [self._store.begun(candidate) for candidate in unfinished]
+        times = [0 if found is None else found.times for found in begun]
+        return [c for c, n in zip(unfinished, times, strict=True) if n == max(times) and times.count(n) == 1]
 
     def _give_up(self, candidate: Candidate, cause: str) -> None:
-        results = [self._store.candidate(candidate).result(seed) for seed in self._rules.seeds]
-        done = tuple(result for result in results if result is not None)
-        began = self._store.begin(candidate)
+        done, begun = self._store.results(candidate, self._rules.seeds), self._store.begun(candidate)
+        now = time.time()
+        began = now if begun is None else begun.began
         self._store.end(
-            Outcome(candidate=candidate, status="failed", results=done, reason=cause, began=began, over=time.time())
+            Outcome(candidate=candidate, status="failed", results=done, reason=cause, began=began, over=now)
         )
 
     def _note(self, cause: str) -> None:
@@ -194,11 +208,13 @@ def _cause(trial: Any) -> str:
     if isinstance(error, RayActorError):
         found = [said for words, said in _DEATHS.items() if words in str(error)]
         return f"{PROCESS_DIED}: {found[0] if found else 'it was killed'}."
-    if isinstance(error, RayTaskError):
-        inner = error.cause if isinstance(error.cause, BaseException) else error
-        return f"A candidate ended with {type(inner).__name__}: {_first_line(inner)}."
-    return f"A candidate ended with {type(error).__name__}: {_first_line(error)}."
+    if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
+        error = error.cause
+    if error is None:
+        return "A candidate ended, and Ray Tune does not say of what."
+    return f"A candidate ended with {type(error).__name__}: {_last_line(error)}."
 
 
-def _first_line(error: BaseException | None) -> str:
+def _last_line(error: BaseException) -> str:
+    """Of Ray's errors, where a traceback comes before it."""
     return (str(error).strip().splitlines() or [""])[-1][:300]

@@ -1,13 +1,15 @@
 """What draws the candidates of a search: a plan's own points, and Ray Tune's samplers over the recipe's space."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from hyperopt import rand
 from ray import tune
-from ray.tune.search import BasicVariantGenerator, Searcher
+from ray.tune.search import Searcher
 from ray.tune.search.hyperopt import HyperOptSearch
 
 from twominds.pipelines.search.config import TuningConfig
@@ -28,6 +30,9 @@ from twominds.recipes.space import (
     grid,
     settings_of,
 )
+
+REDRAWS = 1000
+"""Draws of something known after which nothing new is expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +64,29 @@ class Plan:
         return points[: self.trials]
 
 
-class Tpe(HyperOptSearch):
-    """HyperOpt's TPE, told of the candidates of earlier starts; what has no score is an error to it."""
+class CandidateSampler(HyperOptSearch):
+    """HyperOpt's TPE or random search. It knows the candidates of earlier starts, and draws none twice."""
 
     def __init__(
-        self, points: Sequence[Candidate], config: TuningConfig, known: Sequence[tuple[Candidate, float]]
+        self,
+        sampler: Sampler,
+        points: Sequence[Candidate],
+        config: TuningConfig,
+        known: Sequence[tuple[Candidate, float]] = (),
     ) -> None:
-        """Takes the candidates to try first, the settings, and the candidates of earlier starts with their scores."""
+        """Takes how to draw, and what is not drawn.
+
+        Args:
+            sampler: Which; of a grid the points are all that there are.
+            points: To be tried first.
+            config: Its settings.
+            known: Candidates that are over with their scores; one without a score (nan) is an error to TPE.
+        """
         self._known = [score for _, score in known]
+        self._drawn: set[frozenset[tuple[str, Any]]] = set()
         super().__init__(
             points_to_evaluate=[settings_of(candidate) for candidate in [*(c for c, _ in known), *points]],
-            n_initial_points=config.random_starts,
+            n_initial_points=config.random_starts if sampler == "hyperopt" else sys.maxsize,
             random_state_seed=_seed(config, len(known) + len(points)),
         )
 
@@ -81,18 +98,39 @@ class Tpe(HyperOptSearch):
             self.on_trial_complete(f"known-{number}", {SCORE: score})
         return is_new
 
-    def suggest_like(self, trial_id: str, other_id: str, shared: Sequence[str]) -> dict[str, Any]:
-        """Draws another, and gives it the `shared` settings of a candidate that is under way; knows it as that."""
-        drawn = cast("dict[str, Any]", self.suggest(trial_id))
-        under_way: Any = cast("Any", self)._live_trial_mapping  # HyperOpt's documents, which are what TPE goes by
-        values, others = (under_way[known][1]["misc"]["vals"] for known in (trial_id, other_id))
-        values.update({name: list(others[name]) for name in shared})
-        return drawn
+    def suggest(self, trial_id: str, like: str = "", shared: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """See `Searcher`. Where TPE would draw something again, it is drawn at random.
+
+        Args:
+            trial_id: What the candidate is to be known as.
+            like: Another that is under way.
+            shared: Settings of that one, which this one is given.
+        """
+        algorithm: Any = cast("Any", self).algo
+        try:
+            for _ in range(REDRAWS):
+                drawn = cast("dict[str, Any]", super().suggest(trial_id))
+                if shared:
+                    drawn |= shared
+                    self._values(trial_id).update({name: list(self._values(like)[name]) for name in shared})
+                settings = frozenset(drawn.items())
+                if settings not in self._drawn:
+                    self._drawn.add(settings)
+                    return drawn
+                super().on_trial_complete(trial_id, error=True)  # HyperOpt forgets it
+                self.algo = rand.suggest
+        finally:
+            self.algo = algorithm
+        return cast("None", Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """See `Searcher`."""
         scored = result is not None and not math.isnan(result.get(SCORE, math.nan))
         super().on_trial_complete(trial_id, result if scored else None, error or not scored)
+
+    def _values(self, trial_id: str) -> dict[str, list[Any]]:
+        """A candidate as HyperOpt keeps it, which is what TPE goes by."""
+        return cast("Any", self)._get_hyperopt_trial(trial_id)["misc"]["vals"]
 
 
 class Packs(Searcher):
@@ -103,24 +141,33 @@ class Packs(Searcher):
     """
 
     def __init__(
-        self, tpe: Tpe, plan: Plan, points: Sequence[Candidate], store: SearchStore, rules: Rules, *, left: int
+        self,
+        sampler: CandidateSampler,
+        plan: Plan,
+        points: Sequence[Candidate],
+        store: SearchStore,
+        rules: Rules,
+        *,
+        left: int,
     ) -> None:
         """Takes what draws, the first candidates that it was given, the search, and how many there are to try."""
         super().__init__()
-        self._tpe, self._plan, self._store, self._rules = tpe, plan, store, rules
+        self._sampler, self._plan, self._store, self._rules = sampler, plan, store, rules
         self._points, self._left = list(points), left
         self._drawn: dict[str, list[Candidate]] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """See `Searcher`."""
         self._metric, self._mode = metric, mode
-        return self._tpe.set_search_properties(metric, mode, config, **spec)
+        return self._sampler.set_search_properties(metric, mode, config, **spec)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """See `Searcher`."""
         if not self._left:
             return cast("None", Searcher.FINISHED)
-        first = cast("dict[str, Any]", self._tpe.suggest(f"{trial_id}/0"))
+        first = self._sampler.suggest(f"{trial_id}/0")
+        if not isinstance(first, dict):  # there is nothing new any more
+            return first
         shared = {name: first[name] for name in self._plan.shared}
         pack, point = [first], self._points.pop(0) if self._points else None
         while len(pack) < min(self._plan.per_trial, self._left):
@@ -129,7 +176,10 @@ class Packs(Searcher):
                 if any(settings_of(self._points[0])[name] != value for name, value in shared.items()):
                     break
                 point = self._points.pop(0)
-            pack.append(self._tpe.suggest_like(f"{trial_id}/{len(pack)}", f"{trial_id}/0", self._plan.shared) | shared)
+            drawn = self._sampler.suggest(f"{trial_id}/{len(pack)}", f"{trial_id}/0", shared)
+            if not isinstance(drawn, dict):
+                break
+            pack.append(drawn)
         self._left -= len(pack)
         self._drawn[trial_id] = [candidate_of(settings, self._plan.space) for settings in pack]
         return {CANDIDATES: pack}
@@ -140,42 +190,24 @@ class Packs(Searcher):
         for number, candidate in enumerate(self._drawn.pop(trial_id, [])):
             outcome = self._store.outcome(candidate)
             report = None if outcome is None else report_of(outcome, finished, self._rules.std_penalty)
-            self._tpe.on_trial_complete(f"{trial_id}/{number}", report, error=report is None)
+            self._sampler.on_trial_complete(f"{trial_id}/{number}", report, error=report is None)
 
     def save(self, checkpoint_path: str) -> None:
         """See `Searcher`; nobody restores it: every start of a search is a new run."""
-        self._tpe.save(checkpoint_path)
+        self._sampler.save(checkpoint_path)
 
     def restore(self, checkpoint_path: str) -> None:
         """See `Searcher`."""
-        self._tpe.restore(checkpoint_path)
-
-
-def make_sampler(
-    sampler: Sampler,
-    points: Sequence[Candidate],
-    config: TuningConfig,
-    known: Sequence[tuple[Candidate, float]] = (),
-) -> Searcher | BasicVariantGenerator:
-    """What draws the candidates, after these first ones; of a grid they are all that there are.
-
-    Args:
-        sampler: Which.
-        points: To be tried first.
-        config: Its settings.
-        known: Candidates of earlier starts with their scores, which are not tried again.
-    """
-    if sampler == "hyperopt":
-        return Tpe(points, config, known)
-    return BasicVariantGenerator(
-        points_to_evaluate=[settings_of(point) for point in points],
-        max_concurrent=config.concurrency,
-        random_state=_seed(config, len(known)),
-    )
+        self._sampler.restore(checkpoint_path)
 
 
 def _seed(config: TuningConfig, known: int) -> int:
-    """Another for each start: the same would draw the same candidates again."""
+    """Another for each start: the same would draw the same candidates again.
+
+    Args:
+        config: Its settings.
+        known: How many candidates it does not draw: what is over, was begun, or comes first.
+    """
     if not known:
         return config.sampler_seed
     return int(np.random.SeedSequence([config.sampler_seed, known]).generate_state(1)[0])

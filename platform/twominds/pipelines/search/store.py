@@ -11,17 +11,29 @@ tune/<start>/                    Ray Tune's own files of each start, for TensorB
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from upath import UPath
 
 from twominds.artifacts import from_json, to_json
-from twominds.pipelines.search.candidate import CandidateStore
+from twominds.pipelines.search.candidate import CandidateStore, SeedResult
 from twominds.pipelines.search.results import Incident, Outcome
 from twominds.pipelines.storage import files_in, read_if_there, write_whole
 from twominds.recipes.space import Candidate
 
 BEGUN, DESCRIPTION = "begun.json", "search.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """That a candidate is tried."""
+
+    candidate: Candidate
+    began: float
+    """Seconds since 1970."""
+    times: int = 1
+    """How often it was begun: more than once where what tried it died."""
 
 
 class SearchStore:
@@ -37,13 +49,23 @@ class SearchStore:
         return CandidateStore(self.uri, candidate)
 
     def begin(self, candidate: Candidate) -> float:
-        """Notes that a candidate is tried; returns when it was begun first."""
-        path = self.candidate(candidate).folder / BEGUN
-        if (begun := read_if_there(path)) is not None:
-            return float(json.loads(begun)["began"])
-        began = time.time()
-        write_whole(path, json.dumps({"candidate": candidate, "began": began}).encode())
-        return began
+        """Notes that a candidate is tried, perhaps again; returns when it was begun first."""
+        begun = self.begun(candidate)
+        begun = (
+            Begun(candidate=candidate, began=time.time()) if begun is None else replace(begun, times=begun.times + 1)
+        )
+        write_whole(self.candidate(candidate).folder / BEGUN, json.dumps(to_json(begun)).encode())
+        return begun.began
+
+    def begun(self, candidate: Candidate) -> Begun | None:
+        """Since when a candidate is tried, if it is."""
+        payload = read_if_there(self.candidate(candidate).folder / BEGUN)
+        return None if payload is None else from_json(Begun, json.loads(payload))
+
+    def results(self, candidate: Candidate, seeds: Sequence[int]) -> tuple[SeedResult, ...]:
+        """Of those seeds of a candidate that are done."""
+        found = (self.candidate(candidate).result(seed) for seed in seeds)
+        return tuple(result for result in found if result is not None)
 
     def end(self, outcome: Outcome) -> None:
         """Notes what became of a candidate."""
@@ -62,8 +84,8 @@ class SearchStore:
         """Candidates that were begun and are not over, the earliest first."""
         over = {path.stem for path in files_in(f"{self.uri}/outcomes", "*.json")}
         paths = [p for p in files_in(f"{self.uri}/candidates", f"*/{BEGUN}") if p.parent.name not in over]
-        found = sorted((json.loads(path.read_text()) for path in paths), key=lambda begun: begun["began"])
-        return [from_json(Candidate, begun["candidate"]) for begun in found]
+        found = [from_json(Begun, json.loads(path.read_text())) for path in paths]
+        return [begun.candidate for begun in sorted(found, key=lambda begun: begun.began)]
 
     def keep_models_of(self, candidates: Sequence[Candidate]) -> None:
         """Forgets the models (not the results) of all that is over but these."""

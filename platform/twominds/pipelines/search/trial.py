@@ -3,13 +3,19 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
 from twominds.errors import TrainingError
-from twominds.pipelines.search.candidate import EndedEarlyError, SearchData, SeedResult, train_candidates
+from twominds.pipelines.search.candidate import (
+    EndedEarlyError,
+    SearchData,
+    SeedResult,
+    is_out_of_memory,
+    train_candidates,
+)
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
 from twominds.recipes.recipe import FusionRecipe
@@ -89,9 +95,11 @@ class Watch:
         curve = list(accumulate((report.selection_mf1 for report in epochs), max))
         if below_median(curve, self._others[seed], after=self._rules.stopping.median_after):
             reason = f"After {len(epochs)} epochs of seed {seed} it was below the median of the candidates before it."
-            done = {result.seed for result in self.results}  # on a GPU all seeds train at once, and all are broken off
-            unfinished = [e for other, reports in self._epochs.items() if other not in done for e in reports]
-            raise EndedEarlyError("median", reason, unfinished=unfinished, best=curve[-1])
+            raise EndedEarlyError("median", reason, best=curve[-1])
+
+    def broken_off(self, done: Collection[int]) -> list[EpochReport]:
+        """The epochs of seeds that were begun here and are not among those that are done."""
+        return [epoch for seed, epochs in self._epochs.items() if seed not in done for epoch in epochs]
 
 
 def train_fusion(
@@ -138,6 +146,11 @@ def try_candidates(
         OSError: storage is full or away. The candidates stay unfinished; what is trained is trained.
     """
     fresh = [c for i, c in enumerate(candidates) if c not in candidates[:i] and store.outcome(c) is None]
+    if len(fresh) > 1 and any(store.begun(candidate) for candidate in fresh):
+        # Their process died, perhaps of being too large together, or of one of them.
+        for candidate in candidates:
+            try_candidates(train, [candidate], store, rules, report)
+        return
     watches, began = [Watch(store, rules, report) for _ in fresh], [store.begin(candidate) for candidate in fresh]
     try:
         ends: Sequence[Exception | None] = train(fresh, watches) if fresh else []
@@ -146,7 +159,7 @@ def try_candidates(
             raise
         ends = [error]
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         ends = [error] if len(fresh) == 1 else []
     if not ends and fresh:
@@ -155,7 +168,8 @@ def try_candidates(
             try_candidates(train, [candidate], store, rules, report)
         return
     for candidate, watch, at, end in zip(fresh, watches, began, ends, strict=True):
-        store.end(_outcome(candidate, watch, at, end))
+        if store.outcome(candidate) is None:  # it never changes
+            store.end(_outcome(candidate, watch, at, end, store.results(candidate, rules.seeds)))
     for candidate in candidates:
         outcome = store.outcome(candidate)
         # A fresh one's last seed has been reported.
@@ -163,23 +177,28 @@ def try_candidates(
             report(report_of(outcome, scores_of_finished(store.outcomes()), rules.std_penalty))
 
 
-def _outcome(candidate: Candidate, watch: Watch, began: float, end: Exception | None) -> Outcome:
-    """What became of a candidate, by what ended it."""
+def _outcome(
+    candidate: Candidate, watch: Watch, began: float, end: Exception | None, kept: Sequence[SeedResult]
+) -> Outcome:
+    """What became of a candidate, by what ended it, and what is kept of its seeds."""
+    results = list(watch.results)
+    if not (end is None or isinstance(end, EndedEarlyError)):
+        # One that is ended is compared by its first seeds. One that failed has all that were trained beside the others.
+        results += [result for result in kept if result not in results]
+    broken_off = watch.broken_off([result.seed for result in results])
     outcome = Outcome(
-        candidate=candidate, status="finished", results=tuple(watch.results), began=began, over=time.time()
+        candidate=candidate,
+        status="finished",
+        results=tuple(results),
+        unfinished_epochs=len(broken_off),
+        unfinished_s=sum(epoch.seconds for epoch in broken_off),
+        began=began,
+        over=time.time(),
     )
     if end is None:
         return outcome
     if isinstance(end, EndedEarlyError):
-        return replace(
-            outcome,
-            status="ended",
-            reason=str(end),
-            rule=end.rule,
-            unfinished_epochs=len(end.unfinished),
-            unfinished_s=sum(epoch.seconds for epoch in end.unfinished),
-            unfinished_mf1=end.best,
-        )
+        return replace(outcome, status="ended", reason=str(end), rule=end.rule, unfinished_mf1=end.best)
     # A training that diverged, say: no accident that a second attempt escapes.
     reason = str(end)
     if not isinstance(end, TrainingError):
@@ -212,9 +231,3 @@ def _report_of(scores: Sequence[float], finished: Sequence[Sequence[float]], std
         "std_mf1": statistics.pstdev(scores),
         "seeds_done": len(scores),
     }
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """On a GPU (torch.OutOfMemoryError) or of the machine: torch has no type of its own for that."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -21,15 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from ray import tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.search import Searcher
+from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, TuneError, Tuner
 from upath import UPath
 
 from twominds.errors import ConfigError, TwomindsError
 from twominds.pipelines.cluster import lost_nodes
 from twominds.pipelines.search.config import TuningConfig
 from twominds.pipelines.search.progress import PROCESS_DIED, SearchProgress
-from twominds.pipelines.search.samplers import Packs, Plan, Tpe, make_sampler, tune_space
+from twominds.pipelines.search.samplers import CandidateSampler, Packs, Plan, tune_space
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import SCORE, Rules, report_of, scores_of_finished, try_candidates
 from twominds.pipelines.storage import storage_of
@@ -69,6 +67,7 @@ def run_trials(
 
     Raises:
         ConfigError: a first point is outside of the space, or the space has no grid.
+        SearchError: Ray Tune broke off.
     """
     outcomes, begun = store.outcomes(), store.unfinished()
     over = [outcome.candidate for outcome in outcomes]
@@ -88,12 +87,7 @@ def run_trials(
     for name in ("tune", "execution.tune_controller", "execution.experiment_state"):
         logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
     filesystem, folder = storage_of(f"{store.uri}/tune")
-    if plan.per_trial > 1:
-        # All starts at random: TPE as random search.
-        tpe = Tpe(points, config if plan.sampler == "hyperopt" else replace(config, random_starts=plan.trials), known)
-        sampler = Packs(tpe, plan, points, store, rules, left=left)
-    else:
-        sampler = make_sampler(plan.sampler, points, config, known)
+    sampler = CandidateSampler(plan.sampler, points, config, known)
     tuner = Tuner(
         cast("Any", tune.with_resources(with_data, resources)),
         param_space=tune_space(plan.space),
@@ -101,9 +95,8 @@ def run_trials(
             metric=SCORE,
             mode="max",
             num_samples=left,
-            search_alg=sampler,
-            # Others limit themselves: Tune would ignore it, with a warning.
-            max_concurrent_trials=_at_a_time(config, cpus) if isinstance(sampler, Searcher) else None,
+            search_alg=sampler if plan.per_trial == 1 else Packs(sampler, plan, points, store, rules, left=left),
+            max_concurrent_trials=_at_a_time(config, cpus),
             time_budget_s=3600 * config.hours or None,
             reuse_actors=True,  # a process takes longer to start than a small candidate to train
         ),
@@ -118,7 +111,11 @@ def run_trials(
     )
     # At its end Tune reads files of its own that a full disk may have cut off. What it would say is in the store.
     with _lost_nodes_noted(store), progress, suppress(EOFError, UnpicklingError):
-        tuner.fit()
+        try:
+            tuner.fit()
+        except TuneError as error:  # storage was away when Tune's process looked there, say: it wraps a traceback
+            cause = (str(error).strip().splitlines() or [""])[-1][:300]
+            raise SearchError(f"Ray Tune broke off: {cause} What is trained is not lost: run it again.") from error
 
 
 @contextmanager

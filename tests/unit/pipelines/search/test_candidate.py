@@ -156,6 +156,18 @@ def test_who_looks_on_is_told_of_seeds_while_something_can_still_be_ended(tmp_pa
     assert again.seeds == [[3, 7, 11]], "all are in storage: no seed is left that could be spared"
 
 
+def test_seeds_that_are_too_large_together_are_trained_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*args: Any, **options: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(module, "fit_together", too_large)
+    check_same(trained(tmp_path / "large", together=True), trained(tmp_path / "single", together=False))
+    with pytest.raises(torch.OutOfMemoryError):
+        trained_all(tmp_path / "several", [{"learning_rate": 0.01}, {"learning_rate": 0.02}], [Noted(), Noted()])
+
+
 def test_what_was_trained_beside_a_seed_that_diverges_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def second_diverges(*args: Any, **options: Any) -> list[FitResult | TrainingError | None]:
         first, _, third = fit_together(*args, **options)

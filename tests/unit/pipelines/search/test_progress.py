@@ -125,10 +125,12 @@ def test_models_of_a_candidate_in_mid_training_are_left_alone(tmp_path: Path, mo
     assert set(store.candidate({"d": 2}).state(42)) == {"weight"}
 
 
-def failed(tmp_path: Path, error: Exception, d: int) -> Any:
+def failed(tmp_path: Path, error: Exception, d: int, *, recovers: bool = False) -> Any:
     """A trial of Tune's that ended with an error; Tune keeps it like this."""
     (tmp_path / "error.pkl").write_bytes(cast("Any", cloudpickle).dumps(error))
-    return SimpleNamespace(config={"d": d}, pickled_error_file=str(tmp_path / "error.pkl"))
+    return SimpleNamespace(
+        config={"d": d}, pickled_error_file=str(tmp_path / "error.pkl"), should_recover=lambda: recovers
+    )
 
 
 def test_what_dies_too_often_has_failed_and_a_full_disk_is_nobodys_fault(
@@ -148,11 +150,37 @@ def test_what_dies_too_often_has_failed_and_a_full_disk_is_nobodys_fault(
     assert (outcome.status, outcome.candidate) == ("failed", {"d": 1})
     assert "process died" in outcome.reason
 
+    store.begin({"d": 3})
+    search.on_trial_error(2, [], failed(tmp_path, ActorDiedError(), 3, recovers=True))
+    assert store.outcome({"d": 3}) is None, "Tune may tell of one death twice; it has not died too often"
+    assert store.incidents()[-1].cause.endswith("The next start of the search goes on with what was under way.")
+
     store.begin({"d": 2})
     full = OSError(28, "No space left on device")
     search.on_trial_error(3, [], failed(tmp_path, RayTaskError("trial", "Traceback", full), 2))
     assert "No space left on device" in store.incidents()[-1].cause
-    assert store.unfinished() == [{"d": 2}], "it is to be tried again"
+    assert store.unfinished() == [{"d": 3}, {"d": 2}], "they are to be tried again"
+    assert "given up" not in store.incidents()[-1].cause
+    search.on_trial_error(4, [], SimpleNamespace(config={"d": 2}, pickled_error_file=None))
+    assert "Ray Tune does not say of what" in store.incidents()[-1].cause
+
+
+def test_of_several_candidates_the_one_that_was_under_way_most_often_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their process died three times: first with all, then while the second was tried alone, twice."""
+    store = SearchStore(str(tmp_path / "run"))
+    search = progress(store, monkeypatch, now=0.0)
+    for d in (1, 2, 3, 1, 2, 2):
+        store.begin({"d": d})
+    over(store, 1, 0.7, 0.7)
+    killed = failed(tmp_path, ActorDiedError(), 0)
+    killed.config = {"candidates": [{"d": 1}, {"d": 2}, {"d": 3}]}
+    search.on_trial_error(1, [], killed)
+    statuses = {str(outcome.candidate): outcome.status for outcome in store.outcomes()}
+    assert statuses == {"{'d': 1}": "finished", "{'d': 2}": "failed"}
+    assert store.unfinished() == [{"d": 3}]
+    assert search.best is not None, "the first is counted, too"
 
 
 def test_who_is_under_way_counts_half_for_the_time_left(

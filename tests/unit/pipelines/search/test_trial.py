@@ -226,6 +226,56 @@ def test_what_is_too_large_together_is_tried_one_by_one(store: SearchStore) -> N
     assert [outcome.status for outcome in store.outcomes()] == ["finished", "finished", "failed"]
 
 
+def test_what_died_together_is_tried_one_by_one(store: SearchStore) -> None:
+    """The process is killed while the three are trained: nothing is raised, the next start finds them begun."""
+    for d in (1, 2, 3):
+        store.begin({"d": d})
+    together: list[int] = []
+
+    def train(candidates: Sequence[Candidate], watches: Sequence[Watch]) -> list[Exception | None]:
+        together.append(len(candidates))
+        watches[0].on_seed([seed_result(seed, 0.7) for seed in SEEDS])
+        return [None]
+
+    three(store, train)
+    assert together == [1, 1, 1]
+    assert [outcome.status for outcome in store.outcomes()] == ["finished"] * 3
+
+
+def test_of_seeds_that_trained_together_those_that_finished_count_where_one_diverged(store: SearchStore) -> None:
+    """On a GPU all train at once: the second diverged in its second epoch, the others went to their ends."""
+    candidate: Candidate = {"d": 1}
+
+    def train(candidates: Sequence[Candidate], watches: Sequence[Watch]) -> list[Exception | None]:
+        for seed in SEEDS:
+            for number in (1, 2):
+                watches[0].on_epoch(seed, epoch(number, 0.5))
+            if seed != SEEDS[1]:
+                store.candidate(candidate).save(seed_result(seed, 0.7), {})
+        return [TrainingError("It diverged.")]
+
+    try_candidates(train, [candidate], store, RULES, lambda report: None)
+    (outcome,) = store.outcomes()
+    assert (outcome.status, [result.seed for result in outcome.results]) == ("failed", [42, 7777, 12345, 31415])
+    assert (outcome.unfinished_epochs, outcome.unfinished_s) == (2, 1.0)
+    assert outcome.trained_s == 4 * 2.0 + 1.0
+
+
+def test_of_seeds_that_trained_together_those_that_finished_are_a_cost_where_it_was_ended(store: SearchStore) -> None:
+    """It is compared by its first seeds, in their order: the third, which had ended, is none of these."""
+    candidate: Candidate = {"d": 1}
+
+    def train(candidates: Sequence[Candidate], watches: Sequence[Watch]) -> list[Exception | None]:
+        for seed in (SEEDS[0], SEEDS[2]):
+            watches[0].on_epoch(seed, epoch(1, 0.5))
+        store.candidate(candidate).save(seed_result(SEEDS[2], 0.7), {})
+        return [EndedEarlyError("median", "Below.", best=0.5)]
+
+    try_candidates(train, [candidate], store, RULES, lambda report: None)
+    (outcome,) = store.outcomes()
+    assert (outcome.results, outcome.unfinished_epochs, outcome.unfinished_mf1) == ((), 2, 0.5)
+
+
 def test_candidates_that_were_begun_come_back_as_they_were(store: SearchStore) -> None:
     candidates: Sequence[Candidate] = [
         {"hidden_dims": (64, 128), "use_cls": True, "lr": 1e-4, "optimizer": "adamw", "layers": 1},
@@ -233,6 +283,8 @@ def test_candidates_that_were_begun_come_back_as_they_were(store: SearchStore) -
     ]
     began = [store.begin(candidate) for candidate in candidates]
     assert store.begin(candidates[0]) == began[0], "begun again, it still counts from the first time"
+    assert [begun.times for c in candidates if (begun := store.begun(c)) is not None] == [2, 1]
+    assert store.begun({"layers": 3}) is None
     found = SearchStore(store.uri).unfinished()
     assert found == list(candidates)
     assert [type(value) for value in found[0].values()] == [tuple, bool, float, str, int]

@@ -54,10 +54,11 @@ def protocol(results: SearchResults) -> list[str]:
         "on average; that never makes a winner. One that failed counts as an error, not as a bad result.",
         _selected(results),
         "A node-hour is one hour of a whole node; while it trains, a candidate takes "
-        f"{100 * results.node_share:g} % of one. Only training counts, broken-off seeds included; loading, waiting and "
-        "what was lost in incidents do not. Savings are estimates: a missing seed is taken to last as long as the "
-        "candidate's finished ones did on average, or, where it has none, as long as its own epochs times the median "
-        "number of epochs of finished candidates' seeds; what a broken-off seed took is subtracted.",
+        f"{100 * results.node_share:g} % of one (as the last start asked). Only training counts, broken-off seeds "
+        "included; loading, waiting and what was lost in incidents do not. Savings are estimates: a missing seed is "
+        "taken to last as long as the candidate's finished ones did on average, or, where it has none, as long as its "
+        "own epochs times the median number of epochs of finished candidates' seeds; what a broken-off seed took is "
+        "subtracted.",
     ]
 
 
@@ -80,7 +81,7 @@ def _rules(results: SearchResults) -> list[str]:
         texts.append(
             f"Ended as below the median ({ended['median']}): after some epochs of a seed, its best score so far is "
             "compared with that of the other candidates at the same epoch of the same seed; below their median it is "
-            "ended. That halves the candidates by design, and slow starters go too: there is no bound on its risk."
+            "ended. That ends half of the candidates and more, slow starters too: there is no bound on its risk."
         )
     return texts or ["No rule ended a candidate."]
 
