@@ -84,8 +84,9 @@ def run_trials(
     # Tune's own banner, tables and tracebacks: `SearchProgress` prints what a person reads.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    for name in ("tune", "execution.tune_controller", "execution.experiment_state"):
-        logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
+    tune_s = "tune.tune", "tune.execution.tune_controller", "tune.execution.experiment_state"
+    for name in (*tune_s, "train._internal.storage", "train._internal.syncer"):
+        logging.getLogger(f"ray.{name}").setLevel(logging.CRITICAL)
     filesystem, folder = storage_of(f"{store.uri}/tune")
     sampler = CandidateSampler(plan.sampler, points, config, known)
     tuner = Tuner(
@@ -115,7 +116,7 @@ def run_trials(
             tuner.fit()
         except TuneError as error:  # storage was away when Tune's process looked there, say: it wraps a traceback
             cause = (str(error).strip().splitlines() or [""])[-1][:300]
-            raise SearchError(f"Ray Tune broke off: {cause} What is trained is not lost: run it again.") from error
+            raise SearchError(f"Ray Tune broke off: {cause}. What is trained is not lost: run it again.") from error
 
 
 @contextmanager
