@@ -29,6 +29,8 @@ from twominds.pipelines.preprocess import PreprocessConfig
 from twominds.pipelines.search.fusion import SearchConfig
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_study
+from twominds.recipes.leya import leya
+from twominds.recipes.space import Choice, LogUniform
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished
@@ -159,9 +161,6 @@ def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], 
     trials = f" --trials {over}"
     plan = bash(here(block(PLAN)).rstrip() + trials, environment, tmp_path)
     assert f"{over}, {over} are over, 0 begun, 0 left" in plan
-    plan = bash(here(block(SPACE)), environment, tmp_path)
-    assert "optimizer=adamw" in plan
-    assert "0 are over" in plan, "in another space it is another search"
     plain = artifacts.read_card(str(mine / "ensemble"))
     bash(here(block(DECISION)).rstrip() + trials, environment, tmp_path)  # the copied search is the same, and over
     fitted = artifacts.read_card(str(mine / "ensemble"))
@@ -201,6 +200,17 @@ def test_the_commands_of_the_papers_table_are_read(tmp_path: Path) -> None:
     assert set(found[1]) < set(found[0])
     assert configs[0].study == configs[1].study
     assert configs[1].push_to == "bah/pushed"
+
+
+def test_the_words_of_another_space_are_read() -> None:
+    """What a search makes of such words: `tests/ray/pipelines/search/test_starts.py`."""
+    (line,) = block(SPACE).splitlines()
+    config = tyro.cli(SearchConfig, args=shlex.split(line)[2:])
+    fusion = leya().fusion.searched_in(config.space)
+    assert config.dry_run
+    assert fusion.fit.optimizer == "adamw"
+    assert fusion.space["num_layers"] == Choice(values=(1, 2))
+    assert fusion.space["learning_rate"] == LogUniform(low=1e-4, high=1e-3)
 
 
 def test_the_two_commands_are_targets_of_make() -> None:
