@@ -1,11 +1,15 @@
 """Fixtures that the whole suite shares. What they build is imported inside them, so that a small test starts fast."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from moto.server import ThreadedMotoServer
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the suite's clusters are its own and short-lived
@@ -45,6 +49,33 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, object_store_memory=400_000_000, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Callable[[], AbstractContextManager["ThreadedMotoServer"]]:
+    """An S3 server for the time of a `with`, found by this process's clients and by what it starts meanwhile.
+
+    In one process all such servers have the same buckets: give each test one of its own.
+    """
+    from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
+
+    @contextmanager
+    def started() -> Generator[ThreadedMotoServer]:
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+        server.start()
+        host, port = server.get_host_and_port()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+            patch.setenv("AWS_ACCESS_KEY_ID", "test")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            S3FileSystem.clear_instance_cache()  # one of another server, perhaps
+            yield server
+        server.stop()
+        S3FileSystem.clear_instance_cache()
+
+    return started
 
 
 @pytest.fixture(scope="session")

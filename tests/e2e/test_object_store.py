@@ -1,6 +1,7 @@
 """The jobs on an object store: corpus, weights, results and the search's state are below `s3://`, nothing on a disk."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,20 +27,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[Workspace]:
+def bucket(s3_server: Callable[[], AbstractContextManager[ThreadedMotoServer]]) -> Iterator[Workspace]:
     """A workspace on an S3 server of this test, and a Ray whose workers know the way to it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with s3_server():
         if ray.is_initialized():
             ray.shutdown()
         ray.init(
@@ -48,7 +38,6 @@ def bucket() -> Iterator[Workspace]:
         UPath("s3://runs").mkdir()
         yield Workspace(root="s3://runs/home")
         ray.shutdown()
-    server.stop()
 
 
 def upload(folder: str, uri: str) -> None:

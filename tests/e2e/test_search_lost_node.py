@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,6 @@ import pytest
 import ray
 from moto.server import ThreadedMotoServer
 from ray.cluster_utils import Cluster
-from s3fs import S3FileSystem
 from upath import UPath
 
 from twominds import artifacts
@@ -37,24 +37,16 @@ class TwoNodes:
 
 
 @pytest.fixture
-def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
+def two_nodes(s3_server: Callable[[], AbstractContextManager[ThreadedMotoServer]]) -> Iterator[TwoNodes]:
     """Two raylets of one CPU each on this machine, beside an S3 server; their workers know the way to it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    S3FileSystem.clear_instance_cache()  # one of another test's server, perhaps
-    UPath("s3://nodes").mkdir()  # a bucket of its own: in one process all such servers have the same ones
-    settings = {"num_cpus": 1, "object_store_memory": 150_000_000}
-    cluster = cast("Any", Cluster)(initialize_head=True, head_node_args={**settings, "include_dashboard": False})
-    second = cluster.add_node(**settings)
-    cluster.wait_for_nodes()
-    yield TwoNodes(cluster=cluster, address=cluster.address, second=second)
-    cluster.shutdown()
-    server.stop()
+    with s3_server():
+        UPath("s3://nodes").mkdir()
+        settings = {"num_cpus": 1, "object_store_memory": 150_000_000}
+        cluster = cast("Any", Cluster)(initialize_head=True, head_node_args={**settings, "include_dashboard": False})
+        second = cluster.add_node(**settings)
+        cluster.wait_for_nodes()
+        yield TwoNodes(cluster=cluster, address=cluster.address, second=second)
+        cluster.shutdown()
 
 
 def start(address: str) -> "subprocess.Popen[str]":

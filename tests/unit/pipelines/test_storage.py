@@ -1,6 +1,7 @@
 """Files on an S3 server (moto's) as they are now, and a server that is away."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import boto3
 import pytest
@@ -11,26 +12,14 @@ from twominds.pipelines.storage import files_in, read_if_there, write_whole
 
 
 @pytest.fixture
-def server() -> Iterator[ThreadedMotoServer]:
-    """With one bucket, `runs`; found by every client of this process."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
+def server(
+    s3_server: Callable[[], AbstractContextManager[ThreadedMotoServer]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ThreadedMotoServer]:
+    """With one bucket, `runs`."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with s3_server() as server:
         boto3.client("s3").create_bucket(Bucket="runs")
-        UPath("s3://runs").fs.clear_instance_cache()  # one of another test's server
         yield server
-        server.stop()
-        UPath("s3://runs").fs.clear_instance_cache()
 
 
 def test_what_another_process_wrote_is_seen(server: ThreadedMotoServer) -> None:

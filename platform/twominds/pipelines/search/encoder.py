@@ -42,7 +42,7 @@ from twominds.pipelines.train import (
 )
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.recipes.space import Candidate, Sampler, size
+from twominds.recipes.space import Candidate, Sampler
 from twominds.records import Features, Modality
 from twominds.training.metrics import macro_f1
 from twominds.training.selection import SelectionProtocol
@@ -106,9 +106,9 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     plan = Plan(
         space=search.space,
         first_points=(recipe.encoder_candidate(modality),),
-        sampler="grid" if size(search.space) <= search.trials else search.sampler,
+        sampler=search.sampler,
         trials=search.trials,
-    )
+    ).of_what_there_is()
     plan.points()  # refuses what is wrong with it before a cluster is started
     check_inputs(features, recipe, modality, store, config.protocol)
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.

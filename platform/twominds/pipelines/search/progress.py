@@ -212,9 +212,9 @@ def _cause(trial: Any) -> str:
         error = error.cause
     if error is None:
         return "A candidate ended, and Ray Tune does not say of what."
-    return f"A candidate ended with {type(error).__name__}: {_last_line(error)}."
+    return f"A candidate ended with {type(error).__name__}: {last_line(error)}."
 
 
-def _last_line(error: BaseException) -> str:
-    """Of Ray's errors, where a traceback comes before it."""
+def last_line(error: BaseException) -> str:
+    """What an error of Ray's says, without the traceback that comes before it."""
     return (str(error).strip().splitlines() or [""])[-1][:300]

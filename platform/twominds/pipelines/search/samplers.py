@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ from twominds.recipes.space import (
     check_candidate,
     grid,
     settings_of,
+    size,
 )
 
 REDRAWS = 1000
@@ -49,6 +50,11 @@ class Plan:
     """Candidates that one trial trains together."""
     shared: tuple[str, ...] = ()
     """Settings in which these may not differ."""
+
+    def of_what_there_is(self) -> "Plan":
+        """This plan; but where the space has no more candidates than it tries, each of these once."""
+        candidates = size(self.space)
+        return self if candidates > self.trials else replace(self, sampler="grid", trials=int(candidates))
 
     def points(self) -> list[Candidate]:
         """The candidates that are known beforehand: the first ones, and of a grid the others too.
@@ -112,7 +118,8 @@ class CandidateSampler(HyperOptSearch):
                 drawn = cast("dict[str, Any]", super().suggest(trial_id))
                 if shared:
                     drawn |= shared
-                    self._values(trial_id).update({name: list(self._values(like)[name]) for name in shared})
+                    others = self._values(like)
+                    self._values(trial_id).update({name: list(others[name]) for name in shared})
                 settings = frozenset(drawn.items())
                 if settings not in self._drawn:
                     self._drawn.add(settings)

@@ -19,7 +19,6 @@ from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
-from twominds.recipes.space import size
 from twominds.records import Modality
 from twominds.training.fit_together import OWN_SETTINGS
 from twominds.training.selection import SelectionProtocol
@@ -65,12 +64,11 @@ def prepare(config: SearchConfig) -> Search:
     plan = Plan(
         space=fusion.space,
         first_points=fusion.first_points,
-        # Few enough are all tried, each once.
-        sampler="grid" if size(fusion.space) <= fusion.trials else config.sampler,
-        trials=int(min(fusion.trials, size(fusion.space))),
+        sampler=config.sampler,
+        trials=fusion.trials,
         per_trial=config.candidates_per_trial,
         shared=tuple(name for name in fusion.space if name not in OWN_SETTINGS),
-    )
+    ).of_what_there_is()
     plan.points()  # refuses what is wrong with it before a cluster is started
     cards = [artifacts.read_card(f"{config.encoders}/{modality}") for modality in fusion.modalities]
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.

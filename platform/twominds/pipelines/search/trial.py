@@ -169,7 +169,11 @@ def try_candidates(
         return
     for candidate, watch, at, end in zip(fresh, watches, began, ends, strict=True):
         if store.outcome(candidate) is None:  # it never changes
-            store.end(_outcome(candidate, watch, at, end, store.results(candidate, rules.seeds)))
+            failed = end is not None and not isinstance(end, EndedEarlyError)
+            # One that is ended is compared by its first seeds. One that failed has all that were trained beside others.
+            kept = store.results(candidate, rules.seeds) if failed else ()
+            results = [*watch.results, *(result for result in kept if result not in watch.results)]
+            store.end(_outcome(candidate, watch, at, end, results))
     for candidate in candidates:
         outcome = store.outcome(candidate)
         # A fresh one's last seed has been reported.
@@ -178,13 +182,9 @@ def try_candidates(
 
 
 def _outcome(
-    candidate: Candidate, watch: Watch, began: float, end: Exception | None, kept: Sequence[SeedResult]
+    candidate: Candidate, watch: Watch, began: float, end: Exception | None, results: Sequence[SeedResult]
 ) -> Outcome:
-    """What became of a candidate, by what ended it, and what is kept of its seeds."""
-    results = list(watch.results)
-    if not (end is None or isinstance(end, EndedEarlyError)):
-        # One that is ended is compared by its first seeds. One that failed has all that were trained beside the others.
-        results += [result for result in kept if result not in results]
+    """What became of a candidate, by what ended it and the results of its seeds."""
     broken_off = watch.broken_off([result.seed for result in results])
     outcome = Outcome(
         candidate=candidate,

@@ -26,7 +26,7 @@ from upath import UPath
 from twominds.errors import ConfigError, TwomindsError
 from twominds.pipelines.cluster import lost_nodes
 from twominds.pipelines.search.config import TuningConfig
-from twominds.pipelines.search.progress import PROCESS_DIED, SearchProgress
+from twominds.pipelines.search.progress import PROCESS_DIED, SearchProgress, last_line
 from twominds.pipelines.search.samplers import CandidateSampler, Packs, Plan, tune_space
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import SCORE, Rules, report_of, scores_of_finished, try_candidates
@@ -115,8 +115,9 @@ def run_trials(
         try:
             tuner.fit()
         except TuneError as error:  # storage was away when Tune's process looked there, say: it wraps a traceback
-            cause = (str(error).strip().splitlines() or [""])[-1][:300]
-            raise SearchError(f"Ray Tune broke off: {cause}. What is trained is not lost: run it again.") from error
+            raise SearchError(
+                f"Ray Tune broke off: {last_line(error)}. What is trained is not lost: run it again."
+            ) from error
 
 
 @contextmanager
