@@ -20,6 +20,7 @@ from twominds.training.fit_config import FitConfig
 from twominds.training.losses import FusionLoss, LossFunction, balanced_class_weights, fusion_loss
 from twominds.training.optim import HasParameterGroups
 from twominds.training.progress import EpochReport, FitResult, Progress, seeded
+from twominds.training.replay import Replayed
 from twominds.training.stacked import ModelStack, RowOptimizer, reached, weights_of
 
 _OWN_FIT = ("learning_rate", "weight_decay", "grad_clip", "label_smoothing", "scheduler")
@@ -82,7 +83,7 @@ def fit_together(
     trainings = [_Training(config, seed, num_classes) for config, seed in zip(configs, seeds, strict=True)]
     run = _Together(models, trainings, losses, train, num_classes, torch.device(device))
     while run.trainings:
-        for training in run.epoch(train, validation, scored_on or (validation,)):
+        for training in run.epoch(validation, scored_on or (validation,)):
             if on_epoch is not None and not training.broken_off:
                 report = replace(training.progress.history[-1], fit_state=_no_state)
                 for place in on_epoch(trainings.index(training), report) or ():
@@ -130,7 +131,7 @@ class _Together:
         num_classes: int,
         device: torch.device,
     ) -> None:
-        self.trainings, self.device = list(trainings), device
+        self.trainings, self.train, self.device = list(trainings), train, device
         self.config = config = trainings[0].config  # for what all share
         self.epochs = 0
         class_weights = balanced_class_weights(train.labels, num_classes) if config.class_weights else None
@@ -145,16 +146,15 @@ class _Together:
         loss_of_first = objective(output, train.labels[: len(first)], **of_first)
         self.stack = ModelStack(models, reached(models[0], loss_of_first), objective, settings)
         self.optimizer = RowOptimizer(configs, self.stack.matrix)
+        self.step = Replayed(self._step)
 
-    def epoch(
-        self, train: FusionExamples, validation: FusionExamples, scored_on: Sequence[FusionExamples]
-    ) -> list[_Training]:
+    def epoch(self, validation: FusionExamples, scored_on: Sequence[FusionExamples]) -> list[_Training]:
         """Train and validate one epoch. Returns those that have a new report."""
         started = time.perf_counter()
         self.epochs += 1
         rates = [training.config.learning_rate * training.progress.schedule.scale for training in self.trainings]
-        self.optimizer.learning_rate = self.stack.matrix.new_tensor(rates)[:, None]
-        train_losses = self._descend(train)
+        self.optimizer.set_learning_rates(rates)
+        train_losses = self._descend()
         at_validation = self._answer(validation)
         answers = [at_validation if split is validation else self._answer(split) for split in scored_on]
         # Only here the GPU is waited for. What is left to do is little and goes model by model, on the CPU.
@@ -184,23 +184,30 @@ class _Together:
             self.trainings = [self.trainings[row] for row in rows]
             self.stack.keep(rows)
             self.optimizer.keep(rows)
+            self.step.forget()
 
-    def _descend(self, train: FusionExamples) -> Tensor:
+    def _descend(self) -> Tensor:
         """Mean training loss [S] of an epoch; the GPU is not waited for."""
         self.stack.module.train()
         total = torch.zeros(len(self.trainings), device=self.device)
-        order = self._order(len(train))
+        order = self._order(len(self.train))
         with seeded(self.trainings[0].seed, self.epochs, self.device):
             for window in _split(order, self.config.batch_size * self.config.accumulate):
-                for indices in _split(window, self.config.batch_size):
-                    # `share_of`, row by row: 1 where a step is one batch.
-                    share = self.clip_weights[indices].sum(dim=1) / self.clip_weights[window].sum(dim=1)
-                    with self._autocast():
-                        losses = share * self.stack.losses(train.batch(indices), train.labels[indices])
-                    losses.sum().backward()  # rows share nothing: each gets the gradient of its own loss
-                    total += losses.detach() * window.shape[1]
-                self.optimizer.step(self.stack.matrix)
-        return total / len(train)
+                total += self.step(window) * window.shape[1]
+        return total / len(self.train)
+
+    def _step(self, window: Tensor) -> Tensor:
+        """One step of the optimizer by the clips at `window` [S, B]. Returns their losses [S]."""
+        total = torch.zeros(len(self.trainings), device=self.device)
+        for indices in _split(window, self.config.batch_size):
+            # `share_of`, row by row: 1 where a step is one batch.
+            share = self.clip_weights[indices].sum(dim=1) / self.clip_weights[window].sum(dim=1)
+            with self._autocast():
+                losses = share * self.stack.losses(self.train.batch(indices), self.train.labels[indices])
+            losses.sum().backward()  # rows share nothing: each gets the gradient of its own loss
+            total += losses.detach()
+        self.optimizer.step(self.stack.matrix)
+        return total
 
     def _order(self, length: int) -> Tensor:
         """Each model's own order of clips [S, N], that of `fit`."""

@@ -139,7 +139,12 @@ class RowOptimizer:
         self._name: OptimizerName = configs[0].optimizer
         self._momentum = configs[0].momentum
         self._averages = [torch.zeros_like(matrix, requires_grad=False) for _ in range(1 if self._name == "sgd" else 2)]
-        self._steps = 0
+        self._steps = torch.zeros((), dtype=torch.float64, device=matrix.device)
+        """A tensor, as are the rates: a step may be recorded and replayed."""
+
+    def set_learning_rates(self, rates: Sequence[float]) -> None:
+        """Those of the rows [S], from the next step on."""
+        self.learning_rate.copy_(self.learning_rate.new_tensor(rates)[:, None])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all other rows."""
@@ -168,7 +173,7 @@ class RowOptimizer:
                 matrix.mul_(1 - self.learning_rate * self.weight_decay)
                 mean.lerp_(gradient, 1 - _BETAS[0])
                 square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-                scale = square.sqrt().div_(math.sqrt(1 - _BETAS[1] ** self._steps)).add_(_EPSILON)
+                scale = square.sqrt().div_((1 - _BETAS[1] ** self._steps).sqrt()).add_(_EPSILON)
                 matrix.addcmul_(mean / scale, -self.learning_rate / (1 - _BETAS[0] ** self._steps))
             case "sgd":
                 (velocity,) = self._averages

@@ -45,7 +45,7 @@ def test_every_row_takes_the_steps_of_torch(name: OptimizerName, momentum: float
         [replace(common, weight_decay=d, grad_clip=clip) for d, clip in zip(DECAYS, CLIPS, strict=True)], matrix
     )
     for step, gradient in enumerate(gradients):
-        rows.learning_rate = torch.tensor(RATES)[:, None] / (1 + step)
+        rows.set_learning_rates([rate / (1 + step) for rate in RATES])
         matrix.grad = gradient.clone()
         rows.step(matrix)
     assert matrix.grad is None
@@ -58,7 +58,7 @@ def test_rows_that_stay_step_as_if_none_had_left(name: OptimizerName) -> None:
         generator = torch.Generator().manual_seed(0)
         matrix = torch.randn(3, 5, generator=generator).requires_grad_()
         rows = RowOptimizer([FitConfig(optimizer=name)] * 3, matrix)
-        rows.learning_rate = torch.tensor(RATES)[:, None]
+        rows.set_learning_rates(RATES)
         for step in range(4):
             gradient = torch.randn(3, 5, generator=generator)
             if step == leave_after:
