@@ -19,6 +19,18 @@ os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens the
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where two processes share the tests, all that need a Ray go to one of them; of the others a file is not split."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneRay(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith("tests/ray/") else super()._split_scope(nodeid)
+
+    return OneRay(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the `gpu` tests where there is no CUDA device."""
     gpu = [item for item in items if item.get_closest_marker("gpu")]
@@ -90,6 +102,8 @@ def shared_media() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(pytestconfig: pytest.Config) -> str:
     """A bundle with every backbone at its smallest, made once for the code as it is; treat it as read-only."""
+    from filelock import FileLock
+
     from twominds.artifacts import fingerprint, installed_versions
     from twominds.features.debug import QUICK, make_debug_models
 
@@ -102,9 +116,10 @@ def tiny_bundle(pytestconfig: pytest.Config) -> str:
     assert pytestconfig.cache is not None
     cache = pytestconfig.cache.mkdir("bundles")
     bundle = cache / made_of
-    if not bundle.exists():
-        make_debug_models(str(cache / "unfinished"), size="tiny", training=QUICK)
-        (cache / "unfinished").rename(bundle)
+    with FileLock(cache / "lock"):  # of the processes that share the unit tests
+        if not bundle.exists():
+            make_debug_models(str(cache / "unfinished"), size="tiny", training=QUICK)
+            (cache / "unfinished").rename(bundle)
     return str(bundle)
 
 

@@ -10,15 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-import safetensors.torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 from upath import UPath
 
 from twominds.errors import ArtifactError
 from twominds.records import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 CARD = "card.json"
@@ -137,12 +138,14 @@ class Card:
         return "debug" if any(backbone.weights == "debug" for backbone in self.backbones) else "published"
 
 
-def save(uri: str, tensors: Mapping[str, Tensor], card: Card) -> Card:
+def save(uri: str, tensors: "Mapping[str, Tensor]", card: Card) -> Card:
     """Writes an artifact and returns its card with the id filled in.
 
     Raises:
         ArtifactError: the folder cannot be written.
     """
+    import safetensors.torch  # brings torch with it, which processes that only write tables do without
+
     folder = UPath(uri)
     payload = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     digest = hashlib.sha256(payload + json.dumps([card.config, card.architecture], sort_keys=True).encode()).hexdigest()
@@ -176,8 +179,10 @@ def read_card(uri: str) -> Card:
     return from_json(Card, raw)
 
 
-def load_tensors(uri: str) -> dict[str, Tensor]:
+def load_tensors(uri: str) -> "dict[str, Tensor]":
     """The tensors of the artifact at `uri`, on the CPU."""
+    import safetensors.torch
+
     path = UPath(uri) / TENSORS
     if not path.exists():
         raise ArtifactError(f"The artifact at {uri} is incomplete: it has no {TENSORS}.")

@@ -42,6 +42,18 @@ TRIALS = 2
 SEEDS = {"42", "2025", "7777", "12345", "31415"}
 
 
+@pytest.fixture(scope="module")
+def scored(finished: "Finished", tmp_path_factory: pytest.TempPathFactory) -> tuple[BatchScoreConfig, Summary]:
+    """Every video of the corpus, scored in a batch."""
+    config = BatchScoreConfig(
+        videos=finished.workspace.corpus,
+        output=str(tmp_path_factory.mktemp("scored") / "scores"),
+        ensemble=finished.workspace.ensemble,
+        models=finished.workspace.models,
+    )
+    return config, batch_score(config)
+
+
 def fact(summary: Summary, what: str) -> str:
     return dict(summary.facts)[what]
 
@@ -109,22 +121,15 @@ def test_cards_name_every_pretrained_model_behind_them(finished: "Finished") -> 
     assert all(used.digest for used in card.backbones)
 
 
-def test_scores_of_two_folders_are_not_mixed(finished: "Finished", tmp_path: Path) -> None:
-    """Both hold a `clip.mp4`: the second may not get the first one's score."""
-    kept = [clip for clip in finished.clips() if clip.clip_id not in finished.quarantined()][:2]
-    folders = [tmp_path / "one", tmp_path / "two"]
-    for folder, clip in zip(folders, kept, strict=True):
-        folder.mkdir()
-        shutil.copy(clip.video_uri, folder / "clip.mp4")
-    config = BatchScoreConfig(
-        videos=str(folders[0]),
-        output=str(tmp_path / "scores"),
-        ensemble=finished.workspace.ensemble,
-        models=finished.preprocess.models,
-    )
-    assert fact(batch_score(config), "scored now") == "1"
+def test_scores_of_two_folders_are_not_mixed(
+    finished: "Finished", scored: tuple[BatchScoreConfig, Summary], tmp_path: Path
+) -> None:
+    """Both hold clips of the same names: the second may not get the first one's scores."""
+    config, _ = scored
+    other = tmp_path / "other"
+    shutil.copytree(finished.workspace.corpus, other)
     with pytest.raises(ConfigError, match="not of those at"):
-        batch_score(replace(config, videos=str(folders[1])))
+        batch_score(replace(config, videos=str(other)))
 
 
 def test_encoders_are_artifacts_that_say_where_they_come_from(finished: "Finished") -> None:
@@ -230,20 +235,14 @@ def test_missing_inputs_are_named_with_the_job_that_makes_them(tmp_path: Path) -
 
 
 def test_evaluation_batch_scoring_and_the_scorer_agree_alone_and_in_a_batch(
-    finished: "Finished", tmp_path: Path
+    finished: "Finished", scored: tuple[BatchScoreConfig, Summary]
 ) -> None:
     """The same clip and artifact: the same probability to 1e-5, whichever way it went."""
     with (Path(finished.workspace.report) / "scores.csv").open() as file:
         evaluated = {row["clip_id"]: float(row["probability"]) for row in csv.DictReader(file)}
-    summary = batch_score(
-        BatchScoreConfig(
-            videos=finished.workspace.corpus,
-            output=str(tmp_path / "scores"),
-            ensemble=finished.workspace.ensemble,
-            models=finished.workspace.models,
-        )
-    )
-    with (tmp_path / "scores" / "scores.csv").open() as file:
+    config, summary = scored
+    assert len(list(Path(config.output).glob("*.parquet"))) > 1, "blocks are held back until all clips are decoded"
+    with (Path(config.output) / "scores.csv").open() as file:
         submitted = list(csv.DictReader(file))
     assert {row["id"] for row in submitted} | finished.quarantined() == {clip.clip_id for clip in finished.clips()}
     assert all(Decimal(row["p0"]) + Decimal(row["p1"]) == 1 for row in submitted)

@@ -121,7 +121,15 @@ def _dataset(
             batch_size=resources.block_size,
         )
     arguments = {"ensemble_uri": config.ensemble}
-    return map_stage(dataset, ScoreEmbeddings, arguments, actors=1, cpus=model_cpus(cpus), gpus=0, batch_size=64)
+    return map_stage(
+        dataset,
+        ScoreEmbeddings,
+        arguments,
+        actors=1,
+        cpus=model_cpus(cpus),
+        gpus=0,
+        batch_size=resources.block_size,  # more would be held back, with the media of all, until there are as many
+    )
 
 
 def submission(rows: list[tables.Row]) -> str:
