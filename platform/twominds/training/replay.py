@@ -21,9 +21,8 @@ class Replayed:
 
     def forget(self) -> None:
         """Record it anew: what the function reads or changes lies elsewhere now."""
-        self._graph: torch.cuda.CUDAGraph | None = None
         self._argument: Tensor | None = None
-        self._answer = torch.empty(0)
+        self._recorded: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
 
     def __call__(self, argument: Tensor) -> Tensor:
         """The function's answer, which the next call may overwrite."""
@@ -34,10 +33,12 @@ class Replayed:
             return self._function(argument)
         if argument.shape != self._argument.shape:
             return self._function(argument)
-        if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._answer = self._function(self._argument)
+        if self._recorded is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                answer = self._function(self._argument)
+            self._recorded = graph, answer
+        graph, answer = self._recorded
         self._argument.copy_(argument)
-        self._graph.replay()
-        return self._answer
+        graph.replay()
+        return answer
