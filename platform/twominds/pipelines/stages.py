@@ -98,7 +98,10 @@ def map_stage(
     gpus: float,
     batch_size: int,
 ) -> ray.data.Dataset:
-    """`dataset` with the columns of `stage` added by its own pool of actors."""
+    """`dataset` with the columns of `stage` added by its own pool of actors.
+
+    Clips that come one by one wait for each other outside of the actor, where another's crash can't take them along.
+    """
     with warnings.catch_warnings():
         # Ray 2.60 has no other way to say max_task_retries, and calls this one deprecated.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
@@ -107,7 +110,9 @@ def map_stage(
             fn_constructor_kwargs=arguments,
             batch_format="pyarrow",
             batch_size=batch_size,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1, max_size=actors, max_tasks_in_flight_per_actor=1 if batch_size == 1 else None
+            ),
             num_cpus=cpus,
             num_gpus=gpus or None,
             zero_copy_batch=True,
