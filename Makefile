@@ -30,10 +30,8 @@ demo: $(BASE)
 	$(BIN)/python jobs/demo.py
 
 test: lint
-	@rm -f .coverage .coverage.*
-	@# One of the two processes has all of tests/ray, which take the longest (conftest.py): they have to come first.
-	$(BIN)/python -m pytest tests/ray tests/unit --numprocesses 2 --no-loadscope-reorder --cov --cov-report= --cov-fail-under=0 --durations=15
-	$(BIN)/python -m pytest tests/e2e tests/gpu --cov --cov-append --cov-report=term:skip-covered --durations=15
+	@# Two processes: one begins with tests/e2e, the other with tests/ray, which take the longest (conftest.py).
+	$(BIN)/python -m pytest tests/e2e tests/ray tests/unit tests/gpu --numprocesses 2 --no-loadscope-reorder --cov --durations=15
 
 lint: $(DEV)
 	$(BIN)/ruff check

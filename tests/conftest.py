@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -21,14 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where two processes share the tests, all that need a Ray go to one of them; of the others a file is not split."""
+    """Where two processes share the tests, a folder of tests with Ray is not split, nor is any other file."""
     from xdist.scheduler import LoadFileScheduling
 
-    class OneRay(LoadFileScheduling):
+    class OneRayEach(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.startswith("tests/ray/") else super()._split_scope(nodeid)
+            folder = "/".join(nodeid.split("/")[:2])
+            return folder if folder in ("tests/e2e", "tests/ray") else super()._split_scope(nodeid)
 
-    return OneRay(config, log)
+    return OneRayEach(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -55,12 +56,19 @@ def two_torch_threads() -> None:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One local Ray with two CPUs for the whole suite, deaf to any cluster that already runs on the machine."""
-    import ray
+    """One Ray with two CPUs for the whole suite, deaf to any cluster that already runs on the machine.
 
-    ray.init(address="local", num_cpus=2, object_store_memory=400_000_000, include_dashboard=False, log_to_driver=False)
+    Its agent leaves its usual port to the head that the README starts.
+    """
+    import ray
+    from ray.cluster_utils import Cluster
+
+    settings = {"num_cpus": 2, "object_store_memory": 400_000_000, "include_dashboard": False}
+    cluster = cast("Any", Cluster)(initialize_head=True, head_node_args={**settings, "dashboard_agent_listen_port": 0})
+    ray.init(address=cluster.address, log_to_driver=False)
     yield
     ray.shutdown()
+    cluster.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
 from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, process_clips, read_quarantine
-from twominds.pipelines.stages import StageResources, map_stage, model_cpus, read_stage
+from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.records import Clip
 from twominds.scoring.ensemble import EnsembleConfig
@@ -104,27 +104,20 @@ def _dataset(
 ) -> ray.data.Dataset:
     resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
     dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.modalities)
-    for modality in ensemble.modalities:
-        arguments = {
+    arguments = [
+        {
             "modality": modality,
             "encoder_uri": encoder_uri(config.ensemble, modality),
             "store": store,
             "device": resources.device,
         }
-        dataset = map_stage(
-            dataset,
-            EmbedMedia,
-            arguments,
-            actors=resources.models,
-            cpus=model_cpus(cpus),
-            gpus=resources.model_gpus,
-            batch_size=resources.block_size,
-        )
-    arguments = {"ensemble_uri": config.ensemble}
+        for modality in ensemble.modalities
+    ]
+    dataset = map_models(dataset, EmbedMedia, arguments, resources, cpus)
     return map_stage(
         dataset,
         ScoreEmbeddings,
-        arguments,
+        {"ensemble_uri": config.ensemble},
         actors=1,
         cpus=model_cpus(cpus),
         gpus=0,

@@ -1,6 +1,6 @@
 """Preprocessing with Ray Data: a corpus in, one row of features per clip out.
 
-    clips ─▶ Read (CPU actors) ─▶ ExtractFeatures (one actor pool per modality) ─▶ ClipSink
+    clips ─▶ Read (CPU actors) ─▶ ExtractFeatures (actors of models) ─▶ ClipSink
 
 Streams: only the blocks in flight are in memory. Clips whose features (or whose quarantine entry) are already there
 are left alone, so an interrupted job is simply run again.
@@ -20,7 +20,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder, ids_done
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, process_clips, read_quarantine
-from twominds.pipelines.stages import ExtractFeatures, StageResources, map_stage, model_cpus, read_stage
+from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
@@ -99,17 +99,9 @@ def _dataset(
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
     dataset = read_stage(clips, recipe.media, store, resources, cpus, modalities=config.modalities)
-    for modality in config.modalities:
-        dataset = map_stage(
-            dataset,
-            ExtractFeatures,
-            {"modality": modality, "config": recipe.features, "store": store, "device": resources.device},
-            actors=resources.models,
-            cpus=model_cpus(cpus),
-            gpus=resources.model_gpus,
-            batch_size=resources.block_size,
-        )
-    return dataset
+    of_all = {"config": recipe.features, "store": store, "device": resources.device}
+    arguments = [{"modality": modality, **of_all} for modality in config.modalities]
+    return map_models(dataset, ExtractFeatures, arguments, resources, cpus)
 
 
 def _columns(modalities: Sequence[Modality]) -> list[str]:

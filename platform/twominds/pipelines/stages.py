@@ -5,7 +5,8 @@
     ScoreEmbeddings                                               in evaluate    (`model_stages.py`)
     Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings      in batch_score (`model_stages.py`)
 
-A clip that fails keeps its row; `error_stage` and `error` say why, and the later stages leave it alone.
+Modalities share a process where the cluster has few cores (`map_models`). A clip that fails keeps its row;
+`error_stage` and `error` say why, and the later stages leave it alone.
 """
 
 import warnings
@@ -46,6 +47,14 @@ class StageResources:
     def reader_actors(self, cpus: int) -> int:
         """Number of reader actors on a cluster of `cpus`."""
         return self.readers or max(1, cpus // 2)
+
+    def model_pools(self, cpus: int, modalities: int) -> int:
+        """Number of pools that run the models of so many modalities on a cluster of `cpus`.
+
+        One for each modality, but no more than every other CPU: the others read. A process loads its libraries for
+        seconds before it works, and where more of them work than there are cores, they only wait for each other.
+        """
+        return min(modalities, max(1, cpus // 2))
 
     @property
     def device(self) -> str:
@@ -119,6 +128,45 @@ def map_stage(
             # Not for ever, as is Ray's way: a clip that kills whoever touches it must come to an end (`process_clips`).
             max_task_retries=1,
         )
+
+
+class InOneProcess:
+    """Stages one after another, without the table leaving the process in between."""
+
+    def __init__(self, stage: type, arguments: Sequence[dict[str, Any]]) -> None:
+        """Builds a stage with each of the arguments."""
+        self._stages = [stage(**named) for named in arguments]
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Adds the columns of all."""
+        for stage in self._stages:
+            table = stage(table)
+        return table
+
+
+def map_models(
+    dataset: ray.data.Dataset,
+    stage: type,
+    arguments: Sequence[dict[str, Any]],
+    resources: StageResources,
+    cpus: int,
+) -> ray.data.Dataset:
+    """`dataset` with the columns that `stage` adds with each of the arguments, one of which is a modality's.
+
+    As many pools of actors as the cluster has room for (`StageResources.model_pools`); the last has fewest.
+    """
+    pools = resources.model_pools(cpus, len(arguments))
+    for first in range(pools):
+        dataset = map_stage(
+            dataset,
+            InOneProcess,
+            {"stage": stage, "arguments": arguments[first::pools]},
+            actors=resources.models,
+            cpus=model_cpus(cpus),
+            gpus=resources.model_gpus,
+            batch_size=resources.block_size,
+        )
+    return dataset
 
 
 def read_stage(
