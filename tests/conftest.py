@@ -55,20 +55,27 @@ def two_torch_threads() -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """One Ray with two CPUs for the whole suite, deaf to any cluster that already runs on the machine.
+def ray_address() -> Iterator[str]:
+    """Of a Ray with two CPUs for the whole suite, which may leave it and come back (`ray.init(address=...)`).
 
-    Its agent leaves its usual port to the head that the README starts.
+    Its agent leaves the usual port to the head that the README starts.
     """
-    import ray
     from ray.cluster_utils import Cluster
 
     settings = {"num_cpus": 2, "object_store_memory": 400_000_000, "include_dashboard": False}
     cluster = cast("Any", Cluster)(initialize_head=True, head_node_args={**settings, "dashboard_agent_listen_port": 0})
-    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_session(ray_address: str) -> Iterator[None]:
+    """The suite's Ray, joined."""
+    import ray
+
+    ray.init(address=ray_address, log_to_driver=False)
     yield
     ray.shutdown()
-    cluster.shutdown()
 
 
 @pytest.fixture(scope="session")

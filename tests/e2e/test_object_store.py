@@ -1,7 +1,9 @@
 """The jobs on an object store: corpus, weights, results and the search's state are below `s3://`, nothing on a disk."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.sink import read_quarantine
 from twominds.scoring.ensemble import Ensemble
 from twominds.workspace import Workspace
@@ -27,17 +29,18 @@ pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
-def bucket(s3_server: Callable[[], AbstractContextManager[ThreadedMotoServer]]) -> Iterator[Workspace]:
-    """A workspace on an S3 server of this test, and a Ray whose workers know the way to it."""
+def bucket(
+    s3_server: Callable[[], AbstractContextManager[ThreadedMotoServer]], ray_session: None, ray_address: str
+) -> Iterator[Workspace]:
+    """A workspace on an S3 server of this test, to which the suite's Ray is shown the way meanwhile."""
+    ray.shutdown()
     with s3_server():
-        if ray.is_initialized():
-            ray.shutdown()
-        ray.init(
-            address="local", num_cpus=2, object_store_memory=300_000_000, include_dashboard=False, log_to_driver=False
-        )
+        way = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        ray.init(address=ray_address, log_to_driver=False, runtime_env={"env_vars": way})
         UPath("s3://runs").mkdir()
         yield Workspace(root="s3://runs/home")
         ray.shutdown()
+    ray.init(address=ray_address, log_to_driver=False)
 
 
 def upload(folder: str, uri: str) -> None:
@@ -67,20 +70,23 @@ def test_preprocess_from_and_to_the_store(finished: "Finished", bucket: Workspac
     assert dict(preprocess(config).facts)["features made now"] == "0"
 
 
-def test_search_and_evaluation_on_the_store(finished: "Finished", bucket: Workspace) -> None:
-    upload(finished.workspace.embeddings, bucket.embeddings)
-    upload(finished.workspace.encoders, bucket.encoders)
-    config = SearchConfig(
+def test_a_search_that_is_moved_to_the_store_is_over_there_too(finished: "Finished", bucket: Workspace) -> None:
+    """How one is run there: `test_search_lost_node.py`."""
+    for place in ("embeddings", "encoders", "search"):
+        upload(getattr(finished.workspace, place), getattr(bucket, place))
+    config = replace(
+        finished.search,
         embeddings=bucket.embeddings,
         encoders=bucket.encoders,
         output=bucket.search,
         ensemble=bucket.ensemble,
-        trials=1,
     )
-    search_fusion(config)
+    seeds = {path.path for path in UPath(bucket.search).rglob("seed-*.json")}
+    summary = search_fusion(config)
+    assert {path.path for path in UPath(bucket.search).rglob("seed-*.json")} == seeds, "a seed was trained again"
+    assert dict(summary.facts)["candidates with all seeds"] == f"{finished.search.trials} of {finished.search.trials}"
     card = artifacts.read_card(bucket.ensemble)
+    assert card.metrics == artifacts.read_card(finished.workspace.ensemble).metrics
     assert Ensemble.load(bucket.ensemble).card == card
-    search_fusion(config)
-    assert artifacts.read_card(bucket.ensemble).artifact_id == card.artifact_id
     evaluate(EvaluateConfig(ensemble=bucket.ensemble, embeddings=bucket.embeddings, output=bucket.report))
     assert UPath(f"{bucket.report}/results.json").exists()

@@ -78,10 +78,9 @@ def ports() -> None:
 
 
 @pytest.fixture
-def shell(finished: "Finished") -> Iterator[dict[str, str]]:
+def shell(finished: "Finished", ray_address: str) -> Iterator[dict[str, str]]:
     """An environment for commands; what they start is found by a mark in it, and ended."""
-    if ray.is_initialized():
-        ray.shutdown()
+    ray.shutdown()
     mark = uuid.uuid4().hex
     environment = os.environ | {"TWOMINDS_HOME": finished.workspace.root, "TWOMINDS_README": mark}
     environment.pop("RAY_ADDRESS", None)
@@ -92,6 +91,7 @@ def shell(finished: "Finished") -> Iterator[dict[str, str]]:
                 os.kill(int(process.name), signal.SIGKILL)
         except (OSError, ProcessLookupError):
             continue
+    ray.init(address=ray_address, log_to_driver=False)
 
 
 def bash(script: str, environment: dict[str, str], folder: Path = ROOT, timeout_s: float = 500) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import ray
 from moto.server import ThreadedMotoServer
 from ray.cluster_utils import Cluster
 from upath import UPath
@@ -93,4 +92,3 @@ def test_the_other_node_trains_what_was_lost(two_nodes: TwoNodes, write_embeddin
     counted = [line for line in output.splitlines() if line.startswith("candidate ")]
     assert [line.split(":")[0] for line in counted] == [f"candidate {i}/{TRIALS}" for i in range(1, TRIALS + 1)]
     assert len(artifacts.read_card(f"{HOME}/ensemble").seeds) == 5
-    assert not ray.is_initialized()

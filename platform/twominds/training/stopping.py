@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from twominds.errors import ConfigError
 
@@ -40,7 +40,7 @@ class StoppingConfig:
 
 def objective(scores: Sequence[float], std_penalty: float) -> float:
     """Mean minus `std_penalty` times the population standard deviation over the seeds."""
-    return statistics.fmean(scores) - std_penalty * statistics.pstdev(scores)
+    return statistics.fmean(scores) - (std_penalty * statistics.pstdev(scores) if std_penalty else 0.0)
 
 
 def comparable(scores: Sequence[float], finished: Sequence[Sequence[float]], std_penalty: float) -> float:
@@ -87,8 +87,8 @@ def out_of_reach(
     differences = _differences(scores, incumbent)
     known = [differences, *(_differences(other, incumbent) for other in finished if other is not incumbent)]
     freedom = sum(len(several) - 1 for several in known)
-    squares = sum(statistics.pvariance(several) * len(several) for several in known)
-    quantile = float(stats.t.ppf(1 - levels(seeds, risk)[done - 1], df=freedom))
+    squares = sum(float(np.var(several)) * len(several) for several in known)
+    quantile = float(special.stdtrit(freedom, 1 - levels(seeds, risk)[done - 1]))  # of Student's t
     best = statistics.fmean(differences) + quantile * math.sqrt(squares / freedom * (1 / done - 1 / seeds))
     return best < -std_penalty * statistics.pstdev(incumbent)
 

@@ -33,6 +33,7 @@ def config(ray_session: None, tmp_path: Path, write_embeddings: Callable[..., No
         ensemble=str(tmp_path / "ensemble"),
         recipe="leya/demo/fusion-concat",
         trials=2,
+        concurrency=1,  # a process takes longer to start than these candidates to train
     )
 
 
