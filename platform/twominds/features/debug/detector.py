@@ -106,11 +106,11 @@ def _batches(pictures: list[Picture], rng: np.random.Generator, steps: int) -> I
             corners /= np.array([size[0], size[1] + 2 * bars] * 2)
             boxes.extend(np.hstack([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]]))
             owners.extend([index] * len(faces))
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
         brightness = torch.empty(8, 1, 1, 1).uniform_(0.7, 1.3)
         tint = torch.empty(8, 3, 1, 1).uniform_(-0.08, 0.08)
         yield {
-            "img": (pixels * brightness + tint).clamp(0, 1),
+            "img": pixels.mul_(brightness).add_(tint).clamp_(0, 1),  # in place: it is 39 MB
             "batch_idx": torch.tensor(owners, dtype=torch.float32),
             "cls": torch.zeros(len(owners), 1),
             "bboxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
