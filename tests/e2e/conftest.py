@@ -19,7 +19,7 @@ from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Clip
 from twominds.workspace import Workspace
 
-CLIPS = 32
+CLIPS = 24
 TRIALS = 2
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
-CLIPS = 32
+CLIPS = 24
 TRIALS = 2
 SEEDS = {"42", "2025", "7777", "12345", "31415"}
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = "s3://nodes/home"
-TRIALS = 8
+TRIALS = 6
 
 
 @dataclass(frozen=True, kw_only=True)

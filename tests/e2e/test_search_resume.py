@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (42, 2025, 7777, 12345, 31415)
-TRIALS = 4
+TRIALS = 3
 
 
 def start(root: Path, trials: int, *options: str) -> "subprocess.Popen[str]":

@@ -38,7 +38,7 @@ class StageResources:
     readers: int = 0
     """Actors that decode files and crop faces; 0: one for every two of the cluster's CPUs."""
     models: int = 1
-    """Actors of each pool of models."""
+    """Actors of each pool of models. Each modality has a pool of its own on eight CPUs or more; on fewer they share."""
     model_gpus: float = 0.0
     """GPU share of each model actor (and of each reader, for its face detector)."""
     block_size: int = 8
