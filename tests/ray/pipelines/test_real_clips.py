@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,18 +11,15 @@ from twominds.pipelines import tables
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.sink import read_quarantine
 
-if TYPE_CHECKING:
-    from tests.e2e.conftest import Finished
-
-pytestmark = [pytest.mark.ray, pytest.mark.e2e]
+pytestmark = pytest.mark.ray
 
 
-def test_shared_clips(finished: "Finished", shared_media: Path, tmp_path: Path) -> None:
+def test_shared_clips(ray_session: None, tiny_bundle: str, shared_media: Path, tmp_path: Path) -> None:
     clips = tmp_path / "clips"
     shutil.copytree(shared_media / "clips", clips, ignore=shutil.ignore_patterns("*.csv"))
     (clips / "letter.mp4").write_text("Dear diary, this is no video.\n" * 100)
     models = tmp_path / "models"
-    shutil.copytree(finished.workspace.models, models)
+    shutil.copytree(tiny_bundle, models)
     with tempfile.TemporaryDirectory() as staging:
         yunet = shared_media / "models" / "yunet_n_dynamic.onnx"
         import_file(str(models), "detect.yunet", yunet, staging=Path(staging))
