@@ -92,13 +92,14 @@ def job_command(job: str, **places: str) -> str:
     return " ".join([f"python jobs/{job}.py", *flags])
 
 
-def require(uri: str, *, what: str, made_by: str) -> UPath:
-    """The path at `uri`, or a sentence saying what is missing and which job makes it.
+def require(uri: str, *, what: str, made_by: str = "") -> UPath:
+    """The path at `uri`, or a sentence saying what is missing and which job makes it, if one does.
 
     Raises:
         MissingInputError: nothing is at `uri`.
     """
     path = UPath(uri)
     if not path.exists():
-        raise MissingInputError(f"No {what} at {uri}. Make it with `{made_by}`, or give its place.")
+        makes = f"Make it with `{made_by}`, or give" if made_by else "Give"
+        raise MissingInputError(f"No {what} at {uri}. {makes} its place.")
     return path

@@ -66,6 +66,8 @@ def test_require_says_what_is_missing_and_which_job_makes_it(tmp_path: Path) -> 
     assert "No corpus" in message
     assert missing in message
     assert "python jobs/make_corpus.py" in message
+    with pytest.raises(MissingInputError, match=f"^No videos at {missing}. Give its place.$"):
+        require(missing, what="videos")  # no job makes these
 
 
 def test_the_next_command_names_only_places_that_the_job_would_not_find_by_itself(

@@ -60,7 +60,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         BackboneError: the bundle lacks a backbone of the ensemble, or has another one under its name.
         ConfigError: the output holds scores of another ensemble, or of other videos.
     """
-    require(config.videos, what="videos", made_by="your camera")
+    require(config.videos, what="folder or table of videos")
     require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     card = artifacts.read_card(config.ensemble)
