@@ -30,6 +30,7 @@ demo: $(BASE)
 	$(BIN)/python jobs/demo.py
 
 test: lint
+	@rm -f .coverage .coverage.*
 	@# Two processes: one begins with tests/e2e, the other with tests/ray, which take the longest (conftest.py).
 	$(BIN)/python -m pytest tests/e2e tests/ray tests/unit tests/gpu --numprocesses 2 --no-loadscope-reorder --cov --durations=15
 

@@ -82,11 +82,14 @@ def test_a_search_that_is_moved_to_the_store_is_over_there_too(finished: "Finish
         ensemble=bucket.ensemble,
     )
     seeds = {path.path for path in UPath(bucket.search).rglob("seed-*.json")}
+    assert seeds, "nothing was moved"
     summary = search_fusion(config)
     assert {path.path for path in UPath(bucket.search).rglob("seed-*.json")} == seeds, "a seed was trained again"
     assert dict(summary.facts)["candidates with all seeds"] == f"{finished.search.trials} of {finished.search.trials}"
     card = artifacts.read_card(bucket.ensemble)
     assert card.metrics == artifacts.read_card(finished.workspace.ensemble).metrics
     assert Ensemble.load(bucket.ensemble).card == card
+    search_fusion(config)
+    assert artifacts.read_card(bucket.ensemble).artifact_id == card.artifact_id
     evaluate(EvaluateConfig(ensemble=bucket.ensemble, embeddings=bucket.embeddings, output=bucket.report))
     assert UPath(f"{bucket.report}/results.json").exists()

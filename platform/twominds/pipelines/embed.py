@@ -14,7 +14,7 @@ from twominds.pipelines.about import claim_folder, ids_done, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink
-from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
+from twominds.pipelines.stages import InOneProcess, StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
 from twominds.workspace import Workspace, job_command, require
@@ -75,11 +75,14 @@ def embed_features(config: EmbedConfig) -> Summary:
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
     columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.modalities for f in tables.features_fields(m))]
-    encoders = {modality: f"{config.encoders}/{modality}" for modality in config.modalities}
+    arguments = [
+        {"modality": modality, "encoder_uri": f"{config.encoders}/{modality}", "device": resources.device}
+        for modality in config.modalities
+    ]
     return map_stage(
         stored_rows(config.features, done, resources.block_size, columns),
-        EmbedFeatures,
-        {"encoders": encoders, "device": resources.device},
+        InOneProcess,  # on any number of cores: to start a process takes longer than its encoder
+        {"stage": EmbedFeatures, "arguments": arguments},
         actors=resources.models,
         cpus=model_cpus(cpus),
         gpus=resources.model_gpus,

@@ -1,7 +1,6 @@
 """The actors that run trained models: encoders and the ensemble. See `stages.py` for the plumbing."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import pyarrow as pa
 import torch
@@ -9,7 +8,6 @@ import torch
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.embedding import embed
-from twominds.encoders.encoder import Encoder
 from twominds.pipelines import tables
 from twominds.pipelines.stages import add_outcomes, media_of, rows_of
 from twominds.pipelines.tables import Row
@@ -36,26 +34,25 @@ class EmbedMedia:
 
 
 class EmbedFeatures:
-    """All the trained encoders, over features made before: starting a process for each takes longer than they do."""
+    """The trained encoder of one modality, over features made before."""
 
-    def __init__(self, encoders: Mapping[Modality, str], device: str) -> None:
-        """Loads the encoder of each modality."""
+    def __init__(self, modality: Modality, encoder_uri: str, device: str) -> None:
+        """Loads the encoder."""
         torch.set_num_threads(1)
-        self._encoders = {modality: load_encoder(uri)[0].to(device) for modality, uri in encoders.items()}
+        self._modality = modality
+        self._encoder = load_encoder(encoder_uri)[0].to(device)
         self._device = device
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds each modality's embedding columns and drops its features, which they replace."""
-        for modality, encoder in self._encoders.items():
-            rows = rows_of(table)
-            features = [tables.features_from_row(row, modality) for row in rows if not row.get("error")]
-            outcomes = isolate(partial(self._embed, encoder), features, stage=f"encoders.{modality}")
-            table = add_outcomes(table, rows, outcomes, tables.embedding_fields(modality))
-            table = table.drop_columns([f"{modality}_values"])
-        return table
+        """Adds the modality's embedding columns and drops its features, which they replace."""
+        rows = rows_of(table)
+        features = [tables.features_from_row(row, self._modality) for row in rows if not row.get("error")]
+        outcomes = isolate(self._embed, features, stage=f"encoders.{self._modality}")
+        table = add_outcomes(table, rows, outcomes, tables.embedding_fields(self._modality))
+        return table.drop_columns([f"{self._modality}_values"])
 
-    def _embed(self, encoder: Encoder, features: Sequence[Features]) -> list[Row]:
-        embeddings = embed(encoder, features, batch_size=max(1, len(features)), device=self._device)
+    def _embed(self, features: Sequence[Features]) -> list[Row]:
+        embeddings = embed(self._encoder, features, batch_size=max(1, len(features)), device=self._device)
         return [tables.embedding_to_row(embedding) for embedding in embeddings]
 
 
