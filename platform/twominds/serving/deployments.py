@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
-import ray
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
@@ -45,14 +44,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """What the ingress is told of a decoded clip; the media themselves stay in the object store."""
+    """A clip, once decoded."""
 
-    media: "ray.ObjectRef[ClipMedia]"
-    """For the encoders."""
-    duration_s: float
-    """Of the clip."""
-    transcript_source: str
-    """As in `ClipMedia`."""
+    media: ClipMedia
+    """For the encoders. By value: a reference inside an answer of Serve is not safe (see `RayScoringService`)."""
     warnings: tuple[str, ...]
     """What to tell the caller."""
 
@@ -102,12 +97,8 @@ class MediaDecoder(Replica):
             return Failure(clip_id=clip_id, stage="decode", reason=reason)
         limit_s = self._reader.config.max_audio_s
         cut = media.presence[Modality.AUDIO].present and media.duration_s > limit_s
-        return Decoded(
-            media=ray.put(media),
-            duration_s=media.duration_s,
-            transcript_source=media.transcript_source,
-            warnings=(f"Only the first {limit_s:g} s of the sound were used.",) if cut else (),
-        )
+        warnings = (f"Only the first {limit_s:g} s of the sound were used.",) if cut else ()
+        return Decoded(media=media, warnings=warnings)
 
 
 class Encoder(Replica):
@@ -125,9 +116,9 @@ class Encoder(Replica):
         _check_unchanged(card, artifact_id, uri)
         _set_batching(self.embed_batch, part)
 
-    async def embed(self, media: ClipMedia) -> Embedding | Failure:
+    async def embed(self, decoded: Decoded) -> Embedding | Failure:
         """What the encoder says of one clip."""
-        return await self.embed_batch(media)
+        return await self.embed_batch(decoded.media)
 
     @serve.batch
     async def embed_batch(self, media: list[ClipMedia]) -> list[Embedding | Failure]:

@@ -1,6 +1,6 @@
 """From an upload to the answer, over the deployments: decode, four encoders side by side, the ensemble.
 
-What is large (the file, the decoded media) travels by reference through Ray's object store, never through here.
+What is large (the file, the decoded media) lies in Ray's object store and is passed on by reference.
 """
 
 import asyncio
@@ -33,7 +33,13 @@ DEBUG_WARNING = "The weights are debug ones (seeded random numbers): this score 
 
 
 class RayScoringService:
-    """The `ScoringService` over deployment handles."""
+    """The `ScoringService` over deployment handles.
+
+    Every object of a request is owned here: the file is put into the store here, and the media are the decoder's
+    answer, handed to the encoders as what they are. An `ObjectRef` that a replica had put and answered with would
+    be owned there; Serve's answers are items of a generator, and on a busy machine Ray 2.60 frees what such an item
+    refers to before its reader has said that it holds it (`ReferenceCountingAssertionError`).
+    """
 
     def __init__(
         self,
@@ -69,9 +75,10 @@ class RayScoringService:
                 try:
                     outcome = await self._run(clip_id, stored, transcript)
                 except REPLICA_LOST as error:
-                    logger.warning("clip %s: a replica died (%s), trying again", clip_id, type(error).__name__)
+                    logger.warning("clip %s: a replica was lost (%s), trying again", clip_id, type(error).__name__)
                     outcome = await self._run(clip_id, stored, transcript)
         except REPLICA_LOST as error:
+            logger.error("clip %s: a replica was lost again (%s)", clip_id, type(error).__name__)
             raise overloaded("A part of the service died, twice, while it worked on this clip.") from error
         except (BackPressureError, DeploymentUnavailableError) as error:
             raise overloaded("A part of the service has more to do than it takes, or is not there.") from error
@@ -86,10 +93,11 @@ class RayScoringService:
         self, clip_id: str, video: "ray.ObjectRef[ByteArray]", transcript: str | None
     ) -> tuple[Decoded, Score, dict[str, Any]]:
         """One pass through the deployments; raises what the client must be told."""
-        decoded, decode_s = await _timed(lambda: self._decoder.decode.remote(clip_id, video, transcript))
+        decoding = self._decoder.decode.remote(clip_id, video, transcript)
+        decoded, decode_s = await _timed(lambda: decoding)
         decoded = cast(Decoded, _checked(decoded))
         encoded = await asyncio.gather(
-            *(_timed(lambda h=handle: h.embed.remote(decoded.media)) for handle in self._encoders.values())
+            *(_timed(lambda h=handle: h.embed.remote(decoding)) for handle in self._encoders.values())
         )
         embeddings = [cast(Embedding, _checked(embedding)) for embedding, _ in encoded]
         score, fusion_s = await _timed(lambda: self._ensemble.score.remote(*embeddings))
@@ -113,8 +121,8 @@ class RayScoringService:
                 )
                 for part in score.modalities
             },
-            transcript_source=decoded.transcript_source or None,
-            duration_s=decoded.duration_s,
+            transcript_source=decoded.media.transcript_source or None,
+            duration_s=decoded.media.duration_s,
             durations_s=durations,
             artifact_id=score.artifact_id,
             recipe=self.model.recipe,
