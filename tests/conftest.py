@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's workers are niced: beside unit tests its proxy may need longer than the 5 s after which Serve gives up.
 os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # nobody looks at the nodes' load: every minute, not 5 s
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the suite's clusters are its own and short-lived
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # ultralytics may not install packages in mid-test
 os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there: no test may need the public hub
@@ -64,8 +65,9 @@ def ray_address() -> Iterator[str]:
     """
     from ray.cluster_utils import Cluster
 
-    settings = {"num_cpus": 2, "object_store_memory": 400_000_000, "include_dashboard": False}
-    cluster = cast("Any", Cluster)(initialize_head=True, head_node_args={**settings, "dashboard_agent_listen_port": 0})
+    settings = {"num_cpus": 2, "object_store_memory": 400_000_000, "dashboard_agent_listen_port": 0}
+    unread = {"include_dashboard": False, "include_log_monitor": False}  # a minute of processor time in 20
+    cluster = cast("Any", Cluster)(initialize_head=True, head_node_args=settings | unread)
     yield cluster.address
     cluster.shutdown()
 

@@ -38,7 +38,7 @@ class RayScoringService:
     Every object of a request is owned here: the file is put into the store here, and the media are the decoder's
     answer, handed to the encoders as what they are. An `ObjectRef` that a replica had put and answered with would
     be owned there; Serve's answers are items of a generator, and on a busy machine Ray 2.60 frees what such an item
-    refers to before its reader has said that it holds it (`ReferenceCountingAssertionError`).
+    refers to before its reader has said that it holds it (`ReferenceCountingAssertionError`; Ray's issue 58080).
     """
 
     def __init__(
