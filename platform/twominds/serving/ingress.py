@@ -6,7 +6,7 @@ What is large (the file, the decoded media) lies in Ray's object store and is pa
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from statistics import pstdev
 from typing import Any, TypeVar, cast
@@ -94,13 +94,11 @@ class RayScoringService:
     ) -> tuple[Decoded, Score, dict[str, Any]]:
         """One pass through the deployments; raises what the client must be told."""
         decoding = self._decoder.decode.remote(clip_id, video, transcript)
-        decoded, decode_s = await _timed(lambda: decoding)
+        decoded, decode_s = await _timed(decoding)
         decoded = cast(Decoded, _checked(decoded))
-        encoded = await asyncio.gather(
-            *(_timed(lambda h=handle: h.embed.remote(decoding)) for handle in self._encoders.values())
-        )
+        encoded = await asyncio.gather(*(_timed(handle.embed.remote(decoding)) for handle in self._encoders.values()))
         embeddings = [cast(Embedding, _checked(embedding)) for embedding, _ in encoded]
-        score, fusion_s = await _timed(lambda: self._ensemble.score.remote(*embeddings))
+        score, fusion_s = await _timed(self._ensemble.score.remote(*embeddings))
         encoders_s = {modality: seconds for modality, (_, seconds) in zip(self._encoders, encoded, strict=True)}
         durations = {"decode": decode_s, "encoders": encoders_s, "fusion": fusion_s}
         return decoded, cast(Score, _checked(score)), durations
@@ -168,10 +166,10 @@ def _put(video: ByteArray) -> "ray.ObjectRef[ByteArray]":
     return ray.put(video)
 
 
-async def _timed(call: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
-    """What a call gives, and the seconds until it does."""
+async def _timed(response: Awaitable[Any]) -> tuple[Any, float]:
+    """What a call answers, and the seconds until it does."""
     started_s = time.perf_counter()
-    return await call(), time.perf_counter() - started_s
+    return await response, time.perf_counter() - started_s
 
 
 async def _answers(handle: DeploymentHandle[Any]) -> bool:
