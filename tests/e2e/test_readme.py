@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import uuid
 from collections.abc import Iterator
@@ -62,6 +63,14 @@ BAH_JOBS: dict[str, Any] = {
 FOLDERS = ("models", "features", "encoders", "embeddings", "ensemble")
 """Where jobs read, by the names of their flags."""
 PORTS = (6379, 8000, 8265)
+STANDARD_LIBRARY = str(Path(sysconfig.get_path("stdlib")) / "platform.py")
+PROBE = (
+    "import platform; from ray import serve; print('platform of the job is', platform.__file__); "
+    "app = serve.deployment(name='probe', ray_actor_options={'num_cpus': 0})(lambda _: platform.__file__).bind(); "
+    "served = serve.run(app, name='probe', route_prefix='/probe').remote(0).result(); serve.delete('probe'); "
+    "print('platform of the service is', served)"
+)
+"""A job's source: what `import platform` finds in itself, and in an application that it serves."""
 
 
 def block(line: str) -> str:
@@ -142,6 +151,10 @@ def test_head_job_service_and_curl(finished: "Finished", ports: None, shell: dic
             assert 0 <= answer["probability"] <= 1
             assert answer["weights"] == "debug"
             assert answer["artifact_id"] == artifacts.read_card(finished.workspace.ensemble).artifact_id
+        # The folder platform/ hides nothing.
+        printed = submit(f"{exports}\nray job submit --working-dir . -- python -c {shlex.quote(PROBE)}", shell)
+        assert f"platform of the job is {STANDARD_LIBRARY}" in printed
+        assert f"platform of the service is {STANDARD_LIBRARY}" in printed
     finally:
         serving.send_signal(signal.SIGINT)
         serving.wait(timeout=60)

@@ -1,8 +1,9 @@
 """Optimizers and learning-rate schedules of the training loop, by name."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import unwrap
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -33,6 +34,20 @@ def trainable_groups(model: nn.Module, learning_rate: float) -> list[dict[str, A
     return [{"params": [p for p in model.parameters() if p.requires_grad], "lr": learning_rate}]
 
 
+def _eager(kind: type[Optimizer]) -> Callable[..., Optimizer]:
+    """The optimizer without what keeps its methods out of torch's compiler.
+
+    For that torch imports the compiler, two seconds of each process that trains. Nothing is compiled here.
+    """
+    names = "add_param_group", "load_state_dict", "state_dict", "zero_grad"
+    methods = {name: unwrap(getattr(kind, name)) for name in names}
+    step = torch.no_grad()(unwrap(kind.step))
+    return type(kind.__name__, (kind,), {**methods, "step": step})
+
+
+AdamW, RMSprop, SGD = _eager(torch.optim.AdamW), _eager(torch.optim.RMSprop), _eager(torch.optim.SGD)
+
+
 def make_optimizer(
     name: OptimizerName, groups: Iterable[dict[str, Any]], *, learning_rate: float, weight_decay: float, momentum: float
 ) -> Optimizer:
@@ -43,15 +58,11 @@ def make_optimizer(
     at_once = all(p.device.type == "cpu" for group in groups for p in group["params"]) or None
     match name:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=at_once)
+            return AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=at_once)
         case "rmsprop":
-            return torch.optim.RMSprop(
-                groups, lr=learning_rate, weight_decay=weight_decay, momentum=momentum, foreach=at_once
-            )
+            return RMSprop(groups, lr=learning_rate, weight_decay=weight_decay, momentum=momentum, foreach=at_once)
         case "sgd":
-            return torch.optim.SGD(
-                groups, lr=learning_rate, weight_decay=weight_decay, momentum=momentum, foreach=at_once
-            )
+            return SGD(groups, lr=learning_rate, weight_decay=weight_decay, momentum=momentum, foreach=at_once)
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from twominds.errors import ConfigError
 
@@ -111,7 +111,7 @@ def levels(seeds: int, risk: float) -> tuple[float, ...]:
     differences = np.random.default_rng(0).standard_normal((200_000, seeds))
     differences -= differences.mean(axis=1, keepdims=True)
     means = differences.cumsum(axis=1)[:, :-1] / looks
-    p_values = stats.norm.cdf(means / np.sqrt(1 / looks - 1 / seeds))
+    p_values = special.ndtr(means / np.sqrt(1 / looks - 1 / seeds))
     scale = float(np.quantile((p_values / weights).min(axis=1), risk))
     return tuple(float(level) for level in scale * weights)
 

@@ -1,4 +1,6 @@
 import math
+import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -44,6 +46,35 @@ def test_optimizers_take_their_settings(name: OptimizerName, kind: type[torch.op
     assert isinstance(optimizer, kind)
     assert optimizer.defaults["weight_decay"] == 0.01
     assert optimizer.defaults.get("momentum", 0.9) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop), ("sgd", torch.optim.SGD)]
+)
+def test_optimizers_step_as_torchs_own_and_leave_its_compiler_alone(
+    name: OptimizerName, kind: Callable[..., torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    settings = {"lr": 0.1, "weight_decay": 0.01, **({} if name == "adamw" else {"momentum": 0.9})}
+    reference = kind(theirs.parameters(), **settings)
+    x = torch.randn(4, 3)
+    for _ in range(3):
+        theirs(x).square().sum().backward()
+        reference.step()
+        reference.zero_grad()
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # to import it is an error now
+    groups = trainable_groups(ours, 0.1)
+    optimizer = make_optimizer(name, groups, learning_rate=0.1, weight_decay=0.01, momentum=0.9)
+    for _ in range(3):
+        ours(x).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    optimizer.load_state_dict(optimizer.state_dict())
+    for own, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(own, their)
+        assert own.requires_grad
+        assert own.grad is None
 
 
 class TwoRates(nn.Module):

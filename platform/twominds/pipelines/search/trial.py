@@ -1,12 +1,18 @@
-"""Candidates of a search from begin to outcome. Ray Tune runs this in processes; it needs none of it."""
+"""Candidates of a search from begin to outcome.
+
+Ray Tune runs this in processes of its own. Each pays for what is imported here: no Ray, and no sampler.
+"""
 
 import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
+
+import torch
 
 from twominds.errors import TrainingError
 from twominds.pipelines.search.candidate import (
@@ -19,7 +25,7 @@ from twominds.pipelines.search.candidate import (
 from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.store import SearchStore
 from twominds.recipes.recipe import FusionRecipe
-from twominds.recipes.space import Candidate
+from twominds.recipes.space import Candidate, candidates_of
 from twominds.training.fit import EpochReport
 from twominds.training.stopping import StoppingConfig, below_median, comparable, out_of_reach
 
@@ -100,6 +106,21 @@ class Watch:
     def broken_off(self, done: Collection[int]) -> list[EpochReport]:
         """The epochs of seeds that were begun here and are not among those that are done."""
         return [epoch for seed, epochs in self._epochs.items() if seed not in done for epoch in epochs]
+
+
+def run_trial(settings: dict[str, Any], *, fixed: dict[str, Any], report: Report, **parameters: Any) -> None:
+    """One trial of Ray Tune's, in a process of its own: see `try_candidates`.
+
+    Args:
+        settings: What was drawn, in Tune's words.
+        fixed: What is the same for all trials of the search, by name.
+        report: Ray Tune's.
+        **parameters: Given to `train`.
+    """
+    torch.set_num_threads(max(1, int(fixed["cpus"])))
+    train = partial(fixed["train"], **parameters)
+    candidates = candidates_of(settings, fixed["space"])
+    try_candidates(train, candidates, SearchStore(fixed["store_uri"]), fixed["rules"], report)
 
 
 def train_fusion(

@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from importlib import import_module
 from pickle import UnpicklingError
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, TuneError, Tuner
 from upath import UPath
@@ -29,9 +27,8 @@ from twominds.pipelines.search.config import TuningConfig
 from twominds.pipelines.search.progress import PROCESS_DIED, SearchProgress, last_line
 from twominds.pipelines.search.samplers import CandidateSampler, Packs, Plan, tune_space
 from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import SCORE, Rules, report_of, scores_of_finished, try_candidates
+from twominds.pipelines.search.trial import SCORE, Rules, report_of, run_trial, scores_of_finished
 from twominds.pipelines.storage import storage_of
-from twominds.recipes.space import candidates_of
 
 MISSED_AFTER_S = 25.0
 """After which Ray has noticed the loss of a node: five checks that fail, three seconds apart, and some more."""
@@ -79,7 +76,7 @@ def run_trials(
     known = [(o.candidate, report_of(o, finished, rules.std_penalty)[SCORE]) for o in outcomes]
     progress = SearchProgress(store, plan.space, rules, trials=len(over) + left)
     fixed = {"train": train, "space": plan.space, "store_uri": store.uri, "rules": rules, "cpus": config.cpus_per_trial}
-    with_data = cast("Any", tune.with_parameters(_trial, fixed=fixed, **parameters))
+    with_data = cast("Any", tune.with_parameters(run_trial, fixed=fixed, report=cast("Any", tune).report, **parameters))
     resources = {"cpu": config.cpus_per_trial, **({"gpu": config.gpus_per_trial} if config.gpus_per_trial else {})}
     # Tune's own banner, tables and tracebacks: `SearchProgress` prints what a person reads.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -133,14 +130,6 @@ def _lost_nodes_noted(store: SearchStore) -> Generator[None]:
         time.sleep(1)
     for _ in range(lost_nodes() - before):
         store.note("A node of the cluster was lost; what it was training was trained elsewhere.")
-
-
-def _trial(settings: dict[str, Any], *, fixed: dict[str, Any], **parameters: Any) -> None:
-    """Runs in a process of Tune's."""
-    torch.set_num_threads(max(1, int(fixed["cpus"])))
-    store = SearchStore(fixed["store_uri"])
-    candidates = candidates_of(settings, fixed["space"])
-    try_candidates(partial(fixed["train"], **parameters), candidates, store, fixed["rules"], cast("Any", tune).report)
 
 
 def _at_a_time(config: TuningConfig, cpus: int) -> int:
