@@ -47,6 +47,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=gpu)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Coverage is that of the tests without Ray: to trace Ray's drivers takes time, and the fast tests reach enough."""
+    from coverage import Coverage
+
+    tracing = Coverage.current() if item.get_closest_marker("ray") else None
+    if tracing is None:
+        return (yield)
+    tracing.stop()
+    try:
+        return (yield)
+    finally:
+        tracing.start()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def two_torch_threads() -> None:
     """Sums in parallel depend on the number of threads: hold it, so that every machine gets the same ones.

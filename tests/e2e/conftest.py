@@ -60,6 +60,7 @@ def finished(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory, ray_ses
             output=workspace.search,
             ensemble=workspace.ensemble,
             trials=TRIALS,
+            concurrency=1,  # a process takes longer to start than these candidates to train
         ),
         evaluate=EvaluateConfig(ensemble=workspace.ensemble, embeddings=workspace.embeddings, output=workspace.report),
         summaries={},

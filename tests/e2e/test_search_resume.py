@@ -21,12 +21,12 @@ SEEDS = (42, 2025, 7777, 12345, 31415)
 TRIALS = 3
 
 
-def start(root: Path, trials: int, *options: str) -> "subprocess.Popen[str]":
+def start(root: Path, trials: int) -> "subprocess.Popen[str]":
     command = [sys.executable, "jobs/tune_fusion.py", "--recipe", "leya/demo/fusion-concat", "--trials", str(trials)]
     environment = os.environ | {"TWOMINDS_HOME": str(root)}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.Popen(
-        [*command, "--stopping.risk", "0", *options],
+        [*command, "--stopping.risk", "0", "--concurrency", "1"],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -52,7 +52,7 @@ def test_killed_in_mid_run_and_started_again_with_more_candidates(
     tmp_path: Path, write_embeddings: Callable[..., None]
 ) -> None:
     write_embeddings(str(tmp_path))
-    first = start(tmp_path, TRIALS, "--concurrency", "1")
+    first = start(tmp_path, TRIALS)
     # Seven seeds: one candidate is over, the next is under way.
     wait_for_seeds(tmp_path, 7, first)
     os.kill(first.pid, signal.SIGKILL)

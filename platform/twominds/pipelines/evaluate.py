@@ -1,9 +1,10 @@
 """Evaluation: embeddings and an ensemble in, the results table out.
 
-    embeddings ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ report
+    embeddings ─▶ with_scores ─▶ ClipSink ─▶ report
 
-The scores are those of `scoring/`, the same as batch scoring and the service give. Test labels are read here, where
-nothing is chosen any more. Every number stands beside the baselines that see no video.
+The scores are those of `scoring/`, the same as batch scoring and the service give: a second's work for thousands of
+clips, so it is done here and not on the cluster. Test labels are read here, where nothing is chosen any more. Every
+number stands beside the baselines that see no video.
 """
 
 import csv
@@ -12,8 +13,11 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.table import Table
 from upath import UPath
 
@@ -23,16 +27,15 @@ from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, claim_folder, ids_done, read_about
-from twominds.pipelines.cluster import cluster
-from twominds.pipelines.model_stages import ScoreEmbeddings
+from twominds.pipelines.model_stages import with_scores
 from twominds.pipelines.sink import ClipSink, read_quarantine
-from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
+from twominds.pipelines.storage import files_in
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
 from twominds.records import Modality, Split
-from twominds.scoring.ensemble import EnsembleConfig
+from twominds.scoring.ensemble import Ensemble, EnsembleConfig
 from twominds.training.metrics import grouped_macro_f1, macro_f1, majority_baseline, question_baseline
 from twominds.workspace import Workspace, require
 
@@ -56,10 +59,8 @@ class EvaluateConfig:
     """Folder of `jobs/embed.py`, made by the ensemble's own encoders."""
     output: str = field(default_factory=lambda: Workspace.default().report)
     """Folder for the report; local or s3://."""
-    resources: StageResources = field(default_factory=StageResources)
-    """Actors."""
     address: str | None = None
-    """A running Ray cluster; by default the one that the job was submitted to, else one started here."""
+    """With `--recipe`: a running Ray cluster; by default that of the submitted job, else one started here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,15 +126,14 @@ def _score(config: EvaluateConfig, card: Card, about: About, modalities: Sequenc
     claim_folder(uri, About(recipe=card.recipe, corpus=about.corpus, models=about.models, fingerprint=card.artifact_id))
     clips = tables.read_clips(config.embeddings)
     done = ids_done(uri, clips)
-    total = {clip.clip_id for clip in clips}
-    if total - done:
-        with cluster(config.address) as cpus:
-            dataset = stored_rows(config.embeddings, done, block_size=64)
-            arguments = {"ensemble_uri": config.ensemble}
-            dataset = map_stage(
-                dataset, ScoreEmbeddings, arguments, actors=1, cpus=model_cpus(cpus), gpus=0, batch_size=64
-            )
-            ClipSink(uri, tables.scored_columns(modalities)).take(dataset, expected=len(total - done))
+    if all(clip.clip_id in done for clip in clips):
+        return uri
+    ensemble, sink = Ensemble.load(config.ensemble), ClipSink(uri, tables.scored_columns(modalities))
+    for path in files_in(config.embeddings, "*.parquet"):
+        with path.open("rb") as file:
+            table = pq.read_table(cast("Any", file))
+        left = pa.array([clip_id not in done for clip_id in table["clip_id"].to_pylist()], pa.bool_())
+        sink.write_table(with_scores(table.filter(left), ensemble))
     return uri
 
 

@@ -65,12 +65,17 @@ class ScoreEmbeddings:
         self._ensemble = Ensemble.load(ensemble_uri)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the columns of `tables.SCORE_FIELDS`."""
-        rows = rows_of(table)
-        modalities = self._ensemble.config.modalities
-        clips = [{m: tables.embedding_from_row(row, m) for m in modalities} for row in rows if not row.get("error")]
-        outcomes = [s if isinstance(s, Failure) else tables.score_to_row(s) for s in self._ensemble.score(clips)]
-        return add_outcomes(table, rows, outcomes, tables.SCORE_FIELDS)
+        """See `with_scores`."""
+        return with_scores(table, self._ensemble)
+
+
+def with_scores(table: pa.Table, ensemble: Ensemble) -> pa.Table:
+    """The rows of clips with the columns of `tables.SCORE_FIELDS` added; what can't be scored says why."""
+    rows = rows_of(table)
+    modalities = ensemble.config.modalities
+    clips = [{m: tables.embedding_from_row(row, m) for m in modalities} for row in rows if not row.get("error")]
+    outcomes = [s if isinstance(s, Failure) else tables.score_to_row(s) for s in ensemble.score(clips)]
+    return add_outcomes(table, rows, outcomes, tables.SCORE_FIELDS)
 
 
 def _row(outcome: Embedding | Failure) -> Row | Failure:

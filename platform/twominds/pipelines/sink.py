@@ -75,7 +75,10 @@ class ClipSink(Datasink[Written]):
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
         """Writes the rows of one task."""
-        table = pa.concat_tables([BlockAccessor.for_block(b).to_arrow() for b in blocks])
+        return self.write_table(pa.concat_tables([BlockAccessor.for_block(b).to_arrow() for b in blocks]))
+
+    def write_table(self, table: pa.Table) -> Written:
+        """Writes rows, those that failed to quarantine."""
         if table.num_rows == 0:
             return Written(clips=0, failures=())
         digest = _digest(cast("list[str]", table["clip_id"].to_pylist()))

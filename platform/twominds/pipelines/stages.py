@@ -2,7 +2,6 @@
 
     Read ─▶ ExtractFeatures (one per modality)                    in preprocess
     EmbedFeatures (all encoders)                                  in embed       (`model_stages.py`)
-    ScoreEmbeddings                                               in evaluate    (`model_stages.py`)
     Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings      in batch_score (`model_stages.py`)
 
 Modalities share a process where the cluster has few cores (`map_models`). A clip that fails keeps its row;

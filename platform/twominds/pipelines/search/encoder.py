@@ -30,7 +30,7 @@ from twominds.pipelines.search.results import Outcome
 from twominds.pipelines.search.samplers import Plan
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules, Watch
-from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
+from twominds.pipelines.search.tuning import SearchError, run_trials, trials_left, write_trials
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import (
     EncoderClips,
@@ -127,8 +127,9 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
         "run_uri": run_uri,
         "device": config.device,
     }
-    with cluster(config.address) as cpus:
-        run_trials(_train, parameters, plan, config, rules, trials_store, cpus=cpus)
+    if trials_left(plan, trials_store):
+        with cluster(config.address) as cpus:
+            run_trials(_train, parameters, plan, config, rules, trials_store, cpus=cpus)
     outcomes = trials_store.outcomes()
     trials = [_trial(outcome, trials_store) for outcome in outcomes if outcome.status == "finished"]
     if not trials:

@@ -7,7 +7,7 @@ protocol is asked for. An interrupted search that is started again goes on (`sto
 """
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from twominds.artifacts import Card, to_json
@@ -21,7 +21,7 @@ from twominds.pipelines.search.report.report import trials_rows, write_search_re
 from twominds.pipelines.search.results import SearchResults
 from twominds.pipelines.search.setup import Search, prepare, results_of
 from twominds.pipelines.search.trial import train_fusion
-from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
+from twominds.pipelines.search.tuning import SearchError, run_trials, trials_left, write_trials
 from twominds.pipelines.search.winner import WinnerConfig, save_winner
 from twominds.pipelines.summary import Summary
 from twominds.scoring.decision import DecisionFit
@@ -49,22 +49,24 @@ def search_fusion(config: SearchConfig) -> Summary:
         return _reported(search)
     if not config.resume and search.store.description():
         raise ConfigError(f"There is a search of this at {search.store.uri}. Leave out --no-resume, or choose another.")
-    with cluster(config.address) as cpus:
-        with _kept_at(search.store.uri):
-            results = _run(search, config, cpus)
-        best = results.finished[0]
-        with _kept_at(config.ensemble):
-            card = save_winner(
-                winner,
-                best,
-                search.store.candidate(best.candidate),
-                search.recipe,
-                search.fusion,
-                search.data,
-                search.about,
-                searched=len(results.outcomes),
-                device=config.device,
-            )
+    with _kept_at(search.store.uri):
+        left = trials_left(search.plan, search.store)
+    # Of a search that is over, another decision is fitted: no cluster is waited for.
+    with cluster(config.address) if left else nullcontext(0) as cpus, _kept_at(search.store.uri):
+        results = _run(search, config, cpus)
+    best = results.finished[0]
+    with _kept_at(config.ensemble):
+        card = save_winner(
+            winner,
+            best,
+            search.store.candidate(best.candidate),
+            search.recipe,
+            search.fusion,
+            search.data,
+            search.about,
+            searched=len(results.outcomes),
+            device=config.device,
+        )
     return _summary(config, search, results, card)
 
 
@@ -80,8 +82,9 @@ def _kept_at(uri: str) -> Generator[None]:
 
 
 def _run(search: Search, config: SearchConfig, cpus: int) -> SearchResults:
-    """Everything that writes to the search's folder."""
-    share = share_of_node(config.cpus_per_trial, config.gpus_per_trial)
+    """Everything that writes to the search's folder. Without CPUs nothing is left to train."""
+    before = search.store.description().get("node_share", 1.0)
+    share = share_of_node(config.cpus_per_trial, config.gpus_per_trial) if cpus else before
     search.store.describe(planned=search.plan.trials, node_share=share, config=to_json(config))
     parameters = {
         "recipe": search.fusion,

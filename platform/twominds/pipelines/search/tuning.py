@@ -29,6 +29,7 @@ from twominds.pipelines.search.samplers import CandidateSampler, Packs, Plan, tu
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import SCORE, Rules, report_of, run_trial, scores_of_finished
 from twominds.pipelines.storage import storage_of
+from twominds.recipes.space import Candidate
 
 MISSED_AFTER_S = 25.0
 """After which Ray has noticed the loss of a node: five checks that fail, three seconds apart, and some more."""
@@ -66,12 +67,11 @@ def run_trials(
         ConfigError: a first point is outside of the space, or the space has no grid.
         SearchError: Ray Tune broke off.
     """
-    outcomes, begun = store.outcomes(), store.unfinished()
-    over = [outcome.candidate for outcome in outcomes]
-    points = [point for point in [*begun, *(p for p in plan.points() if p not in begun)] if point not in over]
-    left = max(0, min(plan.trials - len(over), len(points) if plan.sampler == "grid" else plan.trials))
+    left = trials_left(plan, store)
     if not left:
         return
+    outcomes, points = store.outcomes(), _points(plan, store)
+    over = [outcome.candidate for outcome in outcomes]
     finished = scores_of_finished(outcomes)
     known = [(o.candidate, report_of(o, finished, rules.std_penalty)[SCORE]) for o in outcomes]
     progress = SearchProgress(store, plan.space, rules, trials=len(over) + left)
@@ -115,6 +115,18 @@ def run_trials(
             raise SearchError(
                 f"Ray Tune broke off: {last_line(error)}. What is trained is not lost: run it again."
             ) from error
+
+
+def trials_left(plan: Plan, store: SearchStore) -> int:
+    """How many candidates a start would still try: without any it needs no cluster."""
+    most = len(_points(plan, store)) if plan.sampler == "grid" else plan.trials
+    return max(0, min(plan.trials - len(store.outcomes()), most))
+
+
+def _points(plan: Plan, store: SearchStore) -> list[Candidate]:
+    """What comes before any draw: what was begun, and the plan's own points."""
+    begun, over = store.unfinished(), [outcome.candidate for outcome in store.outcomes()]
+    return [point for point in [*begun, *(p for p in plan.points() if p not in begun)] if point not in over]
 
 
 @contextmanager
