@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
 os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # nobody looks at the nodes' load: every minute, not 5 s
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # most would never get work, and each has Ray to import
+os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")  # not 32 processes to look at small files
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the suite's clusters are its own and short-lived
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # ultralytics may not install packages in mid-test
 os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there: no test may need the public hub
