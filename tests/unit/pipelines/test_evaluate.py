@@ -56,9 +56,9 @@ def config(tmp_path: Path, write_embeddings: Callable[..., None]) -> EvaluateCon
     return config
 
 
-def test_the_report_says_what_the_ensemble_says(config: EvaluateConfig) -> None:
+def test_the_report_says_what_the_ensemble_says(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", None)  # nobody starts it
     summary = evaluate(config)
-    assert not ray.is_initialized()
     assert [(failure.clip_id, failure.stage) for failure in summary.failures] == [(SILENT, "fusion")]
     assert "the file breaks off" in summary.failures[0].reason
     rows = [row for row in tables.read_rows(config.embeddings) if row["clip_id"] != SILENT]
