@@ -13,11 +13,9 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.table import Table
 from upath import UPath
 
@@ -29,7 +27,6 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, claim_folder, ids_done, read_about
 from twominds.pipelines.model_stages import with_scores
 from twominds.pipelines.sink import ClipSink, read_quarantine
-from twominds.pipelines.storage import files_in
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
 from twominds.pipelines.summary import Summary
@@ -129,9 +126,7 @@ def _score(config: EvaluateConfig, card: Card, about: About, modalities: Sequenc
     if all(clip.clip_id in done for clip in clips):
         return uri
     ensemble, sink = Ensemble.load(config.ensemble), ClipSink(uri, tables.scored_columns(modalities))
-    for path in files_in(config.embeddings, "*.parquet"):
-        with path.open("rb") as file:
-            table = pq.read_table(cast("Any", file))
+    for table in tables.read_tables(config.embeddings):
         left = pa.array([clip_id not in done for clip_id in table["clip_id"].to_pylist()], pa.bool_())
         sink.write_table(with_scores(table.filter(left), ensemble))
     return uri

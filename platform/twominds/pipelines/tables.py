@@ -7,7 +7,7 @@ One row is one clip. Arrays of any shape are cells of `.npy` bytes (self-describ
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -245,11 +245,18 @@ def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[S
 
     Sinks write at least once, so a clip may stand in two files: the last one read counts.
     """
-    wanted = None if columns is None else list(dict.fromkeys(["clip_id", "split", *columns]))
     rows: dict[str, Row] = {}
-    for path in files_in(uri, "*.parquet"):
-        with path.open("rb") as file:
-            chosen = None if splits is None else [("split", "in", [split.value for split in splits])]
-            table = pq.read_table(cast("Any", file), columns=wanted, filters=cast("Any", chosen))
+    for table in read_tables(uri, columns, splits):
         rows |= {row["clip_id"]: row for row in table.to_pylist()}
     return [rows[clip_id] for clip_id in sorted(rows)]
+
+
+def read_tables(
+    uri: str, columns: Sequence[str] | None = None, splits: Sequence[Split] | None = None
+) -> Iterator[pa.Table]:
+    """The Parquet files below `uri`, one after another."""
+    wanted = None if columns is None else list(dict.fromkeys(["clip_id", "split", *columns]))
+    chosen = None if splits is None else [("split", "in", [split.value for split in splits])]
+    for path in files_in(uri, "*.parquet"):
+        with path.open("rb") as file:
+            yield pq.read_table(cast("Any", file), columns=wanted, filters=cast("Any", chosen))

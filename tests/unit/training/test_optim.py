@@ -8,6 +8,10 @@ from torch import nn
 
 from twominds.training.optim import OptimizerName, Schedule, make_optimizer, trainable_groups
 
+each_optimizer = pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop), ("sgd", torch.optim.SGD)]
+)
+
 
 def test_cosine_equals_torch() -> None:
     parameter = nn.Parameter(torch.zeros(1))
@@ -37,9 +41,7 @@ def test_none_is_constant() -> None:
     assert schedule.scale == 1.0
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop), ("sgd", torch.optim.SGD)]
-)
+@each_optimizer
 def test_optimizers_take_their_settings(name: OptimizerName, kind: type[torch.optim.Optimizer]) -> None:
     groups = trainable_groups(nn.Linear(2, 1), 0.1)
     optimizer = make_optimizer(name, groups, learning_rate=0.1, weight_decay=0.01, momentum=0.9)
@@ -48,9 +50,7 @@ def test_optimizers_take_their_settings(name: OptimizerName, kind: type[torch.op
     assert optimizer.defaults.get("momentum", 0.9) == 0.9
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop), ("sgd", torch.optim.SGD)]
-)
+@each_optimizer
 def test_optimizers_step_as_torchs_own_and_leave_its_compiler_alone(
     name: OptimizerName, kind: Callable[..., torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

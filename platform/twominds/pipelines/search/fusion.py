@@ -83,8 +83,10 @@ def _kept_at(uri: str) -> Generator[None]:
 
 def _run(search: Search, config: SearchConfig, cpus: int) -> SearchResults:
     """Everything that writes to the search's folder. Without CPUs nothing is left to train."""
-    before = search.store.description().get("node_share", 1.0)
-    share = share_of_node(config.cpus_per_trial, config.gpus_per_trial) if cpus else before
+    if cpus:
+        share = share_of_node(config.cpus_per_trial, config.gpus_per_trial)
+    else:
+        share = search.store.description().get("node_share", 1.0)
     search.store.describe(planned=search.plan.trials, node_share=share, config=to_json(config))
     parameters = {
         "recipe": search.fusion,
