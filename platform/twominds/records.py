@@ -119,6 +119,8 @@ class ClipMedia:
     """`caller`, `corpus`, `subtitles`, `whisper`, or "" where there is no transcript."""
     presence: Mapping[Modality, Presence]
     """One entry for each modality."""
+    warnings: tuple[str, ...] = ()
+    """What of the file was left out or chosen among several, in sentences that the user reads."""
     sample_rate_hz: int = 16_000
 
 
@@ -186,6 +188,8 @@ class Score:
     artifact_id: str
     weights: str
     """`published`, or `debug` when any weight in the path is seeded random: then the score means nothing."""
+    warnings: tuple[str, ...] = ()
+    """What of the clip was left out on the way, in sentences that the user reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,3 +201,15 @@ class Failure:
     """Where it failed: `decode`, `faces`, `speech`, `features.scene`, ..."""
     reason: str
     """The error's sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A corpus as it was read: what can be used of it, what cannot, and what a person should know of the rest."""
+
+    clips: tuple[Clip, ...]
+    """In the corpus's own order."""
+    failures: tuple[Failure, ...] = ()
+    """Clips that are known to be of no use before any file is opened (stage `corpus`); they go to quarantine."""
+    notes: tuple[str, ...] = ()
+    """What was passed over, or looks wrong and is used all the same: sentences for the job's summary."""
