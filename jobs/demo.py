@@ -110,7 +110,7 @@ def _ask(config: DemoConfig, workspace: Workspace) -> str:
 
 def _test_clip(workspace: Workspace) -> Clip:
     """A clip of the test split with words."""
-    return next(clip for clip in read_corpus(workspace.corpus) if clip.split == Split.TEST and clip.transcript)
+    return next(clip for clip in read_corpus(workspace.corpus).clips if clip.split == Split.TEST and clip.transcript)
 
 
 if __name__ == "__main__":

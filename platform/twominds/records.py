@@ -205,11 +205,11 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """A corpus as it was read: what can be used of it, what cannot, and what a person should know of the rest."""
+    """A corpus as it was read: its clips, which of them cannot be used, and what a person should know of the rest."""
 
     clips: tuple[Clip, ...]
-    """In the corpus's own order."""
+    """All of them, in the corpus's own order; those that fail, too, since their labels and ids count all the same."""
     failures: tuple[Failure, ...] = ()
-    """Clips that are known to be of no use before any file is opened (stage `corpus`); they go to quarantine."""
+    """Those of the clips that are of no use, as is known before any file is opened (stage `corpus`)."""
     notes: tuple[str, ...] = ()
     """What was passed over, or looks wrong and is used all the same: sentences for the job's summary."""

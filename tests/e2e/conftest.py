@@ -35,8 +35,8 @@ class Finished:
     evaluate: EvaluateConfig
     summaries: dict[str, Summary]
 
-    def clips(self) -> list[Clip]:
-        return read_corpus(self.workspace.corpus)
+    def clips(self) -> tuple[Clip, ...]:
+        return read_corpus(self.workspace.corpus).clips
 
     def quarantined(self) -> set[str]:
         return {failure.clip_id for failure in read_quarantine(self.workspace.features)}

@@ -51,7 +51,7 @@ def upload(folder: str, uri: str) -> None:
 
 
 def test_preprocess_from_and_to_the_store(finished: "Finished", bucket: Workspace) -> None:
-    clips = read_corpus(finished.workspace.corpus)
+    clips = read_corpus(finished.workspace.corpus).clips
     bad = next(clip for clip in clips if clip.clip_id in finished.quarantined())
     chosen = [bad, *(clip for clip in clips if clip.clip_id not in finished.quarantined())][:4]
     lines = ["clip_id,video,split,label,transcript"]

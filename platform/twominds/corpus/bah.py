@@ -5,7 +5,6 @@ Version 2 and version 1 share a layout and differ in size; the variant of the AB
 (`corpus.synthetic`) has version 2's layout exactly, and is read by this same code.
 """
 
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,12 +14,10 @@ from upath import UPath
 
 from twominds.corpus.yaml_files import as_mapping, as_sequence, as_text, read_yaml
 from twominds.errors import CorpusError
-from twominds.records import Clip, Split
+from twominds.records import Clip, Corpus, Split
 
 BahVersion = Literal["v1", "v2", "abaw8"]
 Purpose = Literal["research", "challenge", "publication"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +56,6 @@ _QUESTION = re.compile(r"Question[ _]*([1-7])(?!\d)", re.IGNORECASE)
 _YES = {"yes", "y", "true", "1", "oui"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class BahCorpus:
-    """The clips that may be used, and how many may not."""
-
-    clips: tuple[Clip, ...]
-    refused_participants: int
-    """Participants left out because they did not consent to the purpose."""
-    refused_clips: int
-
-
 def find_bah(root_uri: str) -> tuple[UPath, BahVersion] | None:
     """The root of the BAH tree at `root_uri` (or at its `data/`) and its version; None where there is none.
 
@@ -82,24 +69,8 @@ def find_bah(root_uri: str) -> tuple[UPath, BahVersion] | None:
     return None
 
 
-def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "research") -> list[Clip]:
-    """The clips of a BAH tree that may be used for `purpose`, in the order of its split files.
-
-    See `read_bah_corpus`, which also counts those left out.
-    """
-    corpus = read_bah_corpus(root_uri, version=version, purpose=purpose)
-    if corpus.refused_participants:
-        logger.warning(
-            "Left out %d participants (%d clips) who did not consent to the purpose '%s'.",
-            corpus.refused_participants,
-            corpus.refused_clips,
-            purpose,
-        )
-    return list(corpus.clips)
-
-
-def read_bah_corpus(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "research") -> BahCorpus:
-    """Reads a BAH tree's splits and metadata; opens no video.
+def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "research") -> Corpus:
+    """The clips of a BAH tree that may be used for `purpose`, in the order of its split files; opens no video.
 
     A clip whose file is missing is kept: decoding it fails, with a reason, where failures are collected. A private
     split's clips have no label. The transcript is the split file's; a row without one takes it from `transcription/`.
@@ -107,7 +78,7 @@ def read_bah_corpus(root_uri: str, *, version: BahVersion = "v2", purpose: Purpo
     Args:
         root_uri: The folder that holds `split/` (or `default-split/`).
         version: Which release.
-        purpose: What the clips are for; participants who did not consent to it are left out and counted.
+        purpose: What the clips are for; participants who did not consent to it are left out, and a note counts them.
 
     Raises:
         CorpusError: a file is missing or is not what the layout promises; names the file and the line.
@@ -153,7 +124,11 @@ def read_bah_corpus(root_uri: str, *, version: BahVersion = "v2", purpose: Purpo
         raise CorpusError(
             f"{root / layout.splits} lists no clips: expected train.txt, val.txt, test.txt or private.txt."
         )
-    return BahCorpus(clips=tuple(clips), refused_participants=len(refused), refused_clips=sum(refused.values()))
+    without_consent = (
+        f"{len(refused)} participants ({sum(refused.values())} clips) did not consent to the purpose '{purpose}': "
+        "they are left out."
+    )
+    return Corpus(clips=tuple(clips), notes=(without_consent,) if refused else ())
 
 
 @dataclass(frozen=True)

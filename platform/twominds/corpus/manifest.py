@@ -11,7 +11,7 @@ from upath import UPath
 
 from twominds.corpus.bah import Purpose, find_bah, read_bah
 from twominds.errors import CorpusError
-from twominds.records import Clip, Split
+from twominds.records import Clip, Corpus, Split
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts", ".ogv"}
@@ -31,8 +31,8 @@ _SPLITS = {
 _COLUMNS = ("clip_id", "video", "split", "label", "transcript", "participant", "question")
 
 
-def read_corpus(uri: str, *, purpose: Purpose = "research") -> list[Clip]:
-    """The clips at `uri`: a BAH tree (any version), a folder of videos, a table of videos, or one video.
+def read_corpus(uri: str, *, purpose: Purpose = "research") -> Corpus:
+    """The corpus at `uri`: a BAH tree (any version), a folder of videos, a table of videos, or one video.
 
     Args:
         uri: Local path or URI such as `s3://bucket/prefix`.
@@ -51,8 +51,8 @@ def read_corpus(uri: str, *, purpose: Purpose = "research") -> list[Clip]:
     return read_manifest(uri)
 
 
-def read_manifest(uri: str) -> list[Clip]:
-    """The clips of a folder of videos, or of a table that names videos.
+def read_manifest(uri: str) -> Corpus:
+    """The corpus of a folder of videos, or of a table that names videos.
 
     A folder is searched to its leaves, for the names in `VIDEO_SUFFIXES`; a clip's id is its path in the folder.
     A table (`.csv`, `.jsonl`, `.parquet`) has a column `video` (path relative to the table, or URI) and may have
@@ -65,12 +65,12 @@ def read_manifest(uri: str) -> list[Clip]:
     """
     path = UPath(uri)
     if path.is_dir():
-        return _folder(path)
+        return Corpus(clips=_folder(path))
     if not path.exists():
         raise CorpusError(f"There is nothing at {uri}: give a folder of videos, a table of videos, or a BAH tree.")
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
-        return [Clip(clip_id=path.name, video_uri=str(path))]
+        return Corpus(clips=(Clip(clip_id=path.name, video_uri=str(path)),))
     if suffix not in _READERS:
         known = ", ".join(sorted(_READERS))
         raise CorpusError(f"{uri} is neither a video nor a table that can be read ({known}).")
@@ -84,10 +84,10 @@ def read_manifest(uri: str) -> list[Clip]:
         clips[clip.clip_id] = number, clip
     if not clips:
         raise CorpusError(f"{path} has no rows.")
-    return [clip for _, clip in clips.values()]
+    return Corpus(clips=tuple(clip for _, clip in clips.values()))
 
 
-def _folder(folder: UPath) -> list[Clip]:
+def _folder(folder: UPath) -> tuple[Clip, ...]:
     prefix = folder.path.rstrip("/") + "/"
     found = sorted(
         (file.path.removeprefix(prefix), str(file))
@@ -96,7 +96,7 @@ def _folder(folder: UPath) -> list[Clip]:
     )
     if not found:
         raise CorpusError(f"No videos in {folder}: looked for files named {', '.join(sorted(VIDEO_SUFFIXES))}.")
-    return [Clip(clip_id=name, video_uri=uri) for name, uri in found]
+    return tuple(Clip(clip_id=name, video_uri=uri) for name, uri in found)
 
 
 _Rows = Iterator[tuple[int, Mapping[str, object]]]

@@ -21,7 +21,14 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
-from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, process_clips, read_quarantine
+from twominds.pipelines.sink import (
+    QUARANTINE,
+    ClipSink,
+    empty_quarantine,
+    process_clips,
+    quarantine_corpus,
+    read_quarantine,
+)
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.records import Clip
@@ -75,12 +82,13 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         fingerprint=card.artifact_id,
     )
     claim_folder(config.output, about)
-    clips = read_corpus(config.videos)
+    corpus = read_corpus(config.videos)
     if config.retry_quarantined:
         empty_quarantine(config.output)
     done = {row["clip_id"] for row in tables.read_rows(config.output, [])}
+    quarantine_corpus(config.output, corpus, done)
     before = read_quarantine(config.output)
-    missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
+    missing = [clip for clip in corpus.clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
     sink = ClipSink(config.output, tables.scored_columns(ensemble.modalities), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
@@ -88,8 +96,8 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     rows = tables.read_rows(config.output)
     (UPath(config.output) / "scores.csv").write_text(submission(rows))
     failures = [*before, *sink.failures]
-    summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures)
-    summary.add("videos", len(clips))
+    summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures, notes=corpus.notes)
+    summary.add("videos", len(corpus.clips))
     summary.add("scored now", sink.clips)
     summary.add("there from before", len(done))
     if ensemble.decision.abstain_band:

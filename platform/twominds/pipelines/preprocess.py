@@ -19,12 +19,19 @@ from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder, ids_done
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.sink import QUARANTINE, ClipSink, empty_quarantine, process_clips, read_quarantine
+from twominds.pipelines.sink import (
+    QUARANTINE,
+    ClipSink,
+    empty_quarantine,
+    process_clips,
+    quarantine_corpus,
+    read_quarantine,
+)
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import Clip, Failure, Modality
+from twominds.records import Clip, Corpus, Failure, Modality
 from twominds.workspace import Workspace, job_command, require
 
 
@@ -67,20 +74,20 @@ def preprocess(config: PreprocessConfig) -> Summary:
     if config.detector:
         recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
     check_backbones(recipe, store, config.modalities)
-    clips = read_corpus(config.corpus, purpose=config.purpose)
-    refused = len(read_corpus(config.corpus)) - len(clips) if config.purpose != "research" else 0
+    corpus = read_corpus(config.corpus, purpose=config.purpose)
     claim_folder(config.output, _about(config, recipe, store))
-    done = ids_done(config.output, clips)
+    done = ids_done(config.output, corpus.clips)
     if config.retry_quarantined:
         empty_quarantine(config.output)
+    quarantine_corpus(config.output, corpus, done)
     before = read_quarantine(config.output)
-    missing = [clip for clip in clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
+    missing = [clip for clip in corpus.clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
     sink = ClipSink(config.output, _columns(config.modalities), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, recipe, store, cpus, size))
     failures = [*before, *sink.failures]
-    return _summary(config, total=len(clips), refused=refused, done_before=len(done), sink=sink, failures=failures)
+    return _summary(config, corpus, done_before=len(done), sink=sink, failures=failures)
 
 
 def check_backbones(recipe: Recipe, store: BackboneStore, modalities: Sequence[Modality] = tuple(Modality)) -> None:
@@ -128,12 +135,10 @@ def features_fingerprint(recipe: Recipe, store: BackboneStore, modality: Modalit
 
 
 def _summary(
-    config: PreprocessConfig, *, total: int, refused: int, done_before: int, sink: ClipSink, failures: list[Failure]
+    config: PreprocessConfig, corpus: Corpus, *, done_before: int, sink: ClipSink, failures: list[Failure]
 ) -> Summary:
-    summary = Summary(title="Preprocessing", where=config.output)
-    summary.add("clips in the corpus", total)
-    if config.purpose != "research":
-        summary.add("left out, no consent", f"{refused} (to the purpose {config.purpose})")
+    summary = Summary(title="Preprocessing", where=config.output, notes=corpus.notes)
+    summary.add("clips in the corpus", len(corpus.clips))
     summary.add("features made now", sink.clips)
     summary.add("there from before", done_before)
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)

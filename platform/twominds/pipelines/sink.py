@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from twominds.errors import TwomindsError
 from twominds.pipelines import tables
 from twominds.pipelines.progress import counted_clips
 from twominds.pipelines.storage import files_in, write_whole
-from twominds.records import Clip, Failure
+from twominds.records import Clip, Corpus, Failure
 
 QUARANTINE = "quarantine"
 
@@ -66,12 +66,8 @@ class ClipSink(Datasink[Written]):
         if not clips:
             return
         rows = [{"clip_id": c.clip_id, "video_uri": c.video_uri, "error_stage": stage, "error": reason} for c in clips]
-        self._write_quarantine(_digest([clip.clip_id for clip in clips]), rows)
+        _write_quarantine(self.uri, _digest([clip.clip_id for clip in clips]), rows)
         self.failures.extend(Failure(clip_id=clip.clip_id, stage=stage, reason=reason) for clip in clips)
-
-    def _write_quarantine(self, digest: str, rows: Sequence[tables.Row]) -> None:
-        lines = "".join(_quarantine_line(row) + "\n" for row in rows)
-        write_whole(UPath(self.uri) / QUARANTINE / f"{digest}.jsonl", lines.encode())
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
         """Writes the rows of one task."""
@@ -89,7 +85,7 @@ class ClipSink(Datasink[Written]):
             write_whole(UPath(self.uri) / f"{digest}.parquet", _parquet(kept))
         failures = tuple(_failure(row["clip_id"], row["video_uri"], row["error_stage"], row["error"]) for row in failed)
         if failed:
-            self._write_quarantine(digest, failed)
+            _write_quarantine(self.uri, digest, failed)
         if self._progress is not None:
             self._progress.put(table.num_rows)
         return Written(clips=kept.num_rows, failures=failures)
@@ -140,7 +136,13 @@ def _unaccounted(uri: str, clips: Sequence[Clip]) -> list[Clip]:
     return [clip for clip in clips if clip.clip_id not in known]
 
 
+_OF_CORPUS = "corpus"
 _ERRORS = ["clip_id", "video_uri", "error_stage", "error"]
+
+
+def _write_quarantine(uri: str, name: str, rows: Sequence[tables.Row]) -> None:
+    lines = "".join(_quarantine_line(row) + "\n" for row in rows)
+    write_whole(UPath(uri) / QUARANTINE / f"{name}.jsonl", lines.encode())
 
 
 def _quarantine_line(row: tables.Row) -> str:
@@ -162,6 +164,21 @@ def _parquet(table: pa.Table) -> bytes:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd", row_group_size=64)
     return buffer.getvalue().to_pybytes()
+
+
+def quarantine_corpus(uri: str, corpus: Corpus, done: Collection[str]) -> None:
+    """Puts the clips of which the corpus itself says that they are of no use in quarantine, unless they are done.
+
+    They take the place of those of an earlier run: the corpus may have been mended since.
+    """
+    clips = {clip.clip_id: clip for clip in corpus.clips}
+    rows = [
+        {"clip_id": f.clip_id, "video_uri": clips[f.clip_id].video_uri, "error_stage": f.stage, "error": f.reason}
+        for f in corpus.failures
+        if f.clip_id not in done
+    ]
+    if rows or (UPath(uri) / QUARANTINE / f"{_OF_CORPUS}.jsonl").exists():
+        _write_quarantine(uri, _OF_CORPUS, rows)
 
 
 def read_quarantine(uri: str) -> list[Failure]:

@@ -1,5 +1,6 @@
 """What a job tells a person at its end: what it did, where that is, and what to run next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -19,6 +20,8 @@ class Summary:
     """Where the result is."""
     facts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     failures: list[Failure] = field(default_factory=list[Failure])
+    notes: Sequence[str] = ()
+    """What a person should know of what went in: sentences."""
     tables: list[Table] = field(default_factory=list[Table])
     next_step: str = ""
     """The command to run next."""
@@ -38,6 +41,8 @@ class Summary:
             console.print(f"  {what.ljust(width)}  {value}", highlight=False, soft_wrap=True)
         for (stage, reason), count in sorted(self._reasons().items(), key=lambda item: -item[1])[:SHOWN_FAILURES]:
             console.print(f"  [yellow]{count} x {stage}[/yellow]: {reason}", highlight=False, soft_wrap=True)
+        for note in self.notes:
+            console.print(f"  [yellow]note[/yellow]:   {note}", highlight=False, soft_wrap=True)
         console.print(f"  [green]result[/green]: {self.where}", highlight=False, soft_wrap=True)
         if self.next_step:
             console.print(f"  [green]next[/green]:   {self.next_step}", highlight=False, soft_wrap=True)

@@ -66,7 +66,7 @@ def remux(source: Path, target: Path, *, sound: bool, until_s: float) -> None:
 def clips(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clip, ...]:
     """Eight clips of mixed lengths: with and without sound, with and without words."""
     folder = tmp_path_factory.mktemp("clips")
-    drawn = [clip for clip in read_corpus(str(small_corpus)) if clip.transcript][:5]
+    drawn = [clip for clip in read_corpus(str(small_corpus)).clips if clip.transcript][:5]
     short = folder / "somebody's short clip.mp4"
     silent = folder / "silent.mp4"
     remux(Path(drawn[0].video_uri), short, sound=True, until_s=1.0)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from twominds.corpus.annotations import read_annotations, read_frame_labels
-from twominds.corpus.bah import continuous_times, find_bah, read_bah, read_bah_corpus, read_transcript
+from twominds.corpus.bah import continuous_times, find_bah, read_bah, read_transcript
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
 from twominds.records import Split
@@ -30,7 +30,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_split_rows_keep_commas_spaces_and_empty_transcripts(tree: Path) -> None:
-    first, second, third, *_ = read_bah(str(tree))
+    first, second, third, *_ = read_bah(str(tree)).clips
     assert (first.clip_id, first.label, first.transcript) == (CLIP, 1, "Well, yes, and, no.")
     assert (first.split, first.participant_id, first.question) == (Split.TRAIN, "31", 2)
     assert first.video_uri == f"{tree}/{CLIP}"  # the file need not exist
@@ -46,7 +46,7 @@ def test_split_rows_keep_commas_spaces_and_empty_transcripts(tree: Path) -> None
 
 
 def test_private_rows_have_no_label(tree: Path) -> None:
-    private = [clip for clip in read_bah(str(tree)) if clip.split is Split.PRIVATE]
+    private = [clip for clip in read_bah(str(tree)).clips if clip.split is Split.PRIVATE]
     assert [(clip.label, clip.transcript) for clip in private] == [
         (None, None),
         (None, "a, b"),
@@ -57,15 +57,16 @@ def test_private_rows_have_no_label(tree: Path) -> None:
 @pytest.mark.parametrize(("purpose", "left"), [("challenge", {"31"}), ("publication", {"32"})])
 def test_refused_consent_is_honoured_and_counted(tree: Path, purpose: str, left: set[str]) -> None:
     assert purpose == "challenge" or purpose == "publication"
-    corpus = read_bah_corpus(str(tree), purpose=purpose)
+    corpus = read_bah(str(tree), purpose=purpose)
     assert {clip.participant_id for clip in corpus.clips} == left  # 40 has no metadata: no consent is known
-    assert corpus.refused_participants == 2
-    assert corpus.refused_clips == 6 - len(corpus.clips)
+    (note,) = corpus.notes
+    assert f"2 participants ({6 - len(corpus.clips)} clips) did not consent to the purpose '{purpose}'" in note
+    assert read_bah(str(tree)).notes == ()
 
 
 def test_consent_needs_metadata(tree: Path) -> None:
     (tree / "meta_data.yml").unlink()
-    assert len(read_bah(str(tree))) == 6
+    assert len(read_bah(str(tree)).clips) == 6
     with pytest.raises(CorpusError, match=r"meta_data\.yml is missing"):
         read_bah(str(tree), purpose="challenge")
 
@@ -99,7 +100,7 @@ def test_abaw8_variant(tmp_path: Path) -> None:
     found = find_bah(str(tmp_path))
     assert found is not None
     assert found[1] == "abaw8"
-    (clip,) = read_corpus(str(tmp_path))
+    (clip,) = read_corpus(str(tmp_path)).clips
     assert (clip.clip_id, clip.participant_id, clip.question) == ("77/Visite 1/77_Question_6_x_Video.mp4", "77", 6)
     assert clip.video_uri == f"{tmp_path}/data/videos/77/Visite 1/77_Question_6_x_Video.mp4"
     assert clip.face_crops_uri == f"{tmp_path}/data/cropped-aligned-faces/77/Visite 1/77_Question_6_x_Video.mp4"
@@ -125,7 +126,7 @@ def test_transcript_with_tuples_restarts_and_an_open_end(tree: Path) -> None:
     ]
     (tree / "split" / "test.txt").write_text("")
     (tree / "split" / "train.txt").write_text(f"{CLIP},1\n")  # no third column: the transcription has the words
-    assert read_bah(str(tree))[0].transcript == "one two three four"
+    assert read_bah(str(tree)).clips[0].transcript == "one two three four"
 
 
 def test_windows_of_a_single_chunk_and_open_ends() -> None:

@@ -16,7 +16,7 @@ def test_folder_is_searched_by_name(tmp_path: Path) -> None:
     (tmp_path / "b" / "c").mkdir(parents=True)
     for name in ("a.MP4", "b/two words.mov", "b/c/x.webm", "notes.txt", "b/.hidden.mp4"):
         (tmp_path / name).write_bytes(b"not opened")
-    clips = read_corpus(str(tmp_path))
+    clips = read_corpus(str(tmp_path)).clips
     assert [clip.clip_id for clip in clips] == ["a.MP4", "b/c/x.webm", "b/two words.mov"]
     assert clips[2].video_uri == str(tmp_path / "b" / "two words.mov")
     assert clips[0].label is None
@@ -25,7 +25,7 @@ def test_folder_is_searched_by_name(tmp_path: Path) -> None:
 
 def test_one_video(tmp_path: Path) -> None:
     (tmp_path / "a.mkv").write_bytes(b"")
-    assert [clip.clip_id for clip in read_corpus(str(tmp_path / "a.mkv"))] == ["a.mkv"]
+    assert [clip.clip_id for clip in read_corpus(str(tmp_path / "a.mkv")).clips] == ["a.mkv"]
 
 
 def test_consent_can_be_asked_of_bah_alone(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_csv(tmp_path: Path) -> None:
         ",s3://bucket/b.mp4,dev,,,,,\n"
         ",/abs/c.mp4,test,0,,,,\n"
     )
-    one, two, three = read_corpus(str(table))
+    one, two, three = read_corpus(str(table)).clips
     assert (one.clip_id, one.video_uri, one.split, one.label) == ("one", f"{tmp_path}/v/a.mp4", Split.TRAIN, 1)
     assert (one.transcript, one.participant_id, one.question) == ("yes, no", "7", 3)
     assert one.attributes == {"gender": "Female"}
@@ -62,13 +62,13 @@ def test_jsonl_tells_silence_from_absence(tmp_path: Path) -> None:
         {"video": "b.mp4", "transcript": None},
     ]
     (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    assert [clip.transcript for clip in read_manifest(str(tmp_path / "clips.jsonl"))] == ["", None]
+    assert [clip.transcript for clip in read_manifest(str(tmp_path / "clips.jsonl")).clips] == ["", None]
 
 
 def test_parquet(tmp_path: Path) -> None:
     parquet: Any = pyarrow.parquet
     parquet.write_table(pa.table({"video": ["a.mp4", "b.mp4"], "label": [1, None]}), tmp_path / "clips.parquet")
-    assert [(clip.clip_id, clip.label) for clip in read_manifest(str(tmp_path / "clips.parquet"))] == [
+    assert [(clip.clip_id, clip.label) for clip in read_manifest(str(tmp_path / "clips.parquet")).clips] == [
         ("a.mp4", 1),
         ("b.mp4", None),
     ]
@@ -79,8 +79,8 @@ def test_other_filesystems() -> None:
         file = UPath(f"memory://manifest-test/{name}")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("video\nsub/b c.mp4\n")
-    assert [clip.clip_id for clip in read_corpus("memory://manifest-test")] == ["a.mp4", "sub/b c.mp4"]
-    (clip,) = read_corpus("memory://manifest-test/clips.csv")
+    assert [clip.clip_id for clip in read_corpus("memory://manifest-test").clips] == ["a.mp4", "sub/b c.mp4"]
+    (clip,) = read_corpus("memory://manifest-test/clips.csv").clips
     assert UPath(clip.video_uri) == UPath("memory://manifest-test/sub/b c.mp4")
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from twominds.pipelines.sink import LOST, ClipSink, PipelineError, process_clips, read_quarantine
-from twominds.records import Clip
+from twominds.pipelines.sink import LOST, ClipSink, PipelineError, process_clips, quarantine_corpus, read_quarantine
+from twominds.records import Clip, Corpus, Failure
 
 CLIPS = [Clip(clip_id=f"{i}.mp4", video_uri=f"/videos/{i}.mp4") for i in range(3)]
 
@@ -44,3 +44,17 @@ def test_a_single_clip_that_is_lost_twice_is_put_aside(tmp_path: Path) -> None:
     assert sink.failures == [failure]
     process_clips(sink, CLIPS[:1], pipeline)
     assert len(sink.takes) == 2, "what is in quarantine is left alone"
+
+
+def test_what_the_corpus_knows_to_be_of_no_use_is_put_aside_as_it_is_today(tmp_path: Path) -> None:
+    failures = tuple(
+        Failure(clip_id=clip.clip_id, stage="corpus", reason=f"{clip.video_uri} does not exist.") for clip in CLIPS
+    )
+    quarantine_corpus(str(tmp_path), Corpus(clips=tuple(CLIPS), failures=failures), done={"2.mp4"})
+    found = read_quarantine(str(tmp_path))
+    assert [(failure.clip_id, failure.stage, failure.reason) for failure in found] == [
+        ("0.mp4", "corpus", "the file does not exist."),
+        ("1.mp4", "corpus", "the file does not exist."),
+    ]
+    quarantine_corpus(str(tmp_path), Corpus(clips=tuple(CLIPS), failures=failures[1:]), done={"2.mp4"})
+    assert [failure.clip_id for failure in read_quarantine(str(tmp_path))] == ["1.mp4"], "0.mp4 was mended"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from twominds.corpus.annotations import Annotation, read_annotations, read_frame_labels
-from twominds.corpus.bah import continuous_times, read_bah_corpus, read_transcript
+from twominds.corpus.bah import continuous_times, read_bah, read_transcript
 from twominds.corpus.manifest import read_corpus
 from twominds.corpus.synthetic.clip import draw_clip
 from twominds.corpus.synthetic.config import NuisanceRates, SyntheticCorpusConfig
@@ -41,7 +41,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(corpus: Path) -> dict[str, Clip]:
-    return {clip.clip_id: clip for clip in read_corpus(str(corpus))}
+    return {clip.clip_id: clip for clip in read_corpus(str(corpus)).clips}
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +229,6 @@ def test_what_may_be_replaced(tmp_path: Path) -> None:
 def test_summary_counts(tmp_path: Path) -> None:
     config = SyntheticCorpusConfig(clips=12, clip_s=1.0, width=64, height=64, fps=2.0)
     summary = make_corpus(config, tmp_path, workers=1)
-    clips = read_bah_corpus(str(tmp_path)).clips
+    clips = read_bah(str(tmp_path)).clips
     assert summary.clips == Counter(clip.split for clip in clips)
     assert sum(summary.positives.values()) == sum(clip.label or 0 for clip in clips)

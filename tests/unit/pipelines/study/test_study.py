@@ -16,7 +16,7 @@ from twominds.pipelines.study.rows import ClipEmbeddings, labelled
 from twominds.pipelines.study.run import mean_mf1, run_study
 from twominds.pipelines.summary import Summary
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, Clip, Embedding, Failure, Modality, Split
+from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 from twominds.training.selection import SelectionProtocol, visible_splits
@@ -102,8 +102,8 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
             asked.append(splits)
             return [item for item in clips if splits is None or item.clip.split in splits]
 
-        def corpus(_: object, **__: object) -> list[Clip]:
-            return [*(item.clip for item in clips), broken]
+        def corpus(_: object, **__: object) -> Corpus:
+            return Corpus(clips=(*(item.clip for item in clips), broken))
 
         monkeypatch.setattr(study, "read_embeddings", read)
         monkeypatch.setattr(study, "read_corpus", corpus)
