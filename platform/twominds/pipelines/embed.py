@@ -13,7 +13,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import claim_folder, ids_done, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedFeatures
-from twominds.pipelines.sink import ClipSink
+from twominds.pipelines.sink import ClipSink, carry_quarantine
 from twominds.pipelines.stages import InOneProcess, StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
@@ -59,15 +59,16 @@ def embed_features(config: EmbedConfig) -> Summary:
     done = ids_done(config.output, clips)
     total = {clip.clip_id for clip in clips}
     columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.modalities for f in tables.embedding_fields(m))]
-    sink = ClipSink(config.output, columns)
+    sink, lacking = ClipSink(config.output, columns), carry_quarantine(config.features, config.output)
     if total - done:
         with cluster(config.address) as cpus:
             sink.take(_dataset(config, done, cpus), expected=len(total - done))
-    summary = Summary(title="Embedding", where=config.output, failures=sink.failures)
+    summary = Summary(title="Embedding", where=config.output, failures=[*lacking, *sink.failures])
     summary.add("clips with features", len(total))
     summary.add("embedded now", sink.clips)
     summary.add("there from before", len(done))
     summary.add("failed", len(sink.failures))
+    summary.add("without features", f"{len(lacking)}, in quarantine since they were preprocessed" if lacking else 0)
     summary.next_step = job_command("tune_fusion", embeddings=config.output, encoders=config.encoders)
     return summary
 

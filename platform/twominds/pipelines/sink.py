@@ -4,10 +4,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ray.data import Dataset, Datasink
 from ray.data._internal.execution.interfaces import TaskContext
@@ -65,9 +66,9 @@ class ClipSink(Datasink[Written]):
         """Puts clips aside that no task could."""
         if not clips:
             return
-        rows = [{"clip_id": c.clip_id, "video_uri": c.video_uri, "error_stage": stage, "error": reason} for c in clips]
-        _write_quarantine(self.uri, _digest([clip.clip_id for clip in clips]), rows)
-        self.failures.extend(Failure(clip_id=clip.clip_id, stage=stage, reason=reason) for clip in clips)
+        aside = [(clip, Failure(clip_id=clip.clip_id, stage=stage, reason=reason)) for clip in clips]
+        _write_quarantine(self.uri, _digest([clip.clip_id for clip in clips]), aside)
+        self.failures.extend(failure for _, failure in aside)
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
         """Writes the rows of one task."""
@@ -78,17 +79,17 @@ class ClipSink(Datasink[Written]):
         if table.num_rows == 0:
             return Written(clips=0, failures=())
         digest = _digest(cast("list[str]", table["clip_id"].to_pylist()))
-        failed = [row for row in table.select(_ERRORS).to_pylist() if row["error"]]
         mask = pa.array([not error for error in cast("list[str]", table["error"].to_pylist())])
+        columns = [name for name in (*tables.WITHOUT_WORDS, *_ERRORS) if name in table.schema.names]
+        failed = [_aside(row) for row in table.filter(pc.invert(mask)).select(columns).to_pylist()]
         kept = table.filter(mask).select(self._columns)
         if kept.num_rows:
             write_whole(UPath(self.uri) / f"{digest}.parquet", _parquet(kept))
-        failures = tuple(_failure(row["clip_id"], row["video_uri"], row["error_stage"], row["error"]) for row in failed)
         if failed:
             _write_quarantine(self.uri, digest, failed)
         if self._progress is not None:
             self._progress.put(table.num_rows)
-        return Written(clips=kept.num_rows, failures=failures)
+        return Written(clips=kept.num_rows, failures=tuple(_nameless(*aside) for aside in failed))
 
     def on_write_complete(self, write_result: Any) -> None:
         """Adds up what the tasks did."""
@@ -137,23 +138,27 @@ def _unaccounted(uri: str, clips: Sequence[Clip]) -> list[Clip]:
 
 
 _OF_CORPUS = "corpus"
-_ERRORS = ["clip_id", "video_uri", "error_stage", "error"]
+_CARRIED = "from-before"
+_ERRORS = ("error_stage", "error")
+
+Aside = tuple[Clip, Failure]
+"""A clip in quarantine, without its words, and why it is there."""
 
 
-def _write_quarantine(uri: str, name: str, rows: Sequence[tables.Row]) -> None:
-    lines = "".join(_quarantine_line(row) + "\n" for row in rows)
+def _aside(row: tables.Row) -> Aside:
+    clip = tables.clip_from_row(row)
+    return clip, Failure(clip_id=clip.clip_id, stage=row["error_stage"], reason=row["error"])
+
+
+def _write_quarantine(uri: str, name: str, aside: Sequence[Aside]) -> None:
+    lines = "".join(json.dumps(_line(*one)) + "\n" for one in aside)
     write_whole(UPath(uri) / QUARANTINE / f"{name}.jsonl", lines.encode())
 
 
-def _quarantine_line(row: tables.Row) -> str:
-    return json.dumps(
-        {
-            "clip_id": row["clip_id"],
-            "video_uri": row["video_uri"],
-            "stage": row["error_stage"],
-            "reason": row["error"],
-        }
-    )
+def _line(clip: Clip, failure: Failure) -> tables.Row:
+    """What the corpus says of the clip is there, too: its label counts, although nothing else of it does."""
+    row = tables.clip_to_row(clip)
+    return {name: row[name] for name in tables.WITHOUT_WORDS} | {"stage": failure.stage, "reason": failure.reason}
 
 
 def _digest(clip_ids: Sequence[str]) -> str:
@@ -172,21 +177,38 @@ def quarantine_corpus(uri: str, corpus: Corpus, done: Collection[str]) -> None:
     They take the place of those of an earlier run: the corpus may have been mended since.
     """
     clips = {clip.clip_id: clip for clip in corpus.clips}
-    rows = [
-        {"clip_id": f.clip_id, "video_uri": clips[f.clip_id].video_uri, "error_stage": f.stage, "error": f.reason}
-        for f in corpus.failures
-        if f.clip_id not in done
-    ]
-    if rows or (UPath(uri) / QUARANTINE / f"{_OF_CORPUS}.jsonl").exists():
-        _write_quarantine(uri, _OF_CORPUS, rows)
+    _replace(uri, _OF_CORPUS, [(clips[f.clip_id], f) for f in corpus.failures if f.clip_id not in done])
 
 
-def read_quarantine(uri: str) -> list[Failure]:
-    """The clips that are in quarantine below `uri`, each once."""
+def carry_quarantine(source: str, uri: str) -> list[Failure]:
+    """Puts the clips in quarantine below `source` in that below `uri` as well: what is made of results lacks them.
+
+    They take the place of those of an earlier run. Returns why they are there.
+    """
+    aside = quarantined_clips(source)
+    _replace(uri, _CARRIED, aside)
+    return [_nameless(*one) for one in aside]
+
+
+def _replace(uri: str, name: str, aside: Sequence[Aside]) -> None:
+    if aside or (UPath(uri) / QUARANTINE / f"{name}.jsonl").exists():
+        _write_quarantine(uri, name, aside)
+
+
+def quarantined_clips(uri: str) -> list[Aside]:
+    """The clips in quarantine below `uri`, each once, with what the corpus says of them (not their words)."""
     files = files_in(f"{uri}/{QUARANTINE}", "*.jsonl")
     lines = [line for path in files for line in path.read_text().splitlines() if line]
     rows = {row["clip_id"]: row for row in map(json.loads, lines)}
-    return [_failure(row["clip_id"], row["video_uri"], row["stage"], row["reason"]) for row in rows.values()]
+    return [
+        (tables.clip_from_row(row), Failure(clip_id=clip_id, stage=row["stage"], reason=row["reason"]))
+        for clip_id, row in rows.items()
+    ]
+
+
+def read_quarantine(uri: str) -> list[Failure]:
+    """Why the clips that are in quarantine below `uri` are there, for the summary."""
+    return [_nameless(*aside) for aside in quarantined_clips(uri)]
 
 
 def empty_quarantine(uri: str) -> None:
@@ -195,6 +217,6 @@ def empty_quarantine(uri: str) -> None:
         path.unlink()
 
 
-def _failure(clip_id: str, video_uri: str, stage: str, reason: str) -> Failure:
+def _nameless(clip: Clip, failure: Failure) -> Failure:
     """A failure for the summary, without the file's name: that may tell who it is, and stays in the quarantine."""
-    return Failure(clip_id=clip_id, stage=stage, reason=reason.replace(video_uri, "the file"))
+    return replace(failure, reason=failure.reason.replace(clip.video_uri, "the file"))

@@ -1,14 +1,26 @@
 """What becomes of clips that no task brought to an end; `tests/ray/pipelines/test_lost_clips.py` really loses some."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from twominds.pipelines.sink import LOST, ClipSink, PipelineError, process_clips, quarantine_corpus, read_quarantine
-from twominds.records import Clip, Corpus, Failure
+from twominds.pipelines import tables
+from twominds.pipelines.sink import (
+    LOST,
+    ClipSink,
+    PipelineError,
+    carry_quarantine,
+    process_clips,
+    quarantine_corpus,
+    quarantined_clips,
+    read_quarantine,
+)
+from twominds.pipelines.stages import ERROR_FIELDS
+from twominds.records import Clip, Corpus, Failure, Split
 
 CLIPS = [Clip(clip_id=f"{i}.mp4", video_uri=f"/videos/{i}.mp4") for i in range(3)]
 
@@ -58,3 +70,63 @@ def test_what_the_corpus_knows_to_be_of_no_use_is_put_aside_as_it_is_today(tmp_p
     ]
     quarantine_corpus(str(tmp_path), Corpus(clips=tuple(CLIPS), failures=failures[1:]), done={"2.mp4"})
     assert [failure.clip_id for failure in read_quarantine(str(tmp_path))] == ["1.mp4"], "0.mp4 was mended"
+
+
+TOLD = Clip(
+    clip_id="a.mp4",
+    video_uri="/videos/a.mp4",
+    split=Split.TEST,
+    label=1,
+    transcript="what nobody else may read",
+    participant_id="p",
+    question=3,
+    attributes={"gender": "Woman"},
+)
+"""Of which the corpus says all there is to say."""
+
+
+def failing_once(tmp_path: Path) -> list[Failure]:
+    """The clip fails in a task; its neighbour does not."""
+    table = tables.clips_to_table([TOLD, CLIPS[0]])
+    errors = [{"error_stage": "decode", "error": "/videos/a.mp4 is no video."}, {"error_stage": "", "error": ""}]
+    written = ClipSink(str(tmp_path), ["clip_id", "split"]).write_table(
+        tables.append_columns(table, ERROR_FIELDS, errors)
+    )
+    assert (written.clips, [row["clip_id"] for row in tables.read_rows(str(tmp_path))]) == (1, ["0.mp4"])
+    return list(written.failures)
+
+
+def lost_with_its_process(tmp_path: Path) -> list[Failure]:
+    sink = LosingSink(str(tmp_path))
+    sink.quarantine([TOLD], stage="decode", reason="/videos/a.mp4 is no video.")
+    return read_quarantine(str(tmp_path))
+
+
+def known_to_the_corpus(tmp_path: Path) -> list[Failure]:
+    failure = Failure(clip_id="a.mp4", stage="decode", reason="/videos/a.mp4 is no video.")
+    quarantine_corpus(str(tmp_path), Corpus(clips=(TOLD,), failures=(failure,)), done=())
+    return read_quarantine(str(tmp_path))
+
+
+@pytest.mark.parametrize("way", [failing_once, lost_with_its_process, known_to_the_corpus])
+def test_a_clip_in_quarantine_keeps_all_but_its_words(way: Callable[[Path], list[Failure]], tmp_path: Path) -> None:
+    """Its label counts in every figure, whatever became of it."""
+    assert way(tmp_path) == [Failure(clip_id="a.mp4", stage="decode", reason="the file is no video.")]
+    ((clip, failure),) = quarantined_clips(str(tmp_path))
+    assert clip == replace(TOLD, transcript=None)
+    assert failure.reason == "/videos/a.mp4 is no video.", "who looks into the quarantine wants to know which"
+    assert "nobody else" not in "".join(path.read_text() for path in tmp_path.rglob("*.jsonl"))
+
+
+def test_what_is_made_of_results_knows_the_clips_they_lack(tmp_path: Path) -> None:
+    features, embeddings = tmp_path / "features", tmp_path / "embeddings"
+    known_to_the_corpus(features)
+    (embeddings / "quarantine").mkdir(parents=True)
+    ClipSink(str(embeddings), []).quarantine(CLIPS[:1], stage="encoders.face", reason="broken")
+    (carried,) = carry_quarantine(str(features), str(embeddings))
+    assert carried.reason == "the file is no video."
+    found = {clip.clip_id: (clip.label, failure.stage) for clip, failure in quarantined_clips(str(embeddings))}
+    assert found == {"a.mp4": (1, "decode"), "0.mp4": (None, "encoders.face")}
+    quarantine_corpus(str(features), Corpus(clips=(TOLD,)), done=())
+    assert carry_quarantine(str(features), str(embeddings)) == [], "it was mended"
+    assert [clip.clip_id for clip, _ in quarantined_clips(str(embeddings))] == ["0.mp4"]
