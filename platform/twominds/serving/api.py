@@ -1,18 +1,18 @@
 """The HTTP interface: routes and their documents. What scores behind it is a `ScoringService`."""
 
 from http import HTTPStatus
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi import FastAPI, Request
 
 from twominds import __version__
 from twominds.records import ByteArray
 from twominds.serving import problems
 from twominds.serving.answers import EXAMPLE, HealthAnswer, ModelAnswer, ScoreAnswer
-from twominds.serving.problems import MEDIA_TYPE, Problem, ProblemError
-from twominds.serving.uploads import UploadLimits, as_array, too_large
+from twominds.serving.forms import DOCUMENT, read_form
+from twominds.serving.problems import MEDIA_TYPE, Problem
+from twominds.serving.uploads import UploadLimits
 
-MAX_TRANSCRIPT_CHARS = 50_000
 DESCRIPTION = """Recognises ambivalence and hesitancy in a video of a person talking.
 
     curl -F video=@clip.mp4 http://localhost:8000/v1/score
@@ -72,32 +72,15 @@ def create_api(service: ScoringService, *, max_upload_bytes: int, max_requests: 
         "/v1/score",
         summary="Score one video",
         response_model_exclude_none=False,
+        openapi_extra=DOCUMENT,
         responses={
             200: {"description": "The score.", "content": {"application/json": {"example": EXAMPLE}}},
             **_problems(400, 413, 422, 500, 503),
         },
     )
-    async def score(
-        request: Request,
-        video: Annotated[UploadFile, File(description="The video file: MP4, MOV, WebM, AVI, ...")],
-        transcript: Annotated[
-            str | None,
-            Form(
-                max_length=MAX_TRANSCRIPT_CHARS,
-                description="What is said, if you know it; empty: nothing is said. Without this field the words come "
-                "from the file's subtitles or from speech recognition.",
-            ),
-        ] = None,
-    ) -> ScoreAnswer:
-        if not video.size:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The uploaded file is empty.", stage="upload")
-        if video.size > max_upload_bytes:
-            raise too_large(max_upload_bytes)
-        words = (await request.form()).get("transcript")  # FastAPI takes an empty field for a missing one: here it says
-        state = request.state
-        return await service.score(
-            state.clip_id, as_array(video.file), words if isinstance(words, str) else None, state.started_s
-        )
+    async def score(request: Request) -> ScoreAnswer:
+        form = await read_form(request, max_upload_bytes)
+        return await service.score(request.state.clip_id, form.video, form.transcript, request.state.started_s)
 
     return api
 

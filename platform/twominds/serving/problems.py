@@ -3,7 +3,6 @@
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
@@ -69,20 +68,9 @@ def install(api: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return respond(error, request.scope)
 
-    async def on_validation(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        # The values themselves are left out: they may be somebody's words.
-        found = "; ".join(f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors())
-        detail = (
-            f"The form does not fit ({found}). Send multipart/form-data with a file named video and, if you have it, "
-            "a text field named transcript: curl -F video=@clip.mp4 http://.../v1/score"
-        )
-        return respond(ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, stage="upload"), request.scope)
-
     async def on_anything_else(request: Request, error: Exception) -> JSONResponse:
         detail = f"The service failed ({type(error).__name__}); its log has the details under this clip_id."
         return respond(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail, stage="service"), request.scope)
 
     api.add_exception_handler(HTTPException, on_http)
-    api.add_exception_handler(RequestValidationError, on_validation)
     api.add_exception_handler(Exception, on_anything_else)

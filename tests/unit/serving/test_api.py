@@ -2,81 +2,24 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from twominds.records import ByteArray
-from twominds.serving.answers import EXAMPLE, ModelAnswer, ScoreAnswer
-from twominds.serving.api import create_api
+from twominds.serving.answers import ScoreAnswer
 from twominds.serving.problems import MEDIA_TYPE, ProblemError, overloaded
 from twominds.serving.uploads import FORM_ALLOWANCE_BYTES
 
-MAX_BYTES = 3 << 20
-MODEL = ModelAnswer(
-    artifact_id="3f2a9c51b7d0",
-    task="ah-video",
-    classes=["no_ah", "ah"],
-    recipe="leya",
-    weights="debug",
-    seeds=[42, 2025],
-    modalities=[],
-    threshold=0.5,
-    decision={"temperature": 1.0, "bias": 0.0, "abstain_band": 0.0},
-    selected_on="validation",
-    metrics={},
-    data={},
-    backbones=[],
-    versions={},
-    created="2025-01-01T00:00:00+00:00",
-    limits={"max_upload_mib": 3},
-)
+if TYPE_CHECKING:
+    from tests.unit.serving.conftest import StandIn
 
-
-class StandIn:
-    """Keeps what it is given; answers, refuses, breaks or waits."""
-
-    def __init__(self) -> None:
-        self.model = MODEL
-        self.videos: list[bytes] = []
-        self.transcripts: list[str | None] = []
-        self.error: Exception | None = None
-        self.gate: asyncio.Event | None = None
-
-    async def score(self, clip_id: str, video: ByteArray, transcript: str | None, started_s: float) -> ScoreAnswer:
-        self.videos.append(video.tobytes())
-        self.transcripts.append(transcript)
-        if self.gate:
-            await self.gate.wait()
-        if self.error:
-            raise self.error
-        return ScoreAnswer.model_validate(EXAMPLE | {"clip_id": clip_id})
-
-    async def ready(self) -> None:
-        if self.error:
-            raise self.error
-
-
-@pytest.fixture
-def service() -> StandIn:
-    return StandIn()
-
-
-@pytest.fixture
-def api(service: StandIn) -> FastAPI:
-    return create_api(service, max_upload_bytes=MAX_BYTES, max_requests=2)
-
-
-@pytest.fixture
-def client(api: FastAPI) -> Iterator[TestClient]:
-    with TestClient(api, raise_server_exceptions=False) as client:
-        yield client
+MAX_BYTES = 3 << 20  # of the interface in conftest.py
 
 
 class Response(Protocol):
@@ -102,7 +45,7 @@ def check_problem(answer: Response, status: HTTPStatus, *words: str) -> dict[str
     return problem
 
 
-def test_the_bytes_arrive_as_they_were_sent(client: TestClient, service: StandIn) -> None:
+def test_the_bytes_arrive_as_they_were_sent(client: TestClient, service: "StandIn") -> None:
     small, spooled = b"\x00\xff\n\r" * 5, bytes(range(256)) * 5000  # in memory, and past Starlette's 1 MiB on disk
     for content in (small, spooled):
         answer = client.post("/v1/score", files={"video": ("somebody.mp4", content)})
@@ -118,7 +61,7 @@ def test_each_request_has_an_id_of_its_own(client: TestClient) -> None:
 
 @pytest.mark.parametrize(("form", "expected"), [({}, None), ({"transcript": ""}, ""), ({"transcript": "Hm."}, "Hm.")])
 def test_no_transcript_and_an_empty_one_are_two_things(
-    client: TestClient, service: StandIn, form: dict[str, str], expected: str | None
+    client: TestClient, service: "StandIn", form: dict[str, str], expected: str | None
 ) -> None:
     assert client.post("/v1/score", files={"video": ("a.mp4", b"x")}, data=form).status_code == 200
     assert service.transcripts == [expected]
@@ -139,7 +82,7 @@ def test_words_are_not_echoed(client: TestClient) -> None:
     assert "my secret" not in answer.text
 
 
-def test_an_announced_size_is_refused_before_a_byte_is_read(api: FastAPI, service: StandIn) -> None:
+def test_an_announced_size_is_refused_before_a_byte_is_read(api: FastAPI, service: "StandIn") -> None:
     async def never() -> AsyncIterator[bytes]:
         raise AssertionError("the body was read")
         yield b""
@@ -154,7 +97,7 @@ def test_an_announced_size_is_refused_before_a_byte_is_read(api: FastAPI, servic
 
 
 def test_a_body_that_announces_no_size_is_cut_off_while_it_comes(
-    api: FastAPI, service: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: FastAPI, service: "StandIn", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     sent = 0
@@ -179,14 +122,14 @@ def test_a_body_that_announces_no_size_is_cut_off_while_it_comes(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_a_byte_too_large(client: TestClient, service: StandIn) -> None:
+def test_a_file_a_byte_too_large(client: TestClient, service: "StandIn") -> None:
     too_much = client.post("/v1/score", files={"video": ("a.mp4", b"x" * (MAX_BYTES + 1))})
     check_problem(too_much, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "3 MiB")
     assert client.post("/v1/score", files={"video": ("a.mp4", b"x" * MAX_BYTES)}).status_code == 200
     assert len(service.videos) == 1
 
 
-def test_no_more_posts_at_once_than_allowed(service: StandIn, api: FastAPI) -> None:
+def test_no_more_posts_at_once_than_allowed(service: "StandIn", api: FastAPI) -> None:
     async def run() -> None:
         service.gate = asyncio.Event()
         async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client:
@@ -208,7 +151,7 @@ def test_no_more_posts_at_once_than_allowed(service: StandIn, api: FastAPI) -> N
     asyncio.run(run())
 
 
-def test_a_clip_that_cannot_be_scored(client: TestClient, service: StandIn) -> None:
+def test_a_clip_that_cannot_be_scored(client: TestClient, service: "StandIn") -> None:
     service.error = ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "The uploaded file is no video.", stage="decode")
     problem = check_problem(
         client.post("/v1/score", files={"video": ("a.mp4", b"x")}), HTTPStatus.UNPROCESSABLE_ENTITY, "no video"
@@ -217,14 +160,14 @@ def test_a_clip_that_cannot_be_scored(client: TestClient, service: StandIn) -> N
     assert len(problem["clip_id"]) == 32
 
 
-def test_what_nobody_foresaw_is_not_shown(client: TestClient, service: StandIn) -> None:
+def test_what_nobody_foresaw_is_not_shown(client: TestClient, service: "StandIn") -> None:
     service.error = RuntimeError("the words of somebody")
     answer = client.post("/v1/score", files={"video": ("a.mp4", b"x")})
     check_problem(answer, HTTPStatus.INTERNAL_SERVER_ERROR, "RuntimeError")
     assert "somebody" not in answer.text
 
 
-def test_health(client: TestClient, service: StandIn) -> None:
+def test_health(client: TestClient, service: "StandIn") -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     service.error = overloaded("Not ready: no answer from the decoder.")
     answer = client.get("/healthz")
@@ -232,8 +175,8 @@ def test_health(client: TestClient, service: StandIn) -> None:
     assert "retry-after" in answer.headers
 
 
-def test_pages(client: TestClient) -> None:
-    assert client.get("/v1/model").json()["artifact_id"] == MODEL.artifact_id
+def test_pages(client: TestClient, service: "StandIn") -> None:
+    assert client.get("/v1/model").json()["artifact_id"] == service.model.artifact_id
     assert client.get("/").json()["documentation"] == "http://testserver/docs"
     assert client.get("/docs").status_code == 200
     check_problem(client.get("/nowhere"), HTTPStatus.NOT_FOUND)
