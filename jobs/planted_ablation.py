@@ -21,6 +21,7 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
 from twominds.records import Modality
+from twominds.storage import write_whole
 from twominds.workspace import Workspace, require
 
 SHARES = SplitShares(validation=0.15, test=0.35)
@@ -75,7 +76,7 @@ def main(config: PlantedAblationConfig) -> None:
             run_study(CONFLICT if name == "conflict" else SINGLE, places, f"{folder}/report")
             found[name] = json.loads(Path(folder, "report", "results.json").read_text())
             Console(width=120).print(_table(name, found[name]))
-    Path(config.output, "results.json").write_text(json.dumps(found, indent=2))
+    write_whole(Path(config.output, "results.json"), json.dumps(found, indent=2).encode())
 
 
 def _only(modality: Modality, strength: float) -> CueStrengths:

@@ -18,6 +18,7 @@ from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.search.fusion import SearchConfig, search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Modality
+from twominds.storage import write_whole
 from twominds.workspace import Workspace, require
 
 FusedOver = Literal["emb", "pooled"]
@@ -64,7 +65,7 @@ def main(config: PlantedTruthConfig) -> None:
                     )
                     table.add_row(preset, str(seed), kind, *(f"{value:.3f}" for value in mf1))
                 Console(width=120).print(table)  # narrower, figures would be cut
-                Path(config.output, "results.json").write_text(json.dumps(found, indent=2))
+                write_whole(Path(config.output, "results.json"), json.dumps(found, indent=2).encode())
 
 
 def _one(config: PlantedTruthConfig, preset: PresetName, seed: int) -> dict[str, list[float]]:

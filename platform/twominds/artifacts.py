@@ -1,7 +1,8 @@
 """Anything trained, saved and loaded: safetensors beside a JSON card that says what it is and where it came from.
 
 An artifact is a folder (local or `s3://`): `model.safetensors` and `card.json`. The card is written last, so a folder
-with a card is complete. Nothing is ever unpickled.
+with a card is complete; its id is a digest of both, and what has another digest is not loaded. Nothing is ever
+unpickled.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from upath import UPath
 
 from twominds.errors import ArtifactError
 from twominds.records import Task
+from twominds.storage import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,21 +150,25 @@ def save(uri: str, tensors: "Mapping[str, Tensor]", card: Card) -> Card:
 
     folder = UPath(uri)
     payload = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    digest = hashlib.sha256(payload + json.dumps([card.config, card.architecture], sort_keys=True).encode()).hexdigest()
-    complete = replace(card, artifact_id=digest[:12])
+    complete = replace(card, artifact_id=_digest(payload, card))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         # A half-written artifact must not look whole: the old card goes first, the new one comes last.
         (folder / CARD).unlink(missing_ok=True)
-        (folder / TENSORS).write_bytes(payload)
-        (folder / CARD).write_text(json.dumps(to_json(complete), indent=2))
+        write_whole(folder / TENSORS, payload)
+        write_whole(folder / CARD, json.dumps(to_json(complete), indent=2).encode())
     except OSError as error:
         raise ArtifactError(f"Cannot write the artifact at {uri}: {error}") from error
     return complete
 
 
+def _digest(payload: bytes, card: Card) -> str:
+    """The id of an artifact with these tensors and this card: of what it answers, not of how well, when and by whom."""
+    settings = json.dumps([card.config, card.architecture], sort_keys=True)
+    return hashlib.sha256(payload + settings.encode()).hexdigest()[:12]
+
+
 def read_card(uri: str) -> Card:
-    """The card of the artifact at `uri`.
+    """The card of the artifact at `uri`, as it stands there; `verified` compares it with the tensors.
 
     Raises:
         ArtifactError: there is no complete artifact, or it was written by a newer version.
@@ -179,14 +185,33 @@ def read_card(uri: str) -> Card:
     return from_json(Card, raw)
 
 
-def load_tensors(uri: str) -> "dict[str, Tensor]":
-    """The tensors of the artifact at `uri`, on the CPU."""
-    import safetensors.torch
+def verified(uri: str) -> tuple[Card, bytes]:
+    """The card of the artifact at `uri` and the bytes of its tensors, which are those that it was saved with.
 
-    path = UPath(uri) / TENSORS
+    Raises:
+        ArtifactError: there is no complete artifact, or tensors or settings were changed since.
+    """
+    card, path = read_card(uri), UPath(uri) / TENSORS
     if not path.exists():
         raise ArtifactError(f"The artifact at {uri} is incomplete: it has no {TENSORS}.")
-    return safetensors.torch.load(path.read_bytes())
+    payload = path.read_bytes()
+    if (found := _digest(payload, card)) != card.artifact_id:
+        raise ArtifactError(
+            f"{path} and the settings in its {CARD} are not what was saved as {card.artifact_id}: one of them was "
+            f"changed or damaged (together they are {found}). Copy the artifact again, or make it again."
+        )
+    return card, payload
+
+
+def load_tensors(uri: str) -> "dict[str, Tensor]":
+    """The tensors of the artifact at `uri`, on the CPU.
+
+    Raises:
+        ArtifactError: as `verified`.
+    """
+    import safetensors.torch
+
+    return safetensors.torch.load(verified(uri)[1])
 
 
 def merge_backbones(cards: Sequence[Card]) -> tuple[UsedBackbone, ...]:

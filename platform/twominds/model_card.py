@@ -17,6 +17,7 @@ from twominds import artifacts
 from twominds.artifacts import Card, UsedBackbone
 from twominds.backbones import BACKBONES
 from twominds.errors import ArtifactError
+from twominds.storage import write_whole
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -119,14 +120,14 @@ def save(uri: str, tensors: Mapping[str, Tensor], card: Card) -> Card:
 
 def write_readme(uri: str, card: Card) -> None:
     """Writes the model card of the artifact at `uri`."""
-    (UPath(uri) / README).write_text(readme(card), encoding="utf-8")
+    write_whole(UPath(uri) / README, readme(card).encode())
 
 
 def copy_artifact(uri: str, target: str) -> None:
     """Copies an artifact's tensors and card, and makes its model card anew.
 
     Raises:
-        ArtifactError: there is no complete artifact.
+        ArtifactError: there is no complete artifact, or it was changed since it was saved.
     """
     _copy(uri, target, readme(artifacts.read_card(uri)))
 
@@ -143,12 +144,12 @@ def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None 
         test_metrics: What a report measured on test; see `metrics_of`.
 
     Raises:
-        ArtifactError: there is no whole artifact, or the target holds something else.
+        ArtifactError: there is no whole artifact, it was changed since, or the target holds something else.
     """
-    card, uri, target = artifacts.read_card(uri), uri.rstrip("/"), target.rstrip("/")
+    (card, _), uri, target = artifacts.verified(uri), uri.rstrip("/"), target.rstrip("/")
     parts = [f"{ENCODERS}/{modality}" for modality in card.architecture.get("encoders", {})]
     for part in parts:
-        artifacts.read_card(f"{uri}/{part}")
+        artifacts.verified(f"{uri}/{part}")
     if f"{_absolute(uri)}/".startswith(f"{_absolute(target)}/"):
         raise ArtifactError(f"{target} holds the artifact itself: give another folder to push it to.")
     _clear(UPath(target))
@@ -232,9 +233,9 @@ def _clear(folder: UPath) -> None:
 
 
 def _copy(uri: str, target: str, text: str) -> None:
-    source, folder = UPath(uri), UPath(target)
-    folder.mkdir(parents=True, exist_ok=True)
+    card, folder = UPath(uri) / artifacts.CARD, UPath(target)
+    _, tensors = artifacts.verified(uri)
     (folder / artifacts.CARD).unlink(missing_ok=True)  # what is half overwritten must not look whole
-    (folder / README).write_text(text, encoding="utf-8")  # first: a push that was cut off is known as one
-    for name in (artifacts.TENSORS, artifacts.CARD):  # the card comes last, as in `artifacts.save`
-        (folder / name).write_bytes((source / name).read_bytes())
+    write_whole(folder / README, text.encode())  # first: a push that was cut off is known as one
+    write_whole(folder / artifacts.TENSORS, tensors)
+    write_whole(folder / artifacts.CARD, card.read_bytes())  # last, as in `artifacts.save`

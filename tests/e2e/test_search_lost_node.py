@@ -18,7 +18,7 @@ from upath import UPath
 
 from twominds import artifacts
 from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.storage import files_in
+from twominds.storage import files_in
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -1,10 +1,13 @@
 """Artifacts: what is saved comes back, what is half-written or foreign is refused."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]  # an open PathLike
 
 from twominds import artifacts
 from twominds.artifacts import Card, UsedBackbone
@@ -82,6 +85,45 @@ def test_a_save_that_is_cut_off_leaves_no_artifact(tmp_path: Path, monkeypatch: 
             artifacts.save(str(folder), {"w": torch.zeros(1)}, second)
     with pytest.raises(ArtifactError, match="No artifact"):
         artifacts.read_card(str(folder))
+
+
+def test_one_changed_number_is_refused_by_the_name_of_its_file(tmp_path: Path) -> None:
+    uri = str(tmp_path / "a")
+    artifacts.save(uri, {"w": torch.arange(4.0)}, card(config={"threshold": 0.5}))
+    path = tmp_path / "a" / "model.safetensors"
+    whole = path.read_bytes()
+    save_file(load_file(path) | {"w": torch.tensor([0.0, 1.0, 2.0, 4.0])}, path)
+    assert len(path.read_bytes()) == len(whole)
+    for load in (artifacts.load_tensors, artifacts.verified):
+        with pytest.raises(ArtifactError, match=r"a/model\.safetensors .*changed or damaged"):
+            load(uri)
+    path.write_bytes(whole)
+    assert artifacts.load_tensors(uri)["w"].tolist() == [0, 1, 2, 3]
+    settings = tmp_path / "a" / "card.json"
+    settings.write_text(settings.read_text().replace("0.5", "0.4"))
+    with pytest.raises(ArtifactError, match=r"changed or damaged"):
+        artifacts.load_tensors(uri)
+
+
+def test_an_artifact_of_an_older_version_still_loads(tmp_path: Path) -> None:
+    """Written as the first version did, with the id by its rule: tensors, then config and architecture as JSON."""
+    payload = safetensors.torch.save({"w": torch.ones(2)})
+    config, architecture = {"b": 1e-05, "a": ["é", None]}, {"dims": {"text": 3}}
+    rule = json.dumps([config, architecture], sort_keys=True).encode()
+    fields = {
+        "kind": "encoder",
+        "artifact_id": hashlib.sha256(payload + rule).hexdigest()[:12],
+        "task": {"name": "ah-video", "classes": ["no_ah", "ah"]},
+        "recipe": "leya",
+        "config": config,
+        "architecture": architecture,
+        "metrics": {"validation_mf1": 0.7},
+        "created": "2026-01-01T00:00:00+00:00",
+        "format_version": 1,
+    }
+    (tmp_path / "card.json").write_text(json.dumps(fields, indent=2))
+    (tmp_path / "model.safetensors").write_bytes(payload)
+    assert artifacts.load_tensors(str(tmp_path))["w"].tolist() == [1, 1]
 
 
 def test_configs_survive_json_and_wrong_fields_are_refused() -> None:

@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from twominds.backbones import (
     BackboneStore,
     BundleEntry,
     add_to_bundle,
+    bundle,
     cache_folder,
     read_manifest,
 )
@@ -125,15 +128,48 @@ def test_a_role_that_is_not_there_says_which_job_provides_it(tmp_path: Path) -> 
         store.folder("scene.nothing")
 
 
-def test_a_missing_or_altered_file_is_named(tmp_path: Path) -> None:
-    uri = str(tmp_path / "bundle")
+def test_a_missing_altered_or_unknown_file_is_named(tmp_path: Path) -> None:
+    uri, folder = str(tmp_path / "bundle"), tmp_path / "bundle" / ROLE
     fill(uri, tmp_path, {"config.json": b"{}", "model.safetensors": b"123"})
     store = BackboneStore(uri=uri)
-    (tmp_path / "bundle" / ROLE / "model.safetensors").write_bytes(b"124")
-    with pytest.raises(BackboneError, match=r"model\.safetensors is not the file that was fetched"):
-        store.verify(ROLE)
-    (tmp_path / "bundle" / ROLE / "model.safetensors").unlink()
-    with pytest.raises(BackboneError, match=r"lacks model\.safetensors"):
+    for look in (store.folder, store.check):
+        look(ROLE)
+    (folder / "model.safetensors").write_bytes(b"124")
+    for look in (store.folder, store.check, store.verify):
+        with pytest.raises(BackboneError, match=r"model\.safetensors is not the file that was fetched"):
+            look(ROLE)
+    (folder / "model.safetensors").write_bytes(b"123")
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    (folder / ".DS_Store").write_bytes(b"of a desktop")
+    with pytest.raises(BackboneError, match=rf"{ROLE} holds pytorch_model\.bin, which"):
+        store.folder(ROLE)
+    (folder / "pytorch_model.bin").unlink()
+    assert store.folder(ROLE) == folder
+    (folder / "model.safetensors").unlink()
+    for look in (store.folder, store.check):
+        with pytest.raises(BackboneError, match=r"lacks model\.safetensors"):
+            look(ROLE)
+
+
+def test_a_file_is_read_once_as_long_as_it_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, store = str(tmp_path / "bundle"), BackboneStore(uri=str(tmp_path / "bundle"))
+    fill(uri, tmp_path, {"config.json": b"{}", "model.safetensors": b"123"})
+    path = tmp_path / "bundle" / ROLE / "model.safetensors"
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(bundle, "file_sha256", counted)
+    monkeypatch.setattr(bundle.time, "time_ns", lambda: path.stat().st_ctime_ns + 10**10)  # long after it was written
+    for _ in range(3):
+        store.folder(ROLE)
+    assert read == ["config.json", "model.safetensors"]
+    times = path.stat()
+    path.write_bytes(b"124")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a copying tool that keeps times would
+    with pytest.raises(BackboneError, match="is not the file that was fetched"):
         store.folder(ROLE)
 
 
@@ -155,6 +191,24 @@ def test_a_remote_bundle_is_copied_once_and_again_when_it_changes(tmp_path: Path
     second = store.folder(ROLE)
     assert second != first
     assert (second / "config.json").read_bytes() == b"{2}"
+
+
+def test_a_copy_of_a_remote_file_that_was_changed_is_refused(tmp_path: Path, remote: str, cache: Path) -> None:
+    fill(remote, tmp_path, {"config.json": b"{}"})
+    folder = BackboneStore(uri=remote).folder(ROLE)
+    (folder / "config.json").write_bytes(b"{1}")
+    with pytest.raises(BackboneError, match=rf"config\.json is not the file that was fetched\. Remove {folder}"):
+        BackboneStore(uri=remote).folder(ROLE)
+
+
+def test_roles_that_are_added_at_once_are_all_in_the_manifest(tmp_path: Path) -> None:
+    uri, roles = str(tmp_path / "bundle"), list(BACKBONES)
+    with ThreadPoolExecutor(len(roles)) as threads:
+        for added in [threads.submit(fill, uri, tmp_path, {"config.json": b"{}"}, role) for role in roles]:
+            added.result()
+    assert set(read_manifest(uri)) == set(roles)
+    for role in roles:
+        BackboneStore(uri=uri).folder(role)
 
 
 def test_a_damaged_remote_file_leaves_no_copy_behind(tmp_path: Path, remote: str, cache: Path) -> None:

@@ -11,6 +11,7 @@ from twominds.backbones.bundle import BundleEntry, add_to_bundle
 from twominds.backbones.catalogue import Backbone, catalogue_entry
 from twominds.backbones.state_dicts import read_state_dict, write_state_dict
 from twominds.errors import BackboneError
+from twominds.storage import is_local
 
 _WEIGHTS = "model.safetensors"
 _PICKLED_WEIGHTS = "pytorch_model.bin"
@@ -62,7 +63,7 @@ def fetch_role(uri: str, role: str, *, staging: Path, revision: str = "", endpoi
 def default_staging(uri: str, cache: Path) -> Path:
     """Where files wait: beside a local bundle (the same disk), in `cache` for a bundle in an object store."""
     path = UPath(uri)
-    return Path(path.path) / ".partial" if path.protocol in ("", "file", "local") else cache / "partial"
+    return Path(path.path) / ".partial" if is_local(path) else cache / "partial"
 
 
 def _repository(hub_id: str, revision: str, endpoint: str) -> tuple[str, set[str]]:

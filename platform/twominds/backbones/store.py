@@ -10,9 +10,10 @@ from pathlib import Path
 
 from upath import UPath
 
-from twominds.backbones.bundle import BundleEntry, WeightsKind, file_sha256, read_manifest
+from twominds.backbones.bundle import BundleEntry, WeightsKind, check_files, file_sha256, read_manifest
 from twominds.backbones.catalogue import catalogue_entry
 from twominds.errors import BackboneError
+from twominds.storage import is_local
 
 
 def cache_folder() -> Path:
@@ -65,25 +66,36 @@ class BackboneStore:
         return self.entry(role).weights
 
     def folder(self, role: str) -> Path:
-        """Local folder with the role's files; those of a remote bundle are copied to the cache once.
+        """Local folder with the role's files, each of which is the manifest's; a remote bundle's are copied here once.
+
+        To compare them takes about a second per gigabyte, once in a process.
 
         Raises:
-            BackboneError: the role is not to be had, a file is missing, or a copy's SHA-256 is not the manifest's.
+            BackboneError: the role is not to be had, or a file is missing, is another, or is not the manifest's.
         """
         entry = self.entry(role)
         if not entry.sha256:  # not in the bundle: `entry` has checked that the hub is allowed
             return _from_hub(role)
         source = UPath(self.uri) / role
-        if source.protocol in ("", "file", "local"):
-            local = Path(source.path)
-            missing = [name for name in entry.sha256 if not (local / name).is_file()]
-            if missing:
-                raise BackboneError(f"{local} lacks {', '.join(missing)}. Fetch or make {role} again.")
-            return local
-        return _cached_copy(source, role, entry)
+        if is_local(source):
+            folder = Path(source.path)
+            check_files(folder, entry.sha256, f"Fetch or make {role} again.")
+        else:
+            folder = _cached_copy(source, role, entry)
+            check_files(folder, entry.sha256, f"Remove {folder}: it is a copy, and is made again.")
+        return folder
+
+    def check(self, role: str) -> None:
+        """What `folder` would find wrong, as far as it can be told without copying anything.
+
+        Raises:
+            BackboneError: the role is not to be had, or a local bundle's files are not the manifest's.
+        """
+        if self.entry(role).sha256 and is_local(UPath(self.uri)):
+            self.folder(role)
 
     def verify(self, role: str) -> None:
-        """Compare every file of the role in the bundle with the manifest's SHA-256.
+        """Reads every file of the role in the bundle, wherever it is, and compares it with the manifest's SHA-256.
 
         Raises:
             BackboneError: names the first file that differs.

@@ -33,10 +33,12 @@ def check_backbones(card: Card, store: BackboneStore) -> None:
     """Refuses a bundle with other weights than those that the artifact was trained on: its scores would mean nothing.
 
     Raises:
-        BackboneError: names the role that is missing or another, and where both came from.
+        BackboneError: names the role that is missing or another, and where both came from; or the file of the bundle
+            that is not its manifest's.
     """
     for trained_on in card.backbones:
         here = used_backbone(store, trained_on.role)
+        store.check(trained_on.role)
         if trained_on.digest and here.digest != trained_on.digest:
             raise BackboneError(
                 f"The bundle at {store.uri} has other weights for {trained_on.role} ({here.weights}, {here.revision}) "

@@ -11,8 +11,8 @@ from twominds.artifacts import from_json, to_json
 from twominds.errors import ConfigError, MissingInputError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
-from twominds.pipelines.storage import write_whole
 from twominds.records import Clip, Modality
+from twominds.storage import write_whole
 
 ABOUT = "_about.json"
 

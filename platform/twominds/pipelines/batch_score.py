@@ -15,7 +15,6 @@ from upath import UPath
 from twominds import artifacts
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
-from twominds.encoders.artifact import check_backbones
 from twominds.media.reader import for_new_videos
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder
@@ -33,7 +32,8 @@ from twominds.pipelines.stages import StageResources, map_models, map_stage, mod
 from twominds.pipelines.summary import Summary
 from twominds.records import Clip
 from twominds.scoring.ensemble import EnsembleConfig
-from twominds.scoring.scorer import encoder_uri
+from twominds.scoring.scorer import check_ensemble, encoder_uri
+from twominds.storage import write_whole
 from twominds.workspace import Workspace, require
 
 
@@ -64,15 +64,15 @@ def batch_score(config: BatchScoreConfig) -> Summary:
 
     Raises:
         MissingInputError: the ensemble, the bundle or the videos are not there.
+        ArtifactError: the ensemble or one of its encoders was changed since it was saved.
         BackboneError: the bundle lacks a backbone of the ensemble, or has another one under its name.
         ConfigError: the output holds scores of another ensemble, or of other videos.
     """
     require(config.videos, what="folder or table of videos")
     require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
-    card = artifacts.read_card(config.ensemble)
+    card = check_ensemble(config.ensemble, BackboneStore(uri=config.models))
     ensemble = artifacts.from_json(EnsembleConfig, card.config)
-    check_backbones(card, BackboneStore(uri=config.models))
     ensemble = replace(ensemble, media=for_new_videos(ensemble.media, config.detector))
     about = About(
         recipe=card.recipe,
@@ -94,7 +94,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, cpus, size))
     rows = tables.read_rows(config.output)
-    (UPath(config.output) / "scores.csv").write_text(submission(rows))
+    write_whole(UPath(config.output) / "scores.csv", submission(rows).encode())
     failures = [*before, *sink.failures]
     summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures, notes=corpus.notes)
     summary.add("videos", len(corpus.clips))

@@ -50,7 +50,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     for modality in config.modalities:
         uri = f"{config.encoders}/{modality}"
         require(uri, what=f"{modality} encoder", made_by=f"python jobs/train_encoders.py --modalities {modality}")
-        cards[modality] = artifacts.read_card(uri)
+        cards[modality], _ = artifacts.verified(uri)
     about = read_about(config.features)
     parts = {modality: card.artifact_id for modality, card in cards.items()}
     made_of = {modality: about.parts.get(modality) for modality in config.modalities}

@@ -86,7 +86,7 @@ def evaluate(config: EvaluateConfig) -> Summary:
         return run_study(config.recipe, config.study, config.output, push_to=config.push_to, address=config.address)
     require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
     require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
-    card = artifacts.read_card(config.ensemble)
+    card, _ = artifacts.verified(config.ensemble)
     about = read_about(config.embeddings)
     encoders: dict[str, str] = card.architecture["encoders"]
     # An ensemble of a search also says of which features; an imported one, or a study's, knows its encoders alone.

@@ -94,11 +94,11 @@ def check_backbones(recipe: Recipe, store: BackboneStore, modalities: Sequence[M
     """Looks for all that the features need before anything is started; Whisper is for corpora without words.
 
     Raises:
-        BackboneError: names the first one that the bundle lacks, and the job that makes it.
+        BackboneError: names the first one that the bundle lacks, or that is not what was fetched, and what to do.
     """
     for role in recipe.frozen_roles(modalities):
         if role != WHISPER:
-            store.entry(role)
+            store.check(role)
 
 
 def _dataset(

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from ray.data import Dataset, Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
@@ -19,8 +18,8 @@ from upath import UPath
 from twominds.errors import TwomindsError
 from twominds.pipelines import tables
 from twominds.pipelines.progress import counted_clips
-from twominds.pipelines.storage import files_in, write_whole
 from twominds.records import Clip, Corpus, Failure
+from twominds.storage import files_in, write_whole
 
 QUARANTINE = "quarantine"
 
@@ -84,7 +83,7 @@ class ClipSink(Datasink[Written]):
         failed = [_aside(row) for row in table.filter(pc.invert(mask)).select(columns).to_pylist()]
         kept = table.filter(mask).select(self._columns)
         if kept.num_rows:
-            write_whole(UPath(self.uri) / f"{digest}.parquet", _parquet(kept))
+            write_whole(UPath(self.uri) / f"{digest}.parquet", tables.to_parquet(kept))
         if failed:
             _write_quarantine(self.uri, digest, failed)
         if self._progress is not None:
@@ -163,12 +162,6 @@ def _line(clip: Clip, failure: Failure) -> tables.Row:
 
 def _digest(clip_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()[:16]
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=64)
-    return buffer.getvalue().to_pybytes()
 
 
 def quarantine_corpus(uri: str, corpus: Corpus, done: Collection[str]) -> None:

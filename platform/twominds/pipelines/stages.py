@@ -21,10 +21,10 @@ from twominds.backbones import BackboneStore
 from twominds.features.catalog import FeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.pipelines import tables
-from twominds.pipelines.storage import files_in, storage_of
 from twominds.pipelines.tables import Row
 from twominds.records import Clip, ClipMedia, Failure, Modality
 from twominds.scoring.isolation import isolate
+from twominds.storage import files_in, storage_of
 
 ERROR_FIELDS = [pa.field("error_stage", pa.string()), pa.field("error", pa.string())]
 MEDIA_FIELDS = [pa.field("media", pa.large_binary()), *ERROR_FIELDS]

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 
 from twominds.artifacts import fingerprint
-from twominds.pipelines.storage import files_in
 from twominds.records import (
     BoolArray,
     ByteArray,
@@ -31,6 +30,7 @@ from twominds.records import (
     Score,
     Split,
 )
+from twominds.storage import files_in
 
 Row = dict[str, Any]
 """One row of a table, as Arrow gives it."""
@@ -228,6 +228,13 @@ def append_columns(table: pa.Table, fields: Sequence["pa.Field[Any]"], rows: Seq
             table = table.drop_columns([column.name])
         table = table.append_column(column, added.column(column.name))
     return table
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as a Parquet file."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=64)
+    return buffer.getvalue().to_pybytes()
 
 
 def labels_fingerprint(uri: str) -> str:

@@ -36,11 +36,11 @@ from twominds.pipelines.about import read_about
 from twominds.pipelines.cluster import cluster, cpus_of_a_worker
 from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import printed_lines
-from twominds.pipelines.storage import storage_of
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Features, Modality, Split
+from twominds.storage import storage_of
 from twominds.training.classical import fit_classical
 from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed
 from twominds.training.examples import FeatureExamples
@@ -318,10 +318,10 @@ def check_inputs(
 
     Raises:
         MissingInputError: no labelled clip of a split that the protocol needs has the modality.
-        BackboneError: the bundle lacks the modality's backbone.
+        BackboneError: the bundle lacks the modality's backbone, or it is not what was fetched.
     """
     for role in recipe.features.backbones(modality):
-        store.entry(role)
+        store.check(role)
     for split in visible_splits(protocol):
         _check_examples(features_uri, modality, split)
 

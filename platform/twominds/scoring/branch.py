@@ -7,6 +7,7 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import check_backbones, load_encoder
 from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
+from twominds.errors import ArtifactError
 from twominds.features.catalog import FeatureExtractor, FeaturesConfig, build_extractor
 from twominds.records import ClipMedia, Embedding, Failure, Modality
 from twominds.scoring.isolation import isolate
@@ -23,14 +24,24 @@ class Branch:
         self._device = device
 
     @classmethod
-    def load(cls, encoder_uri: str, store: BackboneStore, *, device: str = "cpu") -> tuple["Branch", Card]:
+    def load(
+        cls, encoder_uri: str, store: BackboneStore, *, artifact_id: str = "", device: str = "cpu"
+    ) -> tuple["Branch", Card]:
         """The branch of the encoder artifact at `encoder_uri`, with the features it was trained on.
 
+        Args:
+            encoder_uri: Folder of the artifact.
+            store: Has its backbone.
+            artifact_id: Of the encoder that the ensemble was made with; "": any will do.
+            device: Where both compute.
+
         Raises:
-            ArtifactError: there is no such artifact.
+            ArtifactError: there is no such artifact, it was changed since it was saved, or it is another.
             BackboneError: the bundle has not the backbone that it needs, or another one under its name.
         """
         encoder, card = load_encoder(encoder_uri)
+        if artifact_id:
+            check_encoder(card, artifact_id, encoder_uri)
         check_backbones(card, store)
         features = from_json(FeaturesConfig, card.config["features"])
         extractor = build_extractor(encoder.modality, features, store, device=device)
@@ -43,3 +54,16 @@ class Branch:
             return embed(self._encoder, self._extractor.extract(batch), batch_size=len(batch), device=self._device)
 
         return isolate(work, media, stage=f"features.{self.modality}")
+
+
+def check_encoder(card: Card, artifact_id: str, uri: str) -> None:
+    """Refuses an encoder other than the one that an ensemble was made with: the fusion knows nothing of its vectors.
+
+    Raises:
+        ArtifactError: the encoder at `uri`, whose card this is, is not `artifact_id`.
+    """
+    if card.artifact_id != artifact_id:
+        raise ArtifactError(
+            f"The encoder at {uri} is {card.artifact_id}, and the ensemble was made with {artifact_id}. Copy the whole "
+            "ensemble again: its encoders travel with it."
+        )

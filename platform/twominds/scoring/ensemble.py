@@ -58,7 +58,7 @@ class Ensemble:
         """The ensemble at `uri`.
 
         Raises:
-            ArtifactError: nothing complete is there, or it is not an ensemble.
+            ArtifactError: nothing complete is there, it was changed since it was saved, or it is not an ensemble.
         """
         card = artifacts.read_card(uri)
         if card.kind != "ensemble":
@@ -75,6 +75,10 @@ class Ensemble:
         except RuntimeError as error:
             raise ArtifactError(f"The tensors at {uri} do not fit its card: {error}") from error
         return cls(models, config, dims, card)
+
+    def encoder_id(self, modality: Modality) -> str:
+        """Artifact id of the encoder that the seed models were trained on."""
+        return self.card.architecture["encoders"][str(modality)]
 
     def probabilities(self, clips: Sequence[EmbeddingsOfClip]) -> npt.NDArray[np.float64]:
         """Calibrated class probabilities of each seed model.

@@ -7,10 +7,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from twominds import artifacts
+from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
+from twominds.encoders.artifact import check_backbones
+from twominds.errors import ArtifactError
 from twominds.media.reader import MediaReader
 from twominds.records import Clip, Embedding, Failure, Modality, Score
-from twominds.scoring.branch import Branch
+from twominds.scoring.branch import Branch, check_encoder
 from twominds.scoring.ensemble import Ensemble
 
 
@@ -28,12 +32,14 @@ class Scorer:
         """Everything that the ensemble at `ensemble_uri` needs.
 
         Raises:
-            ArtifactError: the ensemble or one of its encoders is missing or does not fit.
-            BackboneError: the bundle has not all the backbones.
+            ArtifactError: the ensemble or one of its encoders is missing, was changed, or does not fit.
+            BackboneError: the bundle has not all the backbones, or others than those of the training.
         """
         ensemble = Ensemble.load(ensemble_uri)
         branches = {
-            modality: Branch.load(encoder_uri(ensemble_uri, modality), store, device=device)[0]
+            modality: Branch.load(
+                encoder_uri(ensemble_uri, modality), store, artifact_id=ensemble.encoder_id(modality), device=device
+            )[0]
             for modality in ensemble.config.modalities
         }
         return cls(MediaReader(ensemble.config.media, store, device, ensemble.config.modalities), branches, ensemble)
@@ -58,6 +64,31 @@ class Scorer:
         scores = self.ensemble.score([embeddings for _, embeddings in complete])
         results.update({i: score for (i, _), score in zip(complete, scores, strict=True)})
         return [results[i] for i in range(len(clips))]
+
+
+def check_ensemble(ensemble_uri: str, store: BackboneStore) -> Card:
+    """What loading would find wrong, for whoever has other processes load the parts: nothing starts in vain.
+
+    Every file of the ensemble and, of a local bundle, every file that it needs is read once: seconds for full-size
+    models.
+
+    Returns:
+        The ensemble's card.
+
+    Raises:
+        ArtifactError: the ensemble or one of its encoders is missing, was changed since it was saved, or is another.
+        BackboneError: the bundle has not all the backbones, or others than those of the training.
+    """
+    card, _ = artifacts.verified(ensemble_uri)
+    if card.kind != "ensemble":
+        raise ArtifactError(f"The artifact at {ensemble_uri} is an {card.kind}, not an ensemble.")
+    check_backbones(card, store)
+    for modality, artifact_id in card.architecture["encoders"].items():
+        uri = encoder_uri(ensemble_uri, Modality(modality))
+        encoder, _ = artifacts.verified(uri)
+        check_encoder(encoder, artifact_id, uri)
+        check_backbones(encoder, store)
+    return card
 
 
 def encoder_uri(ensemble_uri: str, modality: Modality) -> str:

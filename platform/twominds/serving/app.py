@@ -13,11 +13,10 @@ from ray.serve import Application, Deployment
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
-from twominds.encoders.artifact import check_backbones
-from twominds.errors import ArtifactError
 from twominds.media.reader import for_new_videos
 from twominds.records import Modality
 from twominds.scoring.ensemble import EnsembleConfig
+from twominds.scoring.scorer import check_ensemble
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
 from twominds.serving.deployments import Encoder, EnsembleModel, MediaDecoder, Part
 from twominds.serving.ingress import Ingress
@@ -60,7 +59,7 @@ def build(args: ServeArgs) -> Application:
 
     Raises:
         MissingInputError: the ensemble or the bundle is not there; says which job makes it.
-        ArtifactError: it is there and no ensemble.
+        ArtifactError: it is there and no ensemble, or was changed since it was saved.
         ConfigError: it was trained on face crops of the corpus's, and no detector is named.
         BackboneError: the bundle lacks a backbone of the ensemble, or has another one under its name.
     """
@@ -70,12 +69,8 @@ def build(args: ServeArgs) -> Application:
         what="bundle of models",
         made_by="python jobs/fetch_models.py` or `python jobs/make_debug_models.py",
     )
-    card = artifacts.read_card(args.ensemble)
-    if card.kind != "ensemble":
-        raise ArtifactError(f"The artifact at {args.ensemble} is an {card.kind}, not an ensemble.")
+    card = check_ensemble(args.ensemble, BackboneStore(uri=args.models))
     config = artifacts.from_json(EnsembleConfig, card.config)
-    store = BackboneStore(uri=args.models)
-    check_backbones(card, store)
     media = for_new_videos(config.media, args.detector)
     part = Part(
         ensemble=args.ensemble,

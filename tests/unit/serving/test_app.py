@@ -1,5 +1,7 @@
 """The application before it runs: its arguments, what it refuses to start with, its config files. No cluster."""
 
+import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +21,7 @@ from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.records import AH_VIDEO, Modality
 from twominds.scoring.ensemble import EnsembleConfig
+from twominds.scoring.scorer import encoder_uri
 from twominds.serving.answers import ModelAnswer
 from twominds.serving.app import ServeArgs, build
 from twominds.serving.deployments import Part
@@ -33,17 +36,24 @@ class Folders:
     card: Card
 
 
+def save_encoder_card(ensemble: str, modality: Modality) -> str:
+    """Makes an encoder without tensors, and returns its id."""
+    card = Card(kind="encoder", task=AH_VIDEO, recipe="leya", config={"encoder of": str(modality)})
+    return artifacts.save(encoder_uri(ensemble, modality), {}, card).artifact_id
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    """An ensemble by its card alone, and a bundle without anything in it."""
+    """An ensemble and its encoders by their cards alone, and a bundle without anything in it."""
     uri, models = str(tmp_path / "ensemble"), tmp_path / "models"
     models.mkdir()
+    encoders = {str(modality): save_encoder_card(uri, modality) for modality in Modality}
     card = Card(
         kind="ensemble",
         task=AH_VIDEO,
         recipe="leya",
         config=artifacts.to_json(EnsembleConfig(fusion=TransformerFusionConfig())),
-        architecture={"encoders": {str(modality): f"id of {modality}" for modality in Modality}},
+        architecture={"encoders": encoders},
         seeds=(42, 2025),
     )
     return Folders(args=ServeArgs(ensemble=uri, models=str(models)), card=artifacts.save(uri, {}, card))
@@ -68,7 +78,7 @@ def test_the_parts_and_how_they_hang_together(folders: Folders) -> None:
     }
     part, modality, artifact_id = bound(encoders[Modality.AUDIO]).init_args
     assert isinstance(part, Part)
-    assert (modality, artifact_id) == (Modality.AUDIO, "id of audio")
+    assert (modality, artifact_id) == (Modality.AUDIO, folders.card.architecture["encoders"]["audio"])
     assert bound(ensemble).init_args[1] == folders.card.artifact_id
 
 
@@ -125,6 +135,25 @@ def test_faces_of_new_videos_want_a_detector_where_the_corpus_brought_its_own(fo
 def test_an_encoder_is_no_ensemble(folders: Folders) -> None:
     artifacts.save(folders.args.ensemble, {}, replace(folders.card, kind="encoder"))
     with pytest.raises(ArtifactError, match="not an ensemble"):
+        build(folders.args)
+
+
+def test_an_ensemble_or_an_encoder_that_was_changed_is_refused_before_anything_starts(folders: Folders) -> None:
+    uri = Path(folders.args.ensemble)
+    text = uri / "encoders" / "text" / "card.json"
+    text.write_text(text.read_text().replace('"encoder of": "text"', '"encoder of": "face"'))
+    with pytest.raises(ArtifactError, match=r"encoders/text/model\.safetensors .*changed or damaged"):
+        build(folders.args)
+    another = save_encoder_card(str(uri / "other"), Modality.FACE)
+    shutil.copytree(uri / "other" / "encoders" / "face", uri / "encoders" / "text", dirs_exist_ok=True)
+    with pytest.raises(ArtifactError, match=rf"encoders/text is {another}, and the ensemble was made with"):
+        build(folders.args)
+    save_encoder_card(str(uri), Modality.TEXT)
+    build(folders.args)
+    card = json.loads((uri / "card.json").read_text())
+    card["config"]["decision"]["threshold"] = 0.4
+    (uri / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ArtifactError, match=r"ensemble/model\.safetensors and the settings in its card\.json"):
         build(folders.args)
 
 

@@ -23,10 +23,10 @@ from twominds.artifacts import fingerprint, from_json, to_json
 from twominds.errors import ConfigError, TrainingError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import Fusion, build_fusion
-from twominds.pipelines.storage import files_in, read_if_there, write_whole
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate, Value
 from twominds.records import BoolArray, FloatArray, Modality
+from twominds.storage import files_in, read_if_there, write_whole
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_together import OWN_SETTINGS, fit_together

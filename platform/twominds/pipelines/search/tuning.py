@@ -16,20 +16,20 @@ from pickle import UnpicklingError
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, TuneError, Tuner
 from upath import UPath
 
 from twominds.errors import ConfigError, TwomindsError
+from twominds.pipelines import tables
 from twominds.pipelines.cluster import lost_nodes
 from twominds.pipelines.search.config import TuningConfig
 from twominds.pipelines.search.progress import PROCESS_DIED, SearchProgress, last_line
 from twominds.pipelines.search.samplers import CandidateSampler, Packs, Plan, tune_space
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import SCORE, Rules, report_of, run_trial, scores_of_finished
-from twominds.pipelines.storage import storage_of
 from twominds.recipes.space import Candidate
+from twominds.storage import storage_of, write_whole
 
 MISSED_AFTER_S = 25.0
 """After which Ray has noticed the loss of a node: five checks that fail, three seconds apart, and some more."""
@@ -172,5 +172,4 @@ def mlflow_loggers(uri: str, experiment: str) -> list[Callback]:
 
 def write_trials(run_uri: str, rows: list[dict[str, Any]]) -> None:
     """Keeps what every candidate came to, for whoever wants to look closer: `trials.parquet`."""
-    with (UPath(run_uri) / "trials.parquet").open("wb") as file:
-        pq.write_table(pa.Table.from_pylist(rows), cast("Any", file))
+    write_whole(UPath(run_uri) / "trials.parquet", tables.to_parquet(pa.Table.from_pylist(rows)))

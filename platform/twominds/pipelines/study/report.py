@@ -18,7 +18,6 @@ from rich.table import Table
 from upath import UPath
 
 from twominds.pipelines.page import render
-from twominds.pipelines.storage import write_whole
 from twominds.pipelines.study.protocol import banners, protocol
 from twominds.pipelines.study.results import StudyResults
 from twominds.pipelines.study.scores import REPORTED, StudyScores, score_study
@@ -38,6 +37,7 @@ from twominds.pipelines.study.tables import (
     table_rows,
 )
 from twominds.pipelines.summary import Summary
+from twominds.storage import write_whole
 from twominds.training.bootstrap import RESAMPLES, SEED
 
 if TYPE_CHECKING:

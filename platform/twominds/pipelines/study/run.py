@@ -43,6 +43,7 @@ from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Score, Split
 from twominds.scoring.ensemble import Ensemble
+from twominds.storage import write_whole
 from twominds.training.metrics import IntArray, macro_f1, majority_baseline, question_baseline
 from twominds.training.selection import LabelledSplits, visible_splits
 from twominds.workspace import require
@@ -234,7 +235,7 @@ def _submit(
         {"clip_id": clip_id, **(tables.score_to_row(scores[clip_id]) if clip_id in scores else guess)}
         for clip_id in sorted(ids)
     ]
-    (UPath(output) / "submission.csv").write_text(submission(rows))
+    write_whole(UPath(output) / "submission.csv", submission(rows).encode())
     guessed = len(ids) - len(scores)
     summary.add("submission", f"{output}/submission.csv, {len(rows)} clips")
     if guessed:

@@ -28,7 +28,7 @@ from twominds.pipelines.search.report.tables import (
     setting_cells,
 )
 from twominds.pipelines.search.results import Outcome, SearchResults
-from twominds.pipelines.storage import write_whole
+from twominds.storage import write_whole
 
 if TYPE_CHECKING:
     from twominds.pipelines.charts import Plot
