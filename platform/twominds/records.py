@@ -76,6 +76,18 @@ class Clip:
     """Participant metadata used in reports alone (gender, age range, ethnicity), never as a model's input."""
     face_crops_uri: str | None = None
     """Folder of the corpus's own face crops (`frame-<n>.jpg`), when it has them."""
+    source: "Source | None" = None
+    """Tells whether what is made of the clip is still that of its file and words; None where nobody has looked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a clip's features were made of. Where it is another, they have to be made again."""
+
+    video: str
+    """The file's size and time of change, or its digest in an object store. Empty where the file is not there."""
+    words: str
+    """A digest of the corpus's transcript. Empty where the corpus has none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ def write_whole(target: UPath | Path, payload: bytes | Path) -> None:
         payload: What it holds, or a local file that holds it (for what is too large for the memory).
     """
     target = UPath(target)
-    with _errors_of_storage():
+    with errors_of_storage():
         if is_local(target):
             _replace(Path(target.path), payload)
         elif isinstance(payload, bytes):
@@ -93,7 +93,7 @@ def read_if_there(path: UPath) -> bytes | None:
 
     Object stores' filesystems remember listings, and would not see what other processes wrote meanwhile.
     """
-    with _errors_of_storage():
+    with errors_of_storage():
         path.fs.invalidate_cache(path.path)
         try:
             return path.read_bytes()
@@ -104,13 +104,13 @@ def read_if_there(path: UPath) -> bytes | None:
 def files_in(uri: str, pattern: str) -> list[UPath]:
     """The files of a folder as they are now, in the order of their names; none where the folder is missing."""
     folder = UPath(uri)
-    with _errors_of_storage():
+    with errors_of_storage():
         folder.fs.invalidate_cache()
         return sorted(folder.glob(pattern), key=str) if folder.exists() else []
 
 
 @contextmanager
-def _errors_of_storage() -> Generator[None]:
+def errors_of_storage() -> Generator[None]:
     """An object store that is away is an OSError, as a disk is; botocore's errors are of a kind of their own."""
     try:
         yield

@@ -12,8 +12,8 @@ from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
+from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.sink import read_quarantine
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Clip

@@ -23,9 +23,9 @@ from twominds.pipelines.batch_score import BatchScoreConfig, batch_score
 from twominds.pipelines.embed import embed_features
 from twominds.pipelines.evaluate import evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
+from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.search import fusion
 from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.sink import read_quarantine
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import train_encoders
 from twominds.records import Clip, Failure, Modality, Score, Split

@@ -93,7 +93,7 @@ def _open_uri(uri: str, name: str) -> BinaryIO:
             return io.BytesIO(path.read_bytes())
         return path.open("rb")
     except FileNotFoundError as error:
-        raise MediaError(f"There is no file {name}.") from error
+        raise MediaError(f"{name} is not there.") from error
     except (OSError, ValueError) as error:
         raise MediaError(f"{name} cannot be opened: {error}.") from error
 

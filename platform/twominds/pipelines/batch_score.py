@@ -20,14 +20,10 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
-from twominds.pipelines.sink import (
-    QUARANTINE,
-    ClipSink,
-    empty_quarantine,
-    process_clips,
-    quarantine_corpus,
-    read_quarantine,
-)
+from twominds.pipelines.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
+from twominds.pipelines.renewal import renew
+from twominds.pipelines.sink import ClipSink, process_clips
+from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.records import Clip
@@ -83,12 +79,14 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     )
     claim_folder(config.output, about)
     corpus = read_corpus(config.videos)
+    corpus = replace(corpus, clips=tuple(with_sources(corpus.clips)))
+    renewal = renew(config.output, corpus.clips)
     if config.retry_quarantined:
         empty_quarantine(config.output)
-    done = {row["clip_id"] for row in tables.read_rows(config.output, [])}
-    quarantine_corpus(config.output, corpus, done)
+    quarantine_corpus(config.output, corpus, renewal.done)
     before = read_quarantine(config.output)
-    missing = [clip for clip in corpus.clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
+    over = renewal.done | {failure.clip_id for failure in before}
+    missing = [clip for clip in corpus.clips if clip.clip_id not in over]
     sink = ClipSink(config.output, tables.scored_columns(ensemble.modalities), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
@@ -96,10 +94,11 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     rows = tables.read_rows(config.output)
     write_whole(UPath(config.output) / "scores.csv", submission(rows).encode())
     failures = [*before, *sink.failures]
-    summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures, notes=corpus.notes)
+    summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures)
+    summary.notes = [*renewal.notes(), *corpus.notes]
     summary.add("videos", len(corpus.clips))
     summary.add("scored now", sink.clips)
-    summary.add("there from before", len(done))
+    summary.add("there from before", len(renewal.done))
     if ensemble.decision.abstain_band:
         summary.add("better left to a person", sum(row["abstains"] for row in rows))
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)

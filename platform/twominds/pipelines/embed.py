@@ -10,10 +10,12 @@ import ray.data
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint
 from twominds.pipelines import tables
-from twominds.pipelines.about import claim_folder, ids_done, read_about
+from twominds.pipelines.about import claim_folder, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedFeatures
-from twominds.pipelines.sink import ClipSink, carry_quarantine
+from twominds.pipelines.quarantine import carry_quarantine, quarantined_clips
+from twominds.pipelines.renewal import renew
+from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import InOneProcess, StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
@@ -39,11 +41,11 @@ class EmbedConfig:
 
 
 def embed_features(config: EmbedConfig) -> Summary:
-    """Runs the job; returns what it did.
+    """Runs the job; returns what it did. Embeddings of other encoders, or of features that have changed, are replaced.
 
     Raises:
         MissingInputError: features or encoders are not there.
-        ConfigError: the output holds embeddings of other encoders, or of clips that have left or changed.
+        ConfigError: the output holds embeddings of another corpus.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     cards: dict[Modality, Card] = {}
@@ -54,16 +56,18 @@ def embed_features(config: EmbedConfig) -> Summary:
     about = read_about(config.features)
     parts = {modality: card.artifact_id for modality, card in cards.items()}
     made_of = {modality: about.parts.get(modality) for modality in config.modalities}
-    claim_folder(config.output, replace(about, parts=parts, fingerprint=fingerprint(made_of, parts)))
-    clips = tables.read_clips(config.features)
-    done = ids_done(config.output, clips)
-    total = {clip.clip_id for clip in clips}
+    claim_folder(config.output, replace(about, parts=parts, fingerprint=fingerprint(made_of, parts)), renewable=True)
+    clips, aside = tables.read_clips(config.features), quarantined_clips(config.features)
+    renewal = renew(config.output, [*clips, *(clip for clip, _ in aside)])
+    total, done = {clip.clip_id for clip in clips}, renewal.done
     columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.modalities for f in tables.embedding_fields(m))]
     sink, lacking = ClipSink(config.output, columns), carry_quarantine(config.features, config.output)
     if total - done:
         with cluster(config.address) as cpus:
             sink.take(_dataset(config, done, cpus), expected=len(total - done))
-    summary = Summary(title="Embedding", where=config.output, failures=[*lacking, *sink.failures])
+    summary = Summary(
+        title="Embedding", where=config.output, failures=[*lacking, *sink.failures], notes=renewal.notes()
+    )
     summary.add("clips with features", len(total))
     summary.add("embedded now", sink.clips)
     summary.add("there from before", len(done))

@@ -24,9 +24,11 @@ from twominds.artifacts import Card, fingerprint
 from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder, ids_done, read_about
+from twominds.pipelines.about import About, claim_folder, read_about
 from twominds.pipelines.model_stages import with_scores
-from twominds.pipelines.sink import ClipSink, read_quarantine
+from twominds.pipelines.quarantine import read_quarantine
+from twominds.pipelines.renewal import renew
+from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
 from twominds.pipelines.summary import Summary
@@ -122,7 +124,7 @@ def _score(config: EvaluateConfig, card: Card, about: About, modalities: Sequenc
     uri = f"{config.output}/scores-{fingerprint(card.artifact_id, about.corpus, about.fingerprint)}"
     claim_folder(uri, About(recipe=card.recipe, corpus=about.corpus, models=about.models, fingerprint=card.artifact_id))
     clips = tables.read_clips(config.embeddings)
-    done = ids_done(uri, clips)
+    done = renew(uri, clips).done
     if all(clip.clip_id in done for clip in clips):
         return uri
     ensemble, sink = Ensemble.load(config.ensemble), ClipSink(uri, tables.scored_columns(modalities))

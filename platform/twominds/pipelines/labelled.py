@@ -22,6 +22,6 @@ def labelled_rows(uri: str, columns: Sequence[str], protocol: SelectionProtocol)
 
 
 def labels_fingerprint(uri: str, protocol: SelectionProtocol) -> str:
-    """Of the clips that the protocol sees, their splits and labels: others make no difference to what is trained."""
-    rows = tables.read_rows(uri, ["label"], visible_splits(protocol))
-    return fingerprint([[row["clip_id"], row["split"], row["label"]] for row in rows])
+    """Of the clips that the protocol sees, with their splits, labels and sources: others do not bear on a training."""
+    rows = tables.read_rows(uri, ["label", "source"], visible_splits(protocol))
+    return fingerprint([[row["clip_id"], row["split"], row["label"], row.get("source")] for row in rows])

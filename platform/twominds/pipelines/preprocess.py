@@ -3,7 +3,8 @@
     clips ─▶ Read (CPU actors) ─▶ ExtractFeatures (actors of models) ─▶ ClipSink
 
 Streams: only the blocks in flight are in memory. Clips whose features (or whose quarantine entry) are already there
-are left alone, so an interrupted job is simply run again.
+are left alone while their file and words are the same, so an interrupted job is simply run again, as is one whose
+corpus has changed.
 """
 
 from collections.abc import Sequence
@@ -17,16 +18,12 @@ from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, claim_folder, ids_done
+from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.sink import (
-    QUARANTINE,
-    ClipSink,
-    empty_quarantine,
-    process_clips,
-    quarantine_corpus,
-    read_quarantine,
-)
+from twominds.pipelines.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
+from twominds.pipelines.renewal import Renewal, renew
+from twominds.pipelines.sink import ClipSink, process_clips
+from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
@@ -76,18 +73,20 @@ def preprocess(config: PreprocessConfig) -> Summary:
     check_backbones(recipe, store, config.modalities)
     corpus = read_corpus(config.corpus, purpose=config.purpose)
     claim_folder(config.output, _about(config, recipe, store))
-    done = ids_done(config.output, corpus.clips)
+    clips = with_sources(corpus.clips, face_crops=recipe.media.detector == "corpus")
+    corpus = replace(corpus, clips=tuple(clips))
+    renewal = renew(config.output, clips)
     if config.retry_quarantined:
         empty_quarantine(config.output)
-    quarantine_corpus(config.output, corpus, done)
+    quarantine_corpus(config.output, corpus, renewal.done)
     before = read_quarantine(config.output)
-    missing = [clip for clip in corpus.clips if clip.clip_id not in done | {failure.clip_id for failure in before}]
+    missing = [clip for clip in clips if clip.clip_id not in renewal.done | {failure.clip_id for failure in before}]
     sink = ClipSink(config.output, _columns(config.modalities), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, recipe, store, cpus, size))
     failures = [*before, *sink.failures]
-    return _summary(config, corpus, done_before=len(done), sink=sink, failures=failures)
+    return _summary(config, corpus, renewal, sink=sink, failures=failures)
 
 
 def check_backbones(recipe: Recipe, store: BackboneStore, modalities: Sequence[Modality] = tuple(Modality)) -> None:
@@ -135,12 +134,12 @@ def features_fingerprint(recipe: Recipe, store: BackboneStore, modality: Modalit
 
 
 def _summary(
-    config: PreprocessConfig, corpus: Corpus, *, done_before: int, sink: ClipSink, failures: list[Failure]
+    config: PreprocessConfig, corpus: Corpus, renewal: Renewal, *, sink: ClipSink, failures: list[Failure]
 ) -> Summary:
-    summary = Summary(title="Preprocessing", where=config.output, notes=corpus.notes)
+    summary = Summary(title="Preprocessing", where=config.output, notes=[*renewal.notes(), *corpus.notes])
     summary.add("clips in the corpus", len(corpus.clips))
     summary.add("features made now", sink.clips)
-    summary.add("there from before", done_before)
+    summary.add("there from before", len(renewal.done))
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
     summary.failures = failures
     summary.next_step = job_command("train_encoders", features=config.output, models=config.models)

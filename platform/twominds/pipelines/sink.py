@@ -1,10 +1,9 @@
 """Where a pipeline's rows come to rest: results in Parquet, failed clips in quarantine with their reason."""
 
 import hashlib
-import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
@@ -18,10 +17,9 @@ from upath import UPath
 from twominds.errors import TwomindsError
 from twominds.pipelines import tables
 from twominds.pipelines.progress import counted_clips
-from twominds.records import Clip, Corpus, Failure
-from twominds.storage import files_in, write_whole
-
-QUARANTINE = "quarantine"
+from twominds.pipelines.quarantine import Aside, nameless, put_aside, read_quarantine
+from twominds.records import Clip, Failure
+from twominds.storage import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +64,7 @@ class ClipSink(Datasink[Written]):
         if not clips:
             return
         aside = [(clip, Failure(clip_id=clip.clip_id, stage=stage, reason=reason)) for clip in clips]
-        _write_quarantine(self.uri, _digest([clip.clip_id for clip in clips]), aside)
+        put_aside(self.uri, _digest([clip.clip_id for clip in clips]), aside)
         self.failures.extend(failure for _, failure in aside)
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
@@ -79,16 +77,15 @@ class ClipSink(Datasink[Written]):
             return Written(clips=0, failures=())
         digest = _digest(cast("list[str]", table["clip_id"].to_pylist()))
         mask = pa.array([not error for error in cast("list[str]", table["error"].to_pylist())])
-        columns = [name for name in (*tables.WITHOUT_WORDS, *_ERRORS) if name in table.schema.names]
-        failed = [_aside(row) for row in table.filter(pc.invert(mask)).select(columns).to_pylist()]
-        kept = table.filter(mask).select(self._columns)
+        failed = [_aside(row) for row in _select(table.filter(pc.invert(mask)), _ASIDE).to_pylist()]
+        kept = _select(table.filter(mask), self._columns)
         if kept.num_rows:
             write_whole(UPath(self.uri) / f"{digest}.parquet", tables.to_parquet(kept))
         if failed:
-            _write_quarantine(self.uri, digest, failed)
+            put_aside(self.uri, digest, failed)
         if self._progress is not None:
             self._progress.put(table.num_rows)
-        return Written(clips=kept.num_rows, failures=tuple(_nameless(*aside) for aside in failed))
+        return Written(clips=kept.num_rows, failures=tuple(nameless(*aside) for aside in failed))
 
     def on_write_complete(self, write_result: Any) -> None:
         """Adds up what the tasks did."""
@@ -136,12 +133,7 @@ def _unaccounted(uri: str, clips: Sequence[Clip]) -> list[Clip]:
     return [clip for clip in clips if clip.clip_id not in known]
 
 
-_OF_CORPUS = "corpus"
-_CARRIED = "from-before"
-_ERRORS = ("error_stage", "error")
-
-Aside = tuple[Clip, Failure]
-"""A clip in quarantine, without its words, and why it is there."""
+_ASIDE = (*tables.WITHOUT_WORDS, "error_stage", "error")
 
 
 def _aside(row: tables.Row) -> Aside:
@@ -149,67 +141,10 @@ def _aside(row: tables.Row) -> Aside:
     return clip, Failure(clip_id=clip.clip_id, stage=row["error_stage"], reason=row["error"])
 
 
-def _write_quarantine(uri: str, name: str, aside: Sequence[Aside]) -> None:
-    lines = "".join(json.dumps(_line(*one)) + "\n" for one in aside)
-    write_whole(UPath(uri) / QUARANTINE / f"{name}.jsonl", lines.encode())
-
-
-def _line(clip: Clip, failure: Failure) -> tables.Row:
-    """What the corpus says of the clip is there, too: its label counts, although nothing else of it does."""
-    row = tables.clip_to_row(clip)
-    return {name: row[name] for name in tables.WITHOUT_WORDS} | {"stage": failure.stage, "reason": failure.reason}
+def _select(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Those of the columns that there are: results of an older version may lack some."""
+    return table.select([name for name in columns if name in table.schema.names])
 
 
 def _digest(clip_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()[:16]
-
-
-def quarantine_corpus(uri: str, corpus: Corpus, done: Collection[str]) -> None:
-    """Puts the clips of which the corpus itself says that they are of no use in quarantine, unless they are done.
-
-    They take the place of those of an earlier run: the corpus may have been mended since.
-    """
-    clips = {clip.clip_id: clip for clip in corpus.clips}
-    _replace(uri, _OF_CORPUS, [(clips[f.clip_id], f) for f in corpus.failures if f.clip_id not in done])
-
-
-def carry_quarantine(source: str, uri: str) -> list[Failure]:
-    """Puts the clips in quarantine below `source` in that below `uri` as well: what is made of results lacks them.
-
-    They take the place of those of an earlier run. Returns why they are there.
-    """
-    aside = quarantined_clips(source)
-    _replace(uri, _CARRIED, aside)
-    return [_nameless(*one) for one in aside]
-
-
-def _replace(uri: str, name: str, aside: Sequence[Aside]) -> None:
-    if aside or (UPath(uri) / QUARANTINE / f"{name}.jsonl").exists():
-        _write_quarantine(uri, name, aside)
-
-
-def quarantined_clips(uri: str) -> list[Aside]:
-    """The clips in quarantine below `uri`, each once, with what the corpus says of them (not their words)."""
-    files = files_in(f"{uri}/{QUARANTINE}", "*.jsonl")
-    lines = [line for path in files for line in path.read_text().splitlines() if line]
-    rows = {row["clip_id"]: row for row in map(json.loads, lines)}
-    return [
-        (tables.clip_from_row(row), Failure(clip_id=clip_id, stage=row["stage"], reason=row["reason"]))
-        for clip_id, row in rows.items()
-    ]
-
-
-def read_quarantine(uri: str) -> list[Failure]:
-    """Why the clips that are in quarantine below `uri` are there, for the summary."""
-    return [_nameless(*aside) for aside in quarantined_clips(uri)]
-
-
-def empty_quarantine(uri: str) -> None:
-    """Forgets the clips that are in quarantine below `uri`, so that they are tried again."""
-    for path in files_in(f"{uri}/{QUARANTINE}", "*.jsonl"):
-        path.unlink()
-
-
-def _nameless(clip: Clip, failure: Failure) -> Failure:
-    """A failure for the summary, without the file's name: that may tell who it is, and stays in the quarantine."""
-    return replace(failure, reason=failure.reason.replace(clip.video_uri, "the file"))

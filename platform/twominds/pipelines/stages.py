@@ -191,8 +191,9 @@ def read_stage(
 
 def stored_rows(uri: str, done: set[str], block_size: int, columns: Sequence[str] | None = None) -> ray.data.Dataset:
     """The start of a pipeline over results: a folder's rows in blocks, without the clips that are done."""
-    files = [storage_of(str(path))[1] for path in files_in(uri, "*.parquet")]
-    wanted = None if columns is None else list(columns)
+    paths = files_in(uri, "*.parquet")
+    files = [storage_of(str(path))[1] for path in paths]
+    wanted = None if columns is None else tables.columns_there(paths[0], columns)
     dataset = ray.data.read_parquet(files, filesystem=storage_of(uri)[0], columns=wanted)
     if done:
         dataset = dataset.filter(lambda row: row["clip_id"] not in done)

@@ -7,16 +7,19 @@ One row is one clip. Arrays of any shape are cells of `.npy` bytes (self-describ
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import safetensors.numpy
+from upath import UPath
 
-from twominds.artifacts import fingerprint
 from twominds.records import (
     BoolArray,
     ByteArray,
@@ -28,6 +31,7 @@ from twominds.records import (
     Modality,
     Presence,
     Score,
+    Source,
     Split,
 )
 from twominds.storage import files_in
@@ -48,6 +52,7 @@ CLIP_SCHEMA = pa.schema(
         ("question", pa.int32()),
         ("attributes", pa.string()),
         ("face_crops_uri", pa.string()),
+        ("source", pa.struct([("video", pa.string()), ("words", pa.string())])),
     ]
 )
 SCORE_FIELDS = [
@@ -60,7 +65,8 @@ SCORE_FIELDS = [
     pa.field("weights", pa.string()),
 ]
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name != "transcript"]
-"""What results carry of a clip: not the transcript, which is personal. (Features of words and tokens hold it again.)"""
+"""What results carry of a clip: not the transcript, which is personal, but (in `source`) a digest that tells whether it
+has changed. (Features of words and tokens hold it again.)"""
 
 
 def scored_columns(modalities: Sequence[Modality]) -> list[str]:
@@ -103,6 +109,7 @@ def unpack_array(cell: bytes) -> npt.NDArray[Any]:
 def clip_to_row(clip: Clip) -> Row:
     """A clip as a row of `CLIP_SCHEMA`."""
     row: Row = {name: getattr(clip, name) for name in CLIP_SCHEMA.names}
+    row["source"] = clip.source and asdict(clip.source)
     row["split"] = None if clip.split is None else str(clip.split)
     row["attributes"] = json.dumps(dict(clip.attributes), sort_keys=True)
     return row
@@ -111,6 +118,7 @@ def clip_to_row(clip: Clip) -> Row:
 def clip_from_row(row: Row) -> Clip:
     """The clip of a row; without its transcript where the table has none."""
     fields: Row = {name: row.get(name) for name in CLIP_SCHEMA.names}
+    fields["source"] = Source(**row["source"]) if row.get("source") else None
     fields["split"] = None if row.get("split") is None else Split(row["split"])
     fields["attributes"] = json.loads(row.get("attributes") or "{}")
     return Clip(**fields)
@@ -237,14 +245,9 @@ def to_parquet(table: pa.Table) -> bytes:
     return buffer.getvalue().to_pybytes()
 
 
-def labels_fingerprint(uri: str) -> str:
-    """Which clips the Parquet files below `uri` hold, in which split and with which label: the data of a training."""
-    return fingerprint([[row["clip_id"], row["split"], row["label"]] for row in read_rows(uri, ["label"])])
-
-
 def read_clips(uri: str) -> list[Clip]:
-    """The clips of a folder of results: id, place, split and label."""
-    return [clip_from_row(row) for row in read_rows(uri, ["video_uri", "label"])]
+    """The clips of a folder of results, without their words."""
+    return [clip_from_row(row) for row in read_rows(uri, WITHOUT_WORDS)]
 
 
 def read_rows(uri: str, columns: Sequence[str] | None = None, splits: Sequence[Split] | None = None) -> list[Row]:
@@ -263,7 +266,33 @@ def read_tables(
 ) -> Iterator[pa.Table]:
     """The Parquet files below `uri`, one after another."""
     wanted = None if columns is None else list(dict.fromkeys(["clip_id", "split", *columns]))
-    chosen = None if splits is None else [("split", "in", [split.value for split in splits])]
     for path in files_in(uri, "*.parquet"):
-        with path.open("rb") as file:
-            yield pq.read_table(cast("Any", file), columns=wanted, filters=cast("Any", chosen))
+        table = read_table(path, wanted)
+        if splits is not None:
+            table = table.filter(pc.field("split").isin([split.value for split in splits]))
+        yield table
+
+
+def read_table(path: UPath, columns: Sequence[str] | None = None) -> pa.Table:
+    """One Parquet file, or those of the columns that it has."""
+    with _opened(path) as file:
+        names = file.schema_arrow.names
+        chosen = names if columns is None else [name for name in columns if name in names]
+        return file.read(columns=chosen, use_threads=False)
+
+
+def columns_there(path: UPath, columns: Sequence[str]) -> list[str]:
+    """Those of the columns that a Parquet file has: it may be of an older version."""
+    with _opened(path) as file:
+        return [name for name in columns if name in file.schema_arrow.names]
+
+
+@contextmanager
+def _opened(path: UPath) -> Generator[pq.ParquetFile]:
+    """Read by this thread alone, which also closes it.
+
+    Arrow's own threads may hold on to a Python file for longer than there is a Python, and end the process with an
+    abort.
+    """
+    with path.open("rb") as opened, pq.ParquetFile(cast("Any", opened), pre_buffer=False) as file:
+        yield file

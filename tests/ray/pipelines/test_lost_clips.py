@@ -17,7 +17,8 @@ import ray.data
 
 from twominds.pipelines import tables
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.sink import LOST, ClipSink, process_clips, read_quarantine
+from twominds.pipelines.quarantine import read_quarantine
+from twominds.pipelines.sink import LOST, ClipSink, process_clips
 from twominds.pipelines.stages import ERROR_FIELDS, map_stage
 from twominds.records import Clip
 

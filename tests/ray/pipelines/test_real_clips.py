@@ -9,7 +9,7 @@ import pytest
 from twominds.backbones.local_files import import_file
 from twominds.pipelines import tables
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.sink import read_quarantine
+from twominds.pipelines.quarantine import read_quarantine
 
 pytestmark = pytest.mark.ray
 

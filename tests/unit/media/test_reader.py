@@ -168,7 +168,7 @@ def test_one_bad_clip_never_stops_the_others(
     assert [failure.stage for failure in failures] == ["decode", "decode", "faces"]
     assert failures[0].clip_id == "text.mp4"
     assert "text.mp4 is not a video" in failures[0].reason
-    assert "There is no file" in failures[1].reason
+    assert "is not there" in failures[1].reason
     assert "ZeroDivisionError: a detector's bug" in failures[2].reason
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from twominds.errors import ConfigError
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, claim_folder, ids_done, read_about
-from twominds.records import Clip, Split
+from twominds.pipelines.about import About, absolute, claim_folder, read_about
+from twominds.pipelines.labelled import labels_fingerprint
+from twominds.records import Clip, Source, Split
 
 ABOUT = About(recipe="leya", corpus="/data/a", models="/models", fingerprint="f1")
 CLIPS = [
@@ -38,32 +39,31 @@ def test_other_videos_and_other_settings_are_refused(folder: str) -> None:
         claim_folder(folder, replace(ABOUT, fingerprint="f2"))
 
 
-def test_a_corpus_may_grow_but_not_change_under_its_results(folder: str) -> None:
-    ids_done(folder, [*CLIPS, Clip(clip_id="4.mp4", video_uri="/data/a/4.mp4", split=Split.TEST, label=0)])
-    with pytest.raises(ConfigError, match="1 clips are no longer there, 0 have another"):
-        ids_done(folder, CLIPS[1:])
-    changed = [replace(CLIPS[0], label=1), replace(CLIPS[1], split=Split.TEST), CLIPS[2]]
-    with pytest.raises(ConfigError, match="0 clips are no longer there, 2 have another"):
-        ids_done(folder, changed)
+def test_what_costs_little_is_replaced_where_it_was_made_otherwise(folder: str) -> None:
+    other = replace(ABOUT, fingerprint="f2")
+    claim_folder(folder, replace(ABOUT, recipe="leya/search"), renewable=True)
+    assert len(tables.read_clips(folder)) == 3, "another recipe that makes the same"
+    with pytest.raises(ConfigError, match="not of those at"):
+        claim_folder(folder, replace(other, corpus="/data/b"), renewable=True)
+    claim_folder(folder, other, renewable=True)
+    assert tables.read_clips(folder) == []
+    assert read_about(folder) == other
 
 
-def test_rows_without_anything_personal_are_enough_to_compare_with(folder: str) -> None:
-    """As in the later jobs, whose corpus is the folder that the job before them wrote."""
-    assert ids_done(folder, tables.read_clips(folder)) == {"1.mp4", "2.mp4", "3.mp4"}
-
-
-def test_a_training_knows_its_data_by_clips_splits_and_labels(folder: str, tmp_path: Path) -> None:
+def test_a_training_knows_its_data_by_clips_splits_labels_and_sources(folder: str, tmp_path: Path) -> None:
     def of(clips: list[Clip]) -> str:
         other = tmp_path / "other"
         other.mkdir(exist_ok=True)
         pq.write_table(tables.clips_to_table(clips), other / "0.parquet")
-        return tables.labels_fingerprint(str(other))
+        return labels_fingerprint(str(other), "validation")
 
-    same = tables.labels_fingerprint(folder)
+    same = labels_fingerprint(folder, "validation")
     assert of(CLIPS[::-1]) == same
     assert of([replace(CLIPS[0], label=1), *CLIPS[1:]]) != same
     assert of([replace(CLIPS[0], split=Split.TEST), *CLIPS[1:]]) != same
-    assert of(CLIPS[:2]) != same
+    assert of([replace(CLIPS[0], source=Source(video="", words="1")), *CLIPS[1:]]) != same
+    assert of([*CLIPS[:2], replace(CLIPS[2], label=1)]) == same, "no split that trains or selects"
+    assert of(CLIPS[1:]) != same
 
 
 def test_a_place_means_the_same_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

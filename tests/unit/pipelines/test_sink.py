@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 
 from twominds.pipelines import tables
-from twominds.pipelines.sink import (
-    LOST,
-    ClipSink,
-    PipelineError,
-    carry_quarantine,
-    process_clips,
-    quarantine_corpus,
-    quarantined_clips,
-    read_quarantine,
-)
+from twominds.pipelines.quarantine import carry_quarantine, quarantine_corpus, quarantined_clips, read_quarantine
+from twominds.pipelines.sink import LOST, ClipSink, PipelineError, process_clips
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.records import Clip, Corpus, Failure, Split
 
@@ -65,8 +57,8 @@ def test_what_the_corpus_knows_to_be_of_no_use_is_put_aside_as_it_is_today(tmp_p
     quarantine_corpus(str(tmp_path), Corpus(clips=tuple(CLIPS), failures=failures), done={"2.mp4"})
     found = read_quarantine(str(tmp_path))
     assert [(failure.clip_id, failure.stage, failure.reason) for failure in found] == [
-        ("0.mp4", "corpus", "the file does not exist."),
-        ("1.mp4", "corpus", "the file does not exist."),
+        ("0.mp4", "corpus", "The file does not exist."),
+        ("1.mp4", "corpus", "The file does not exist."),
     ]
     quarantine_corpus(str(tmp_path), Corpus(clips=tuple(CLIPS), failures=failures[1:]), done={"2.mp4"})
     assert [failure.clip_id for failure in read_quarantine(str(tmp_path))] == ["1.mp4"], "0.mp4 was mended"
@@ -111,7 +103,7 @@ def known_to_the_corpus(tmp_path: Path) -> list[Failure]:
 @pytest.mark.parametrize("way", [failing_once, lost_with_its_process, known_to_the_corpus])
 def test_a_clip_in_quarantine_keeps_all_but_its_words(way: Callable[[Path], list[Failure]], tmp_path: Path) -> None:
     """Its label counts in every figure, whatever became of it."""
-    assert way(tmp_path) == [Failure(clip_id="a.mp4", stage="decode", reason="the file is no video.")]
+    assert way(tmp_path) == [Failure(clip_id="a.mp4", stage="decode", reason="The file is no video.")]
     ((clip, failure),) = quarantined_clips(str(tmp_path))
     assert clip == replace(TOLD, transcript=None)
     assert failure.reason == "/videos/a.mp4 is no video.", "who looks into the quarantine wants to know which"
@@ -124,7 +116,7 @@ def test_what_is_made_of_results_knows_the_clips_they_lack(tmp_path: Path) -> No
     (embeddings / "quarantine").mkdir(parents=True)
     ClipSink(str(embeddings), []).quarantine(CLIPS[:1], stage="encoders.face", reason="broken")
     (carried,) = carry_quarantine(str(features), str(embeddings))
-    assert carried.reason == "the file is no video."
+    assert carried.reason == "The file is no video."
     found = {clip.clip_id: (clip.label, failure.stage) for clip, failure in quarantined_clips(str(embeddings))}
     assert found == {"a.mp4": (1, "decode"), "0.mp4": (None, "encoders.face")}
     quarantine_corpus(str(features), Corpus(clips=(TOLD,)), done=())

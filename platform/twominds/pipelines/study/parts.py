@@ -25,7 +25,7 @@ from twominds.pipelines.about import ABOUT, absolute, read_about
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.labelled import labels_fingerprint
 from twominds.pipelines.preprocess import PreprocessConfig, check_backbones, features_fingerprint, preprocess
-from twominds.pipelines.sink import read_quarantine
+from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.stages import StageResources
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import RECIPES, find_recipe
