@@ -11,11 +11,14 @@ import numpy as np
 from upath import UPath
 
 from twominds.corpus.bah import LAYOUTS, BahVersion
+from twominds.corpus.problems import Problems, refuse, shown
+from twominds.corpus.text_files import numbered_lines, read_text
 from twominds.corpus.yaml_files import as_mapping, as_number, as_sequence, as_text, read_yaml
 from twominds.errors import CorpusError
 from twominds.records import ByteArray, Split
 
 _CLOCK = re.compile(r"(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_FRAME_LABEL = "write `<clip>/frame-<n>.jpg` and 0 or 1"
 _FRAME = re.compile(r"frame-(\d+)\.\w+$")
 
 
@@ -66,17 +69,20 @@ def read_frame_labels(root_uri: str, split: Split) -> dict[str, ByteArray]:
     """The labels of a split's frames from `split-frames/`, by clip id: uint8 [n], frame 0 first.
 
     Raises:
-        CorpusError: the file is missing, or a line of it is not `<clip>/frame-<n>.jpg,<0|1>`; names file and line.
+        CorpusError: the file is missing, or lines of it are not `<clip>/frame-<n>.jpg,<0|1>`; names file and lines.
     """
     file = UPath(root_uri) / "split-frames" / f"{split.value}.txt"
-    if not file.exists():
-        raise CorpusError(f"{file} is missing.")
+    problems = Problems(file, unit="line")
     labels: dict[str, dict[int, int]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if line.strip():
-            path, _, label = line.rpartition(",")
-            clip_id, frame, value = _frame_label(path, label, f"{file}, line {number}")
-            labels.setdefault(clip_id, {})[frame] = value
+    for number, line in numbered_lines(read_text(file)):
+        path, _, label = line.rpartition(",")
+        found = _frame_label(path, label)
+        if found is None:
+            problems.add(_FRAME_LABEL, row=number, found=shown(line))
+            continue
+        clip_id, frame, value = found
+        labels.setdefault(clip_id, {})[frame] = value
+    refuse([problems])
     return {clip_id: _dense(frames) for clip_id, frames in labels.items()}
 
 
@@ -102,7 +108,10 @@ def _annotation(clip_id: str, fields: Mapping[str, object], where: str) -> Annot
     labels: dict[int, int] = {}
     for item in as_sequence(fields.get("frame_annotation"), where):
         path, label = _pair(item, where)
-        _, frame, value = _frame_label(as_text(path), as_text(label), where)
+        found = _frame_label(as_text(path), as_text(label))
+        if found is None:
+            raise CorpusError(f"{where}: {_FRAME_LABEL}; found {shown(item)}.")
+        _, frame, value = found
         labels[frame] = value
     cues = as_mapping(fields.get("all_cues") or {}, where)
     present = fields.get("global_ah")
@@ -138,11 +147,11 @@ def _seconds(value: object, where: str) -> float:
     return 3600.0 * int(hours) + 60.0 * int(minutes) + float(seconds)
 
 
-def _frame_label(path: str, label: str, where: str) -> tuple[str, int, int]:
+def _frame_label(path: str, label: str) -> tuple[str, int, int] | None:
     folder, _, name = path.strip().rpartition("/")
     match = _FRAME.fullmatch(name)
     if match is None or label.strip() not in {"0", "1"}:
-        raise CorpusError(f"{where}: expected `<clip>/frame-<n>.jpg` and 0 or 1, found {path!r} and {label!r}.")
+        return None
     return folder, int(match.group(1)), int(label)
 
 

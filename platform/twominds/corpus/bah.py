@@ -12,6 +12,9 @@ from typing import Literal
 
 from upath import UPath
 
+from twominds.corpus.problems import Problems, refuse, shown
+from twominds.corpus.splits import check_people
+from twominds.corpus.text_files import numbered_lines, read_text
 from twominds.corpus.yaml_files import as_mapping, as_sequence, as_text, read_yaml
 from twominds.errors import CorpusError
 from twominds.records import Clip, Corpus, Split
@@ -72,8 +75,8 @@ def find_bah(root_uri: str) -> tuple[UPath, BahVersion] | None:
 def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "research") -> Corpus:
     """The clips of a BAH tree that may be used for `purpose`, in the order of its split files; opens no video.
 
-    A clip whose file is missing is kept: decoding it fails, with a reason, where failures are collected. A private
-    split's clips have no label. The transcript is the split file's; a row without one takes it from `transcription/`.
+    A private split's clips have no label. The transcript is the split file's; a row without one takes it from
+    `transcription/`.
 
     Args:
         root_uri: The folder that holds `split/` (or `default-split/`).
@@ -81,45 +84,50 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
         purpose: What the clips are for; participants who did not consent to it are left out, and a note counts them.
 
     Raises:
-        CorpusError: a file is missing or is not what the layout promises; names the file and the line.
+        CorpusError: a file is missing or is not what the layout promises, or a participant is in more than one of
+            train, val and test; names the files and all such lines.
     """
     root, layout = UPath(root_uri), LAYOUTS[version]
     participants = _participants(root, purpose)
     has_crops = (root / "cropped-aligned-faces").is_dir()
-    clips: list[Clip] = []
+    clips: list[tuple[int, Clip]] = []
     refused: dict[str, int] = {}
     seen: dict[str, str] = {}
+    problems = [Problems(root / layout.splits, unit="line")]
     for split in Split:
         file = root / layout.splits / f"{split.value}.txt"
         if not file.exists():
             continue
-        for row in _split_rows(file, private=split is Split.PRIVATE):
+        problems.append(Problems(file, unit="line"))
+        for row in _split_rows(problems[-1], private=split is Split.PRIVATE):
             if row.key in seen:
-                raise CorpusError(f"{row.where}: {row.key} is already in {seen[row.key]}.")
-            seen[row.key] = row.where
-            participant = _participant_id(row.key, row.where)
-            about = participants.get(participant, {})
+                again = f"{shown(row.key)} as in {seen[row.key]}"
+                problems[-1].add("a clip may be there only once", row=row.number, found=again)
+                continue
+            seen[row.key] = f"{file.name}, line {row.number}"
+            about = participants.get(row.participant, {})
             field = CONSENT_FIELDS[purpose]
             if field is not None and as_text(about.get(field)).lower() not in _YES:
-                refused[participant] = refused.get(participant, 0) + 1
+                refused[row.participant] = refused.get(row.participant, 0) + 1
                 continue
             transcript = row.transcript
             if transcript is None:
                 transcript = _transcribed(root, row.key)
             question = _QUESTION.search(row.key.rsplit("/", 1)[-1])
-            clips.append(
-                Clip(
-                    clip_id=row.key,
-                    video_uri=str(root / f"{layout.videos}{row.key}"),
-                    split=split,
-                    label=row.label,
-                    transcript=transcript,
-                    participant_id=participant,
-                    question=int(question.group(1)) if question else None,
-                    attributes={name: as_text(about.get(key)) for name, key in _ATTRIBUTES.items() if key in about},
-                    face_crops_uri=str(root / "cropped-aligned-faces" / row.key) if has_crops else None,
-                )
+            clip = Clip(
+                clip_id=row.key,
+                video_uri=str(root / f"{layout.videos}{row.key}"),
+                split=split,
+                label=row.label,
+                transcript=transcript,
+                participant_id=row.participant,
+                question=int(question.group(1)) if question else None,
+                attributes={name: as_text(about.get(key)) for name, key in _ATTRIBUTES.items() if key in about},
+                face_crops_uri=str(root / "cropped-aligned-faces" / row.key) if has_crops else None,
             )
+            clips.append((row.number, clip))
+    check_people(clips, problems[0])
+    refuse(problems)
     if not seen:
         raise CorpusError(
             f"{root / layout.splits} lists no clips: expected train.txt, val.txt, test.txt or private.txt."
@@ -128,44 +136,41 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
         f"{len(refused)} participants ({sum(refused.values())} clips) did not consent to the purpose '{purpose}': "
         "they are left out."
     )
-    return Corpus(clips=tuple(clips), notes=(without_consent,) if refused else ())
+    return Corpus(clips=tuple(clip for _, clip in clips), notes=(without_consent,) if refused else ())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Row:
+    number: int
     key: str
+    participant: str
     label: int | None
     transcript: str | None
-    where: str
 
 
-def _split_rows(file: UPath, *, private: bool) -> Iterator[_Row]:
+def _split_rows(problems: Problems, *, private: bool) -> Iterator[_Row]:
     """Rows `path,label,transcript` of a split file; the transcript may itself hold commas."""
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{file}, line {number}"
-        fields = line.rstrip("\r").split(",", 2)
-        key = fields[0].strip()
+    for number, line in numbered_lines(read_text(problems.file)):
+        key, *rest = [field.strip() for field in line.split(",", 2)]
+        label, transcript = (*rest, None, None)[:2]
         parts = key.split("/")
-        if len(parts) < 2 or ".." in parts or "" in parts:
-            raise CorpusError(f"{where}: expected a path below the corpus such as `Videos/...mp4`, found {key!r}.")
-        label = fields[1].strip() if len(fields) > 1 else ""
-        transcript = fields[2].strip() if len(fields) > 2 else None
-        if private and label not in {"", "0", "1"}:  # `path,transcript`: no column for a label
-            label, transcript = "", line.rstrip("\r").split(",", 1)[1].strip()
-        if label not in {"0", "1"} and not (private and label == ""):
-            raise CorpusError(f"{where}: the label must be 0 or 1, found {label!r}.")
-        yield _Row(key, int(label) if label and not private else None, transcript, where)
-
-
-def _participant_id(key: str, where: str) -> str:
-    parts = key.split("/")
-    if parts[0].lower() == "videos":
-        parts = parts[1:]
-    if len(parts) < 2:
-        raise CorpusError(f"{where}: no participant's folder in {key!r}.")
-    return parts[0]
+        folders = parts[1:] if parts[0].lower() == "videos" else parts
+        if len(folders) < 2 or ".." in parts or "" in parts:
+            remedy = "write a path below the corpus, with a participant's folder, such as `Videos/1/Visite_1/a.mp4`"
+            problems.add(remedy, row=number, found=shown(key))
+            continue
+        if private and label not in {None, "", "0", "1"}:  # `path,transcript`: no column for a label
+            label, transcript = "", line.split(",", 1)[1].strip()
+        if label not in {"0", "1"} and not (private and not label):
+            problems.add("write the label 0 or 1 after the path", row=number, found=shown(label or ""))
+            continue
+        yield _Row(
+            number=number,
+            key=key,
+            participant=folders[0],
+            label=int(label) if label and not private else None,
+            transcript=transcript,
+        )
 
 
 def _participants(root: UPath, purpose: Purpose) -> Mapping[str, Mapping[str, object]]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import yaml
 from upath import UPath
 
+from twominds.corpus.text_files import read_text
 from twominds.errors import CorpusError
 
 # The C loader is about ten times faster, which the 91 MB of annotations need; it is not in every build of PyYAML.
@@ -32,11 +33,9 @@ def read_yaml(path: UPath) -> object:
     Raises:
         CorpusError: the file is missing, is no YAML, or holds a tag other than `!!python/tuple`; names file and line.
     """
+    text = read_text(path)
     try:
-        with path.open("rb") as file:
-            return cast(object, yaml.load(file, Loader=_TupleLoader))
-    except FileNotFoundError as error:
-        raise CorpusError(f"{path} is missing.") from error
+        return cast(object, yaml.load(text, Loader=_TupleLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}, line {mark.line + 1}" if mark else str(path)

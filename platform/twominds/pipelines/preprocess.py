@@ -71,7 +71,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
     if config.detector:
         recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
     check_backbones(recipe, store, config.modalities)
-    corpus = read_corpus(config.corpus, purpose=config.purpose)
+    corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task)
     claim_folder(config.output, _about(config, recipe, store))
     clips = with_sources(corpus.clips, face_crops=recipe.media.detector == "corpus")
     corpus = replace(corpus, clips=tuple(clips))

@@ -74,16 +74,42 @@ def test_consent_needs_metadata(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("Videos/1/a.mp4,2,words", "line 2: the label must be 0 or 1, found '2'"),
-        ("Videos/1/a.mp4", "line 2: the label"),
-        ("Videos/../../etc/a.mp4,1,words", "line 2: expected a path below the corpus"),
-        ("/etc/a.mp4,1,words", "line 2: expected a path below the corpus"),
-        (f"{CLIP},1,again", "is already in"),
+        ("Videos/1/a.mp4,2,words", "line 2: write the label 0 or 1 after the path; found '2'"),
+        ("Videos/1/a.mp4", "line 2: write the label"),
+        ("Videos/../../etc/a.mp4,1,words", "line 2: write a path below the corpus"),
+        ("/etc/a.mp4,1,words", "line 2: write a path below the corpus"),
+        (f"{CLIP},1,again", "line 2: a clip may be there only once; found .* as in train.txt, line 1"),
     ],
 )
 def test_wrong_rows_are_named(tree: Path, line: str, message: str) -> None:
     (tree / "split" / "test.txt").write_text(f"Videos/9/Visite_1/x.mp4,0,fine\n{line}\n")
     with pytest.raises(CorpusError, match=message):
+        read_bah(str(tree))
+
+
+def test_all_wrong_lines_of_all_split_files_are_named_at_once(tree: Path) -> None:
+    with (tree / "split" / "train.txt").open("a") as file:
+        file.write("Videos/1/v/a.mp4,2,words\nVideos/1/v/b.mp4,-1,words\n")
+    (tree / "split" / "test.txt").write_text("Videos\\2\\a.mp4,1,words\n\nVideos/31/v/new.mp4,0,words\n")
+    with pytest.raises(CorpusError) as raised:
+        read_bah(str(tree))
+    message = str(raised.value)
+    assert "train.txt, lines 4 and 5: write the label 0 or 1 after the path; found '2' and '-1'." in message
+    assert "test.txt, line 1: write a path below the corpus" in message
+    assert "found participant '31' in train (line 1) and test (line 3)" in message
+
+
+def test_split_files_in_other_encodings(tree: Path) -> None:
+    line = f"{CLIP.replace('/31/', '/50/')},1,naïve\u2028café\n"
+    (tree / "split" / "test.txt").write_text(line, encoding="utf-16")
+    (clip,) = [clip for clip in read_bah(str(tree)).clips if clip.split is Split.TEST]
+    assert clip.transcript == "naïve\u2028café"
+    (tree / "split" / "test.txt").write_bytes(line.replace("\u2028", " ").encode("cp1252"))
+    with pytest.raises(CorpusError, match=r"test\.txt, line 1: the byte 0xEF is not UTF-8"):
+        read_bah(str(tree))
+    (tree / "split" / "test.txt").unlink()
+    (tree / "meta_data.yml").write_bytes("'31':\n  Gender: Féminin\n".encode("cp1252"))
+    with pytest.raises(CorpusError, match=r"meta_data\.yml, line 2: the byte 0xE9 is not UTF-8"):
         read_bah(str(tree))
 
 
@@ -166,5 +192,7 @@ def test_wrong_annotations_are_named(tree: Path) -> None:
         read_annotations(str(tree))
     (tree / "split-frames").mkdir()
     (tree / "split-frames" / "val.txt").write_text(f"{CLIP}/frame-0.jpg,0\n{CLIP}/frame-x.jpg,0\n")
-    with pytest.raises(CorpusError, match=r"val.txt, line 2"):
+    with (tree / "split-frames" / "val.txt").open("a") as file:
+        file.write(f"{CLIP}/frame-2.jpg,7\n")
+    with pytest.raises(CorpusError, match=r"val.txt, lines 2 and 3: write `<clip>/frame-<n>.jpg` and 0 or 1"):
         read_frame_labels(str(tree), Split.VALIDATION)

@@ -87,18 +87,27 @@ def test_other_filesystems() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.csv", "file\na.mp4\n", "row 2: no column `video`; found file"),
-        ("t.csv", "video,label\na.mp4,yes\n", "row 2: the label must be a whole number from 0, found 'yes'"),
-        ("t.csv", "video,split\na.mp4,\nb.mp4,holdout\n", "row 3: the split must be one of .* found 'holdout'"),
-        ("t.csv", "video,label\na.mp4,1,2\n", "row 2: more cells"),
-        ("t.csv", "video\na.mp4\na.mp4\n", "row 3: clip 'a.mp4' is already in row 2"),
+        ("t.csv", "file\na.mp4\n", "no column `video`; found `file`. If it is `file`, rename it to `video`"),
+        ("t.csv", "a.mp4,1\nb.mp4,0\n", "no column `video`; found `a.mp4` and `1`. .* the first row names the columns"),
+        ("t.csv", "video,split\na.mp4,\nb.mp4,holdout\n", "row 3, column `split`: write one of .* found 'holdout'"),
+        ("t.csv", "video,question\na.mp4,Q1\n", "row 2, column `question`: write the question's number"),
+        ("t.csv", "video,label\na.mp4,1,2\n", "row 2: more cells than the header has columns"),
+        ("t.csv", "video\na.mp4\na.mp4\n", "row 3, column `video`: a clip may be there only once; .* as in row 2"),
         ("t.csv", "video\n", "has no rows"),
-        ("t.csv", 'video\n"a.mp4', "unexpected end of data"),
-        ("t.jsonl", '{"video": "a.mp4"}\n{"video":\n', "row 2: "),
+        ("t.csv", "video,label\n,,\n , \n", "has no rows"),
+        ("t.csv", "", "has no rows"),
+        ("t.csv", 'video\n"a.mp4', "line 2: unexpected end of data .is a quotation mark missing"),
+        ("t.csv", "video,label\n,1\n", "row 2, column `video`: name the file of the video"),
+        ("t.jsonl", '{"video": "a.mp4"}\n{"video":\n', "row 2: expected a JSON object on one line"),
         ("t.jsonl", '["a.mp4"]\n', "row 1: expected a JSON object"),
-        ("t.jsonl", '{"video": ""}\n', "row 1: the video is empty"),
+        ("t.jsonl", '{"video": "a.mp4", "video": "b.mp4"}\n', "row 1: .*it names something twice"),
+        ("t.jsonl", '{"video": ["a.mp4"]}\n', "row 1, column `video`: write text or a number, nothing nested"),
+        ("t.jsonl", f'{{"video": "{"a" * 1025}"}}\n', "row 1, column `video`: write at most 1024 characters"),
+        ("t.jsonl", f'{{"video": "a", "x": {"[" * 100_000}{"]" * 100_000}}}\n', "row 1: expected a JSON object"),
         ("t.parquet", "no parquet", "is no Parquet table"),
-        ("t.txt", "a.mp4\n", "neither a video nor a table"),
+        ("t.txt", "a.mp4\n", "neither a video nor a table .* Save the table as CSV UTF-8"),
+        ("t.xlsx", "PK", "neither a video nor a table .* Save the table as CSV UTF-8"),
+        ("t.json", "[]", "neither a video nor a table .* one JSON object on each line"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -112,3 +121,19 @@ def test_nothing_there(tmp_path: Path) -> None:
         read_corpus(str(tmp_path / "missing"))
     with pytest.raises(CorpusError, match="No videos in"):
         read_corpus(str(tmp_path))
+
+
+def test_files_that_are_not_there_are_failures_of_the_corpus(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "link.mp4").symlink_to("nowhere")
+    (tmp_path / "t.csv").write_text(f"video\na.mp4\nb.mp4\nfolder.mp4\nlink.mp4\ns3://bucket/c.mp4\n{'x' * 300}.mp4\n")
+    corpus = read_corpus(str(tmp_path / "t.csv"))
+    assert len(corpus.clips) == 6, "their labels count all the same"
+    assert {failure.stage for failure in corpus.failures} == {"corpus"}
+    assert [failure.reason.removeprefix(f"{tmp_path}/") for failure in corpus.failures] == [
+        "b.mp4 does not exist.",
+        "folder.mp4 is no file, but a folder.",
+        "link.mp4 is a link to what is not there.",
+        f"{'x' * 300}.mp4 cannot be opened: File name too long.",
+    ]

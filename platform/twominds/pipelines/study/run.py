@@ -86,7 +86,7 @@ def run_study(name: str, config: StudyConfig, output: str, *, push_to: str = "",
         with _progress(console, "models", len({row.uri for row in models.values()})) as on_done:
             train_rows(list(models.values()), seen, config.gpus_per_fusion, on_done)
     # Who they are, what they were asked and their labels: as the corpus has it now.
-    read = read_corpus(config.corpus, purpose=config.purpose)
+    read = read_corpus(config.corpus, purpose=config.purpose, task=recipes[0].task)
     corpus = {clip.clip_id: clip for clip in read.clips}
     clips = [replace(item, clip=corpus[item.clip.clip_id]) for item in read_embeddings(unique)]
     failures = [failure for failure in maker.quarantined(unique) if failure.clip_id in corpus]

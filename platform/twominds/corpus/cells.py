@@ -1,0 +1,96 @@
+"""What the cells of a table say: no value, text, a whole number, a label, a split.
+
+Tables come from Excel, pandas, SPSS and scripts, so a cell may be text, a number, a bool, NaN or a word for nothing.
+What cannot be read is a `ValueError` whose words say what to write instead.
+"""
+
+import json
+
+from twominds.corpus.text_files import whole_characters
+from twominds.records import Split, Task
+
+SPLITS = {
+    "train": Split.TRAIN,
+    "training": Split.TRAIN,
+    "val": Split.VALIDATION,
+    "valid": Split.VALIDATION,
+    "validation": Split.VALIDATION,
+    "dev": Split.VALIDATION,
+    "test": Split.TEST,
+    "private": Split.PRIVATE,
+}
+_YES_NO = {"no": 0, "false": 0, "yes": 1, "true": 1}
+_NO_VALUE = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "nat", "none", "null"})
+_MOST_CHARACTERS = 1024
+_LARGEST = 1_000_000
+
+
+def is_missing(cell: object) -> bool:
+    """Whether a cell of any kind holds nothing: None, or a NaN or NaT, which equals nothing."""
+    return cell is None or cell != cell
+
+
+def is_empty(cell: object) -> bool:
+    """Whether a cell that is no free text holds nothing: missing, blank, or a word that programs write for nothing."""
+    return is_missing(cell) or (isinstance(cell, str) and cell.strip().casefold() in _NO_VALUE)
+
+
+def text_of(cell: object) -> str:
+    """A cell as stripped text; numbers that are whole without a decimal point, which pandas adds beside a gap."""
+    if isinstance(cell, list | tuple | dict | bytes):
+        raise ValueError("write text or a number, nothing nested")
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return whole_characters(str(cell)).strip()
+
+
+def short_text_of(cell: object) -> str:
+    """Text that names something: a clip, a person, a file."""
+    text = text_of(cell)
+    if len(text) > _MOST_CHARACTERS or "\0" in text:
+        raise ValueError(f"write at most {_MOST_CHARACTERS} characters, none of them NUL")
+    return text
+
+
+def attribute_of(cell: object) -> str:
+    """Any cell as text, lists and mappings as JSON; "" where it holds nothing."""
+    if is_missing(cell):
+        return ""
+    if isinstance(cell, list | tuple | dict):
+        return whole_characters(json.dumps(cell, ensure_ascii=False, default=str))
+    return text_of(cell)
+
+
+def split_of(cell: object) -> Split:
+    """The split that a cell names."""
+    name = text_of(cell).casefold()
+    if name not in SPLITS:
+        raise ValueError(f"write one of {', '.join(SPLITS)}")
+    return SPLITS[name]
+
+
+def label_of(cell: object, task: Task) -> int:
+    """The class that a cell names: its number, or yes or no where there are two."""
+    text = text_of(cell).casefold()
+    label = _YES_NO.get(text) if task.num_classes == 2 else None
+    label = _whole(text) if label is None else label
+    if label is None or label >= task.num_classes:
+        classes = [f"{number} ({name})" for number, name in enumerate(task.classes)]
+        raise ValueError(f"write {', '.join(classes[:-1])} or {classes[-1]}, and leave it empty where nobody annotated")
+    return label
+
+
+def question_of(cell: object) -> int:
+    """The number of a question."""
+    number = _whole(text_of(cell))
+    if not number or number > _LARGEST:
+        raise ValueError("write the question's number, a whole one from 1")
+    return number
+
+
+def _whole(text: str) -> int | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number >= 0 and number.is_integer() else None
