@@ -34,7 +34,7 @@ from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
 from twominds.pipelines.cluster import cluster, cpus_of_a_worker
-from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
+from twominds.pipelines.labelled import clip_counts, labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import printed_lines
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
@@ -247,17 +247,15 @@ def trained_encoder(
 ) -> tuple[Encoder, FitResult]:
     """One encoder as the recipe says, from its published backbone to its best epoch; `of_fit` is what `fit` takes."""
     torch.manual_seed(recipe.encoder_seed)
-    (train, train_labels), (validation, validation_labels) = clips.train, clips.validation
     settings, seed = recipe.encoders.of(modality), recipe.encoder_seed
     encoder = ENCODERS[type(settings)].pretrained(
         settings,
         num_classes=recipe.task.num_classes,
         store=store,
-        example=next(item for item in train if item.presence.present),
+        example=next(item for item in clips.train[0] if item.presence.present),
     )
     if isinstance(encoder, ClassicalTextEncoder):
-        result = fit_classical(encoder, train, train_labels, validation, validation_labels, seed=seed, device=device)
-        return encoder, result
+        return encoder, fit_classical(encoder, clips, seed=seed, device=device)
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
     result = fit(
         encoder,
@@ -287,7 +285,7 @@ def encoder_card(
         data={
             "features": data_fingerprint(features, modality, clips.selected_on),
             "fit": _fit_fingerprint(recipe, modality),
-            "clips": {str(Split.TRAIN): len(clips.train[1]), str(Split.VALIDATION): len(clips.validation[1])},
+            **clip_counts(recipe.task, clips.train[1], clips.validation[1]),
         },
         metrics={"validation_mf1": result.validation_mf1, "best_epoch": result.best_epoch},
         selected_on=clips.selected_on,

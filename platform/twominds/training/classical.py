@@ -1,41 +1,51 @@
 """Training of an encoder that learns all at once."""
 
-from collections.abc import Sequence
+import statistics
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from twominds.encoders.classical import ClassicalTextEncoder
 from twominds.records import Features
 from twominds.training.examples import FeatureExamples
-from twominds.training.fit import FitResult
-from twominds.training.metrics import macro_f1
+from twominds.training.progress import FitResult, split_scores, training_majority
+from twominds.training.selection import SelectionView
 
 
 def fit_classical(
     encoder: ClassicalTextEncoder,
-    train: Sequence[Features],
-    train_labels: Tensor,
-    validation: Sequence[Features],
-    validation_labels: Tensor,
+    clips: SelectionView[tuple[list[Features], Tensor]],
     *,
     seed: int,
     device: str | torch.device = "cpu",
 ) -> FitResult:
-    """What `fit` is for other encoders. There are no epochs (the best one is 0), and validation is only measured on.
+    """What `fit` is for other encoders. There are no epochs (the best one is 0), and what selects is only measured on.
+
+    Args:
+        encoder: Learns in place.
+        clips: Features and labels of each split that may be seen.
+        seed: Of the encoder's random choices.
+        device: Where the encoder computes.
 
     Raises:
-        TrainingError: a class or all words are missing in training, or no validation clip has text.
+        TrainingError: a class or all words are missing in training, or no clip that is measured on has text.
     """
-    examples = FeatureExamples(encoder, validation, validation_labels, device)
-    encoder.learn(train, train_labels, seed=seed, device=device)
-    with torch.inference_mode():
-        logits = encoder(examples.batch(torch.arange(len(examples)))).logits
-    predicted = logits.argmax(dim=1).cpu().numpy()
+    examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
+    encoder.learn(*clips.train, seed=seed, device=device)
+    guess = training_majority(examples.train, encoder.num_classes)
+
+    @torch.inference_mode()
+    def scores(split: FeatureExamples) -> tuple[float, float]:
+        logits = encoder(split.batch(torch.arange(len(split)))).logits
+        return split_scores(logits, split.labels, split.left_out, guess)
+
+    loss, mf1 = scores(examples.validation)
+    others = [(loss, mf1) if split is examples.validation else scores(split) for split in examples.scored_on]
     return FitResult(
         best_epoch=0,
-        validation_mf1=macro_f1(examples.labels.cpu().numpy(), predicted, encoder.num_classes),
-        validation_loss=float(F.cross_entropy(logits, examples.labels)),
+        validation_mf1=mf1,
+        validation_loss=loss,
+        selection_mf1=statistics.fmean(mf1 for _, mf1 in others),
+        selection_loss=statistics.fmean(loss for loss, _ in others),
         history=(),
     )

@@ -12,11 +12,16 @@ from twominds.records import Features, Modality
 
 
 class Examples(Protocol):
-    """Labelled clips of one split."""
+    """Labelled clips of one split: N that can be answered, and L of which nothing is there."""
 
     @property
     def labels(self) -> Tensor:
         """int64 [N], on the device of the batches."""
+        ...
+
+    @property
+    def left_out(self) -> Tensor:
+        """int64 [L], on the CPU: labels of the clips that have nothing to learn from, but count in every figure."""
         ...
 
     @property
@@ -25,7 +30,7 @@ class Examples(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Number of clips N."""
+        """N."""
         ...
 
     def batch(self, indices: Tensor) -> Any:
@@ -36,7 +41,7 @@ class Examples(Protocol):
 class FusionExamples:
     """Fusion inputs held in memory: a few numbers per clip, so no loader stands between them and the model.
 
-    Clips without any present modality can't be learned from: they are left out, and counted in `left_out`.
+    Clips without any present modality can't be learned from: they are in `left_out`.
     """
 
     in_memory = True
@@ -45,15 +50,15 @@ class FusionExamples:
         if len(inputs) != len(labels):
             raise ValueError(f"{len(inputs)} clips but {len(labels)} labels")
         present = inputs.any_present()
-        self.left_out = int((~present).sum())
-        if self.left_out == len(inputs):
+        self.left_out = labels[~present].long().cpu()
+        if len(self.left_out) == len(inputs):
             raise TrainingError("No clip has any of the fusion's modalities: there is nothing to train on.")
-        kept = inputs if self.left_out == 0 else inputs.select(present)
+        kept = inputs.select(present) if len(self.left_out) else inputs
         self.inputs = kept.to(device)
         self.labels = labels[present].long().to(device)
 
     def __len__(self) -> int:
-        """Number of clips that were kept."""
+        """Number of clips that can be answered."""
         return len(self.labels)
 
     def batch(self, indices: Tensor) -> FusionInputs:
@@ -74,7 +79,7 @@ class Collator(Protocol):
 class FeatureExamples:
     """Features of one modality for its encoder, collated batch by batch (scene frames stay uint8 until then).
 
-    Clips without the modality are left out, and counted in `left_out`.
+    Clips without the modality are in `left_out`.
     """
 
     in_memory = False
@@ -85,8 +90,8 @@ class FeatureExamples:
         if len(features) != len(labels):
             raise ValueError(f"{len(features)} clips but {len(labels)} labels")
         present = torch.tensor([item.presence.present for item in features], dtype=torch.bool)
-        self.left_out = int((~present).sum())
-        if self.left_out == len(features):
+        self.left_out = labels[~present].long().cpu()
+        if len(self.left_out) == len(features):
             raise TrainingError(f"No clip has the modality {encoder.modality}: there is nothing to train on.")
         self._encoder = encoder
         self._device = torch.device(device)
@@ -94,7 +99,7 @@ class FeatureExamples:
         self.labels = labels[present].long().to(device)
 
     def __len__(self) -> int:
-        """Number of clips that were kept."""
+        """Number of clips that can be answered."""
         return len(self._features)
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:

@@ -47,7 +47,8 @@ def fit(
     """Train `model` in place; it ends with the weights of the epoch with the best macro F1.
 
     Epochs up to `min_epochs` are no candidates (without later ones the last is taken). Of equal macro F1 the epoch with
-    the lower loss is better. The model is taken as it is: whoever builds it seeds its initialisation
+    the lower loss is better. Macro F1 is that of all labelled clips: one that can't be answered gets the training
+    majority. The model is taken as it is: whoever builds it seeds its initialisation
     (`fusion.catalog.build_fusion(seed=...)`). The global random state is left untouched, but must not be drawn from by
     another thread meanwhile.
 
@@ -73,7 +74,7 @@ def fit(
     if len(train) == 0 or len(validation) == 0:
         raise TrainingError("Training needs at least one clip in the training and in the validation split.")
     workers.align(model.to(device))
-    run = _Run(model, config, seed, loss, num_classes, torch.device(device), workers, deepspeed)
+    run = _Run(model, train, config, seed, loss, num_classes, torch.device(device), workers, deepspeed)
     run.scored_on = scored_on or (validation,)
     run.class_weights = balanced_class_weights(train.labels, num_classes) if config.class_weights else None
     if resume is not None:
@@ -92,6 +93,7 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
+        train: Examples,
         config: FitConfig,
         seed: int,
         loss: LossFunction,
@@ -120,7 +122,7 @@ class _Run:
         else:
             self.steps = DeepSpeedSteps(model, self.optimizer, deepspeed, config, workers)
         self.resumable = deepspeed is None
-        self.progress = Progress(config, seed, num_classes)
+        self.progress = Progress(config, seed, train, num_classes)
         self.best_weights: dict[str, Tensor] = {}
 
     def epoch(self, train: Examples, validation: Examples) -> EpochReport:
@@ -132,14 +134,11 @@ class _Run:
         with seeded(self.seed, len(progress.history) + 1, self.device, self.workers.rank) as order_of:
             train_loss = self._descend(train, order_of(len(train)))
         progress.check(train_loss)  # before a validation that would be in vain
-        at_validation = progress.score(self._logits(validation), validation.labels)
+        at_validation = self._score(validation)
         best = progress.record(
             train_loss,
             at_validation,
-            [
-                at_validation if split is validation else progress.score(self._logits(split), split.labels)
-                for split in self.scored_on
-            ],
+            [at_validation if split is validation else self._score(split) for split in self.scored_on],
             learning_rate=self.base_rates[0] * scale,
             seconds=time.perf_counter() - started,
         )
@@ -168,6 +167,10 @@ class _Run:
                 total += loss.detach() * len(window)
             self.steps.step()
         return float(self.workers.add_up(total)) / len(order)
+
+    def _score(self, split: Examples) -> tuple[float, float]:
+        """Loss and macro F1."""
+        return self.progress.score(self._logits(split), split.labels, split.left_out)
 
     @torch.no_grad()
     def _logits(self, examples: Examples) -> Tensor:

@@ -80,7 +80,7 @@ def fit_together(
     if any(config != configs[0] for config in shared):
         raise ConfigError(f"Models that are trained together may only differ in {', '.join(sorted(OWN_SETTINGS))}.")
     models = [model.to(device) for model in models]
-    trainings = [_Training(config, seed, num_classes) for config, seed in zip(configs, seeds, strict=True)]
+    trainings = [_Training(config, seed, train, num_classes) for config, seed in zip(configs, seeds, strict=True)]
     run = _Together(models, trainings, losses, train, num_classes, torch.device(device))
     while run.trainings:
         for training in run.epoch(validation, scored_on or (validation,)):
@@ -99,9 +99,9 @@ def _no_state() -> NoReturn:
 class _Training:
     """One model's training so far: everything but its row."""
 
-    def __init__(self, config: FitConfig, seed: int, num_classes: int) -> None:
+    def __init__(self, config: FitConfig, seed: int, train: FusionExamples, num_classes: int) -> None:
         self.config, self.seed = config, seed
-        self.progress = Progress(config, seed, num_classes)
+        self.progress = Progress(config, seed, train, num_classes)
         self.best_weights: dict[str, Tensor] = {}
         self.error: TrainingError | None = None
         self.broken_off = False
@@ -160,15 +160,17 @@ class _Together:
         # Only here the GPU is waited for. What is left to do is little and goes model by model, on the CPU.
         losses = cast("list[float]", train_losses.tolist())
         labels, at_validation = validation.labels.cpu(), at_validation.cpu()
-        scored = [(logits.cpu(), split.labels.cpu()) for split, logits in zip(scored_on, answers, strict=True)]
+        scored = [
+            (logits.cpu(), split.labels.cpu(), split.left_out) for split, logits in zip(scored_on, answers, strict=True)
+        ]
         seconds = (time.perf_counter() - started) / len(self.trainings)
         reported: list[_Training] = []
         for row, training in enumerate(self.trainings):
             progress = training.progress
             try:
                 progress.check(losses[row])
-                own = progress.score(at_validation[row], labels)
-                scores = [progress.score(logits[row], truth) for logits, truth in scored]
+                own = progress.score(at_validation[row], labels, validation.left_out)
+                scores = [progress.score(logits[row], truth, left_out) for logits, truth, left_out in scored]
             except TrainingError as error:
                 training.error = error
                 continue

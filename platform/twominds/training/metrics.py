@@ -58,7 +58,7 @@ def grouped_macro_f1(
 
 def majority_baseline(train_labels: IntLike, clips: int, num_classes: int) -> IntArray:
     """Predict the training split's most frequent class (of equals the first) for every one of `clips` clips."""
-    return np.full(clips, _majority(np.asarray(train_labels, dtype=np.int64), num_classes), dtype=np.int64)
+    return np.full(clips, majority(train_labels, num_classes), dtype=np.int64)
 
 
 def question_baseline(
@@ -73,11 +73,12 @@ def question_baseline(
     question that training never saw gets the overall majority.
     """
     labels = np.asarray(train_labels, dtype=np.int64)
-    overall = _majority(labels, num_classes)
+    overall = majority(labels, num_classes)
     asked = np.array([-1 if question is None else question for question in train_questions])
-    answer = {int(q): _majority(labels[asked == q], num_classes) for q in np.unique(asked)}
+    answer = {int(q): majority(labels[asked == q], num_classes) for q in np.unique(asked)}
     return np.array([answer.get(-1 if q is None else q, overall) for q in questions], dtype=np.int64)
 
 
-def _majority(labels: IntArray, num_classes: int) -> int:
-    return int(np.bincount(labels, minlength=num_classes).argmax())
+def majority(train_labels: IntLike, num_classes: int) -> int:
+    """The training split's most frequent class, of equals the first: the guess for a clip that has no score."""
+    return int(np.bincount(np.asarray(train_labels, dtype=np.int64), minlength=num_classes).argmax())

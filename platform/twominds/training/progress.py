@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from twominds.errors import TrainingError
+from twominds.training.examples import Examples
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_state import FitState
-from twominds.training.metrics import macro_f1
+from twominds.training.metrics import macro_f1, majority
 from twominds.training.optim import Schedule
 
 
@@ -30,8 +31,9 @@ class EpochReport:
     train_loss: float
     """Mean of the training objective over the epoch."""
     validation_loss: float
-    """Cross entropy of the logits on validation, without smoothing, class weights or auxiliary terms."""
+    """Cross entropy of the logits on validation's answers, without smoothing, class weights or auxiliary terms."""
     validation_mf1: float
+    """Of all labelled clips of validation: one that can't be answered gets the training majority (`split_scores`)."""
     selection_loss: float
     """Mean of the splits that select: validation's own, unless `scored_on` says otherwise."""
     selection_mf1: float
@@ -58,19 +60,19 @@ class FitResult:
     """At the best epoch."""
     validation_loss: float
     """At the best epoch."""
+    selection_mf1: float
+    """At the best epoch: mean of the splits that select."""
+    selection_loss: float
+    """At the best epoch: mean of the splits that select."""
     history: tuple[EpochReport, ...]
-
-    @property
-    def best(self) -> EpochReport:
-        """What the best epoch came to."""
-        return self.history[self.best_epoch - 1]
 
 
 class Progress:
     """One seed's training so far: its reports, its schedule and its best epoch."""
 
-    def __init__(self, config: FitConfig, seed: int, num_classes: int) -> None:
+    def __init__(self, config: FitConfig, seed: int, train: Examples, num_classes: int) -> None:
         self.config, self.seed, self.num_classes = config, seed, num_classes
+        self.majority = training_majority(train, num_classes)
         self.schedule = Schedule(name=config.scheduler, epochs=config.epochs)
         self.history: list[EpochReport] = []
         self.best_epoch = 0
@@ -90,12 +92,11 @@ class Progress:
                 "numbers."
             )
 
-    def score(self, logits: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Loss and macro F1 of a split's answers [N, C]; TrainingError where they are not numbers."""
+    def score(self, logits: Tensor, labels: Tensor, left_out: Tensor) -> tuple[float, float]:
+        """`split_scores`; TrainingError where the answers are not numbers."""
         if not bool(torch.isfinite(logits).all()):
             raise TrainingError(f"The model's answers on validation are not numbers (seed {self.seed}).")
-        mf1 = macro_f1(labels.cpu().numpy(), logits.argmax(dim=1).cpu().numpy(), self.num_classes)
-        return float(F.cross_entropy(logits, labels)), mf1
+        return split_scores(logits, labels, left_out, self.majority)
 
     def record(
         self,
@@ -131,8 +132,31 @@ class Progress:
             best_epoch=best.epoch,
             validation_mf1=best.validation_mf1,
             validation_loss=best.validation_loss,
+            selection_mf1=best.selection_mf1,
+            selection_loss=best.selection_loss,
             history=tuple(self.history),
         )
+
+
+def training_majority(train: Examples, num_classes: int) -> int:
+    """The most frequent class of all labelled training clips, whether or not they can be learned from."""
+    return majority(torch.cat([train.labels.cpu(), train.left_out]).numpy(), num_classes)
+
+
+def split_scores(logits: Tensor, labels: Tensor, left_out: Tensor, guess: int) -> tuple[float, float]:
+    """How good a model is on a split: the loss of its answers, and macro F1 over all labelled clips.
+
+    So a figure means the same in a card, in a search and in a table of results.
+
+    Args:
+        logits: The answers [N, C].
+        labels: int64 [N], on the same device.
+        left_out: int64 [L], on the CPU: labels of the clips that can't be answered.
+        guess: The training majority, which those get.
+    """
+    truth = torch.cat([labels.cpu(), left_out]).numpy()
+    predicted = torch.cat([logits.argmax(dim=1).cpu(), torch.full_like(left_out, guess)]).numpy()
+    return float(F.cross_entropy(logits, labels)), macro_f1(truth, predicted, logits.shape[1])
 
 
 def _rank(report: EpochReport) -> tuple[float, float]:

@@ -79,7 +79,7 @@ class MadeUpStudy:
             task=AH_VIDEO,
             recipe="tiny/encoder",
             config={},
-            data={"clips": {"train": 20, "val": 12}},
+            data={"clips": {"train": 20, "val": 12}, "train_labels": {"no_ah": 10, "ah": 10}},
             architecture={"parameters": 17},
             metrics={"validation_mf1": 0.625, "best_epoch": 3},
             backbones=(UsedBackbone(role=f"{modality}.x", hub_id=None, revision="x", licence="x", weights="debug"),),

@@ -9,8 +9,7 @@ import pytest
 from twominds.errors import ConfigError
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder, read_about
-from twominds.pipelines.labelled import labels_fingerprint
-from twominds.records import Clip, Source, Split
+from twominds.records import Clip, Split
 
 ABOUT = About(recipe="leya", corpus="/data/a", models="/models", fingerprint="f1")
 CLIPS = [
@@ -48,22 +47,6 @@ def test_what_costs_little_is_replaced_where_it_was_made_otherwise(folder: str) 
     claim_folder(folder, other, renewable=True)
     assert tables.read_clips(folder) == []
     assert read_about(folder) == other
-
-
-def test_a_training_knows_its_data_by_clips_splits_labels_and_sources(folder: str, tmp_path: Path) -> None:
-    def of(clips: list[Clip]) -> str:
-        other = tmp_path / "other"
-        other.mkdir(exist_ok=True)
-        pq.write_table(tables.clips_to_table(clips), other / "0.parquet")
-        return labels_fingerprint(str(other), "validation")
-
-    same = labels_fingerprint(folder, "validation")
-    assert of(CLIPS[::-1]) == same
-    assert of([replace(CLIPS[0], label=1), *CLIPS[1:]]) != same
-    assert of([replace(CLIPS[0], split=Split.TEST), *CLIPS[1:]]) != same
-    assert of([replace(CLIPS[0], source=Source(video="", words="1")), *CLIPS[1:]]) != same
-    assert of([*CLIPS[:2], replace(CLIPS[2], label=1)]) == same, "no split that trains or selects"
-    assert of(CLIPS[1:]) != same
 
 
 def test_a_place_means_the_same_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

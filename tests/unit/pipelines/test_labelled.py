@@ -21,9 +21,11 @@ from twominds.pipelines import tables
 from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
 from twominds.pipelines.search.candidate import CandidateStore, SeedResult, train_candidate
 from twominds.pipelines.search.setup import read_search_data
+from twominds.pipelines.sink import ClipSink
+from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.train import read_examples
 from twominds.recipes.recipe import FusionRecipe
-from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Split
+from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
@@ -95,6 +97,55 @@ def test_only_the_papers_protocol_depends_on_test_labels(tmp_path: Path) -> None
     assert all(r.selection_mf1 != r.validation_mf1 for r in other)
     assert labels_fingerprint(true, "validation") == labels_fingerprint(flipped, "validation")
     assert labels_fingerprint(true, "validation+test") != labels_fingerprint(flipped, "validation+test")
+
+
+def test_a_training_knows_its_data_by_clips_splits_labels_and_what_became_of_them(tmp_path: Path) -> None:
+    clips = [Clip(clip_id=str(i), video_uri="/v.mp4", split=Split.TRAIN, label=i % 2) for i in range(3)]
+
+    def of(clips: list[Clip], broken: Sequence[Clip] = ()) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        sink = ClipSink(str(folder), tables.WITHOUT_WORDS)
+        sink.quarantine(broken, stage="decode", reason="/v.mp4 is broken")
+        errors = [{"error_stage": "", "error": ""}] * len(clips)
+        sink.write_table(tables.append_columns(tables.clips_to_table(clips), ERROR_FIELDS, errors))
+        return labels_fingerprint(str(folder), "validation")
+
+    same = of(clips)
+    assert of(clips[::-1]) == same
+    assert of([*clips, Clip(clip_id="t", video_uri="/v.mp4", split=Split.TEST, label=0)]) == same, (
+        "it has no part in it"
+    )
+    others = [
+        of([replace(clips[0], label=1), *clips[1:]]),
+        of([replace(clips[0], split=Split.VALIDATION), *clips[1:]]),
+        of([replace(clips[0], source=Source(video="", words="1")), *clips[1:]]),
+        of(clips[1:]),
+        of(clips[1:], clips[:1]),  # it is in quarantine: mended, it is one more to learn from
+    ]
+    assert len({same, *others}) == 6
+
+
+def test_clips_in_quarantine_count_and_nothing_is_there_of_them(tmp_path: Path) -> None:
+    uri = features(tmp_path / "f", flipped=False)
+    sink = ClipSink(uri, [])
+    for clip_id, split, label in (("b", Split.VALIDATION, 1), ("t", Split.TEST, 0), ("u", Split.TRAIN, None)):
+        clip = Clip(clip_id=clip_id, video_uri=f"/v/{clip_id}.mp4", split=split, label=label)
+        sink.quarantine([clip], stage="decode", reason=f"{clip.video_uri} is no video")
+    clips, labels = read_examples(uri, FACE, "validation").validation
+    assert [clip.clip_id for clip in clips] == ["b", "val-3", "val-4"]
+    assert clips[0] == Features(clip_id="b", modality=FACE, presence=absent("The file is no video"))
+    assert labels.tolist() == [1, 1, 0]
+    assert len(read_examples(uri, FACE, "validation").train[1]) == 3, "what has no label does not count"
+    assert [len(split[1]) for split in read_examples(uri, FACE, "validation+test").scored_on] == [3, 3]
+    assert clips_in(read_examples(uri, FACE, "validation")) == {"train-0", "train-1", "train-2", "val-3", "val-4"}
+    mended = Clip(clip_id="val-3", video_uri="/v/3.mp4", split=Split.VALIDATION, label=0)
+    sink.quarantine([mended], stage="decode", reason="it was broken")
+    rows = labelled_rows(uri, ["face_present"], "validation").validation
+    assert [(row["clip_id"], row["label"], row["face_present"]) for row in rows] == [
+        ("b", 1, False),
+        ("val-3", 1, True),  # it came through since
+        ("val-4", 0, True),
+    ]
 
 
 def clips_in(view: object) -> set[str]:

@@ -12,12 +12,12 @@ from twominds.records import PRESENT, Features, Modality, absent
 from twominds.training.examples import FeatureExamples, FusionExamples
 
 
-def test_clips_without_any_modality_are_left_out_and_counted() -> None:
+def test_clips_without_any_modality_are_left_out_with_their_labels() -> None:
     inputs = FusionInputs(
         tokens={Modality.FACE: torch.arange(6.0).reshape(3, 2)}, mask=torch.tensor([[True], [False], [True]])
     )
     examples = FusionExamples(inputs, torch.tensor([0, 1, 1]))
-    assert (len(examples), examples.left_out, examples.in_memory) == (2, 1, True)
+    assert (len(examples), examples.left_out.tolist(), examples.in_memory) == (2, [1], True)
     assert examples.labels.tolist() == [0, 1]
     assert examples.batch(torch.tensor([1])).tokens[Modality.FACE].tolist() == [[4.0, 5.0]]
     inputs.mask[:] = False
@@ -40,7 +40,7 @@ def test_features_are_collated_by_the_encoder_batch_by_batch() -> None:
     ]
     features[1] = Features(clip_id="1", modality=Modality.FACE, presence=absent("no face"))
     examples = FeatureExamples(Stack(), features, torch.tensor([0, 1, 1]))
-    assert (len(examples), examples.left_out, examples.in_memory) == (2, 1, False)
+    assert (len(examples), examples.left_out.tolist(), examples.in_memory) == (2, [1], False)
     assert examples.labels.tolist() == [0, 1]
     assert examples.batch(torch.tensor([1, 0]))["x"].tolist() == [[2.0], [0.0]]
     with pytest.raises(TrainingError, match="face"):

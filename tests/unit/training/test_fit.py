@@ -20,6 +20,7 @@ from twominds.training.losses import FusionLoss, cross_entropy
 from twominds.training.optim import OptimizerName, SchedulerName
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
+NOBODY = torch.zeros(0, dtype=torch.long)
 CONFIG = FitConfig(epochs=6, batch_size=8, learning_rate=1e-3, patience=6)
 
 
@@ -167,6 +168,7 @@ class Scripted(nn.Module):
 class FourClips:
     in_memory = True
     labels = torch.tensor([0, 1, 0, 1])
+    left_out = NOBODY
 
     def __len__(self) -> int:
         return 4
@@ -190,6 +192,28 @@ def test_best_epoch_is_of_macro_f1_and_its_weights_come_back() -> None:
 def test_of_equal_macro_f1_the_lower_loss_wins() -> None:
     assert scripted([(4, 0.1), (4, 0.9), (4, 0.5)])[0].best_epoch == 2
     assert scripted([(4, 0.9), (4, 0.9)])[0].best_epoch == 1
+
+
+class Six(FourClips):
+    """The four clips, and two of which nothing is there."""
+
+    left_out = torch.tensor([0, 1])
+
+
+class MostlyOnes(FourClips):
+    """Of the clips that can be learned from no class has more; of all there are, class 1 has."""
+
+    left_out = torch.tensor([1])
+
+
+def test_clips_that_cannot_be_answered_count_and_get_the_training_majority() -> None:
+    model, config = Scripted([(4, 0.1)]), FitConfig(batch_size=4, epochs=1, patience=1)
+    result = fit(model, MostlyOnes(), Six(), config, seed=0, loss=cross_entropy, num_classes=2)
+    # Four are right, and two get class 1. Class 0: TP 2, FN 1; class 1: TP 3, FP 1.
+    assert result.validation_mf1 == result.selection_mf1 == pytest.approx((4 / 5 + 6 / 7) / 2)
+    alone, _ = scripted([(4, 0.1)])
+    assert alone.validation_mf1 == 1.0
+    assert result.validation_loss == alone.validation_loss, "a loss is one of answers"
 
 
 class Wrong(FourClips):
@@ -217,9 +241,9 @@ def test_the_mean_over_the_splits_that_select_is_the_epochs_rank() -> None:
     both = selected(FourClips(), Wrong())
     # Macro F1 under the right and the wrong labels: 1/2 and 1/2, 1 and 0, 11/15 and 1/5. Epoch 2 has the lower loss.
     assert [epoch.selection_mf1 for epoch in both.history] == pytest.approx([1 / 2, 1 / 2, 7 / 15])
-    assert (both.best_epoch, both.validation_mf1, both.best.selection_mf1) == (2, 1.0, 0.5)
+    assert (both.best_epoch, both.validation_mf1, both.selection_mf1) == (2, 1.0, 0.5)
     p = 1 / (1 + np.exp(-0.2))
-    assert both.best.selection_loss == pytest.approx(-(np.log(p) + np.log(1 - p)) / 2, rel=1e-6)
+    assert both.selection_loss == pytest.approx(-(np.log(p) + np.log(1 - p)) / 2, rel=1e-6)
 
 
 def test_patience_counts_from_the_best_epoch_on() -> None:
@@ -313,6 +337,7 @@ class Vectors:
 
     in_memory = True
     labels = torch.tensor([0, 1])
+    left_out = NOBODY
 
     def __len__(self) -> int:
         return 2

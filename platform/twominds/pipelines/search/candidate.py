@@ -72,7 +72,7 @@ class SeedResult:
     selection_mf1: float
     """Mean over the splits that select: validation's own, but under the paper's protocol. It ranks candidates."""
     selection_loss: float
-    """Likewise."""
+    """Mean over the splits that select: it orders candidates of equal macro F1."""
     best_epoch: int
     epochs: int
     seconds: float
@@ -80,22 +80,14 @@ class SeedResult:
     """Best selection MF1 up to each epoch."""
 
     @classmethod
-    def of(cls, seed: int, result: FitResult, selection: tuple[float, float] | None = None) -> "SeedResult":
-        """What a finished training came to.
-
-        Args:
-            seed: Its seed.
-            result: Of it.
-            selection: MF1 and loss on what selects, where they were measured elsewhere: a training without epochs has
-                none.
-        """
-        mf1, loss = selection or (result.best.selection_mf1, result.best.selection_loss)
+    def of(cls, seed: int, result: FitResult) -> "SeedResult":
+        """What the finished training of a seed came to."""
         return cls(
             seed=seed,
             validation_mf1=result.validation_mf1,
             validation_loss=result.validation_loss,
-            selection_mf1=mf1,
-            selection_loss=loss,
+            selection_mf1=result.selection_mf1,
+            selection_loss=result.selection_loss,
             best_epoch=result.best_epoch,
             epochs=len(result.history),
             seconds=sum(report.seconds for report in result.history),

@@ -10,18 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
 from rich.table import Table
-from torch import Tensor
 
 from twominds import artifacts, model_card
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder
-from twominds.encoders.embedding import embed
-from twominds.encoders.encoder import Encoder
 from twominds.pipelines.about import absolute, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.search.candidate import SeedResult
@@ -43,8 +37,7 @@ from twominds.pipelines.train import (
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.space import Candidate, Sampler
-from twominds.records import Features, Modality
-from twominds.training.metrics import macro_f1
+from twominds.records import Modality
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, job_command, require
 
@@ -158,33 +151,17 @@ def _train(
     (candidate,), (watch,) = candidates, watches
     chosen = recipe.with_encoder_candidate(modality, candidate)
     encoder, result = trained_encoder(chosen, modality, clips, bundle, device=device)
-    mf1, loss = _selection(encoder, clips, chosen.task.num_classes, device)
     card = encoder_card(chosen, modality, clips, bundle, result, features)
     metrics = {
         **card.metrics,
-        "selection_mf1": mf1,
-        "selection_loss": loss,
+        "selection_mf1": result.selection_mf1,
+        "selection_loss": result.selection_loss,
         "candidate": chosen.encoder_candidate(modality),
     }
     folder = str(SearchStore(run_uri).candidate(candidate).folder)
     save_encoder(folder, encoder, chosen.encoders, replace(card, metrics=metrics))
-    watch.on_seed([SeedResult.of(recipe.encoder_seed, result, selection=(mf1, loss))])
+    watch.on_seed([SeedResult.of(recipe.encoder_seed, result)])
     return [None]
-
-
-def _selection(encoder: Encoder, clips: EncoderClips, num_classes: int, device: str) -> tuple[float, float]:
-    """Macro F1 and cross entropy, each the mean over the splits that select; clips without the modality don't count."""
-
-    def measured(split: tuple[list[Features], Tensor]) -> tuple[float, float]:
-        answers = embed(encoder, split[0], device=device)
-        said = [(answer.logits, label) for answer, label in zip(answers, split[1], strict=True)]
-        logits = torch.from_numpy(np.stack([found for found, _ in said if found is not None]))
-        labels = torch.stack([label for found, label in said if found is not None])
-        mf1 = macro_f1(labels.numpy(), logits.argmax(dim=1).numpy(), num_classes)
-        return mf1, float(F.cross_entropy(logits, labels))
-
-    scores = clips.map(measured)
-    return scores.selection_score(lambda score: score[0]), scores.selection_score(lambda score: score[1])
 
 
 def _trial(outcome: Outcome, store: SearchStore) -> Trial:

@@ -12,6 +12,7 @@ from twominds.artifacts import Card, to_json
 from twominds.errors import ConfigError
 from twominds.fusion.batch import FusionInputs
 from twominds.pipelines.about import About
+from twominds.pipelines.labelled import clip_counts
 from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, new_model
 from twominds.pipelines.search.results import Outcome
 from twominds.recipes.recipe import FusionRecipe, Recipe
@@ -75,13 +76,14 @@ def save_winner(
     else:
         epochs = {result.seed: result.best_epoch for result in best.results}
         states = refit(chosen, data, epochs, recipe.task.num_classes, device)
-    logits = ensemble_logits(seed_models(states, chosen.model, dims, recipe.task.num_classes), data.validation.inputs)
+    models = seed_models(states, chosen.model, dims, recipe.task.num_classes)
+    validation = FusionExamples(data.validation.inputs, data.validation.labels)  # those that can be scored
     ensemble = EnsembleConfig(
         fusion=chosen.model,
         inputs=fusion.inputs,
         modalities=fusion.modalities,
         media=about.media,
-        decision=fit_decision(config.decision, logits, data.validation.labels.numpy()),
+        decision=fit_decision(config.decision, ensemble_logits(models, validation.inputs), validation.labels.numpy()),
     )
     validation_mf1 = {str(result.seed): result.validation_mf1 for result in best.results}
     card = Card(
@@ -91,10 +93,7 @@ def save_winner(
         config={},
         data={
             "embeddings": about.fingerprint,
-            "clips": {
-                str(Split.TRAIN): len(data.train.labels),
-                str(Split.VALIDATION): len(data.validation.labels),
-            },
+            **clip_counts(recipe.task, data.train.labels, data.validation.labels),
         },
         metrics={
             "validation_mf1_mean": statistics.fmean(validation_mf1.values()),

@@ -22,7 +22,10 @@ def banners(scores: StudyScores) -> list[str]:
             "These numbers say nothing about the paper's system."
         )
     if results.failures:
-        texts.append(f"Quarantine: {results.failures} clips could not be processed, and no row has seen them.")
+        texts.append(
+            f"Quarantine: {results.failures} clips could not be processed. Those with a label count all the same: "
+            "every row has the training majority for them."
+        )
     return texts
 
 
@@ -33,11 +36,12 @@ def protocol(scores: StudyScores) -> list[str]:
     chosen = {way: [row.recipe for row in results.rows if row.modalities and row.selected_on == way] for way in ways}
     sizes = [f"{len(results.clips[s])} {split_name(s)} clips of {scores.people[s]} people" for s in scores.splits]
     texts = [
-        f"Data: {len(results.train)} training clips; {', '.join(sizes)}. Only labelled clips count; clips in "
-        f"quarantine, which no row has seen: {results.failures}.",
+        f"Data: {len(results.train)} training clips; {', '.join(sizes)}. All labelled clips of a split count; one "
+        "without a score, because it could not be processed or has none of a row's modalities, gets the training "
+        f"majority. Clips in quarantine: {results.failures}.",
         "Macro F1 is the unweighted mean of the classes' F1; a class that is neither true nor predicted counts as 0. A "
         "row of several single models shows the mean of their scores, a row of an ensemble the score of their mean "
-        "probability. A clip without any of a row's modalities gets the training majority.",
+        "probability.",
         *(
             f"Epochs, configurations and the headline row were selected on {way}: {_named(recipes, results)}."
             for way, recipes in chosen.items()

@@ -21,9 +21,10 @@ class Answers:
     """
 
     predictions: IntArray
-    """int64 [S, N]. A clip without any of the row's modalities gets the training majority."""
+    """int64 [S, N]. A clip that has no score gets the training majority."""
     probabilities: npt.NDArray[np.float64]
-    """float64 [S, N] of the last class; NaN where the clip has none of the row's modalities."""
+    """float64 [S, N] of the last class; NaN where the clip has no score: it could not be processed, or has none of the
+    row's modalities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,4 +68,4 @@ class StudyResults:
     headline: str
     """The recipe that is best on what selects: the one whose predictions are submitted."""
     failures: int = 0
-    """Clips in quarantine, which no row has seen."""
+    """Clips in quarantine. Those of them that have a label count."""

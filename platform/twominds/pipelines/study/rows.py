@@ -23,6 +23,7 @@ from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
+from twominds.pipelines.labelled import clip_counts, clip_rows
 from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.pipelines.study.parts import Part
 from twominds.pipelines.study.results import Answers
@@ -37,11 +38,11 @@ Parts = Mapping[tuple[str, Modality], Part]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipEmbeddings:
-    """One clip and what every encoder of the study says of it."""
+    """One clip and what the encoders of the study say of it."""
 
     clip: Clip
     by_encoder: Mapping[str, Embedding]
-    """By the encoder's place."""
+    """By the encoder's place; without those that the clip could not be brought to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,21 @@ class RowModels:
     def inputs_of(
         self, clips: Sequence[ClipEmbeddings], hidden: Modality | None = None
     ) -> list[dict[Modality, Embedding]]:
-        """What the models take of each clip; `hidden` counts as absent."""
-        return [{part.modality: _seen(clip.by_encoder[part.encoder], hidden) for part in self.parts} for clip in clips]
+        """What the models take of each clip; `hidden` counts as absent.
+
+        A clip that one of their encoders could not be brought to has nothing: where it is scored it fails, too.
+        """
+        return [self._inputs_of(clip, hidden) for clip in clips]
+
+    def _inputs_of(self, clip: ClipEmbeddings, hidden: Modality | None) -> dict[Modality, Embedding]:
+        if self.processed(clip):
+            return {part.modality: _seen(clip.by_encoder[part.encoder], hidden) for part in self.parts}
+        clip_id = clip.clip.clip_id
+        return {part.modality: _absent(clip_id, part.modality, "it could not be processed") for part in self.parts}
+
+    def processed(self, clip: ClipEmbeddings) -> bool:
+        """Whether the clip came through to all encoders of the row."""
+        return all(part.encoder in clip.by_encoder for part in self.parts)
 
     @cached_property
     def ensemble(self) -> Ensemble:
@@ -73,25 +87,25 @@ class RowModels:
 def _seen(embedding: Embedding, hidden: Modality | None) -> Embedding:
     if embedding.modality != hidden:
         return embedding
-    presence = absent("hidden, to see what it adds")
-    return Embedding(clip_id=embedding.clip_id, modality=embedding.modality, presence=presence)
+    return _absent(embedding.clip_id, embedding.modality, "hidden, to see what it adds")
+
+
+def _absent(clip_id: str, modality: Modality, reason: str) -> Embedding:
+    return Embedding(clip_id=clip_id, modality=modality, presence=absent(reason))
 
 
 def read_embeddings(parts: Sequence[Part], splits: Sequence[Split] | None = None) -> list[ClipEmbeddings]:
-    """The clips (of some splits) that every one of the encoders has seen, by id: rows are compared on the same ones."""
+    """All clips (of some splits), by id: also those that could not be brought to an encoder."""
     clips: dict[str, Clip] = {}
     seen: dict[str, dict[str, Embedding]] = {}
     for part in parts:
         columns = [*tables.WITHOUT_WORDS, *(f.name for f in tables.embedding_fields(part.modality))]
-        for row in tables.read_rows(part.embeddings, columns, splits):
+        for row in clip_rows(part.embeddings, columns, splits):
             clips[row["clip_id"]] = tables.clip_from_row(row)
-            seen.setdefault(row["clip_id"], {})[part.encoder] = tables.embedding_from_row(row, part.modality)
-    encoders = {part.encoder for part in parts}
-    return [
-        ClipEmbeddings(clip=clips[clip_id], by_encoder=by_encoder)
-        for clip_id, by_encoder in sorted(seen.items())
-        if by_encoder.keys() == encoders
-    ]
+            by_encoder = seen.setdefault(row["clip_id"], {})
+            if not row["error"]:
+                by_encoder[part.encoder] = tables.embedding_from_row(row, part.modality)
+    return [ClipEmbeddings(clip=clips[clip_id], by_encoder=seen[clip_id]) for clip_id in sorted(clips)]
 
 
 def labelled(clips: Sequence[ClipEmbeddings], split: Split) -> list[ClipEmbeddings]:
@@ -103,14 +117,12 @@ def models_of(
     recipes: Sequence[Recipe], parts: Parts, clips: Sequence[ClipEmbeddings], folder: str, protocol: SelectionProtocol
 ) -> dict[str, RowModels]:
     """What is to be trained for each recipe, by its name; the same place for the same training."""
-    labels = [
-        [item.clip.clip_id, split, item.clip.label]
-        for split in visible_splits(protocol)
-        for item in labelled(clips, split)
-    ]
+    seen = [(split, item) for split in visible_splits(protocol) for item in labelled(clips, split)]
     found: dict[str, RowModels] = {}
     for recipe in recipes:
         own = tuple(parts[recipe.name, modality] for modality in recipe.modalities)
+        row = RowModels(recipe=recipe, parts=own, uri="", protocol=protocol)
+        labels = [[item.clip.clip_id, split, item.clip.label, row.processed(item)] for split, item in seen]
         fusion = recipe.fusion
         settings = [to_json(fusion.model), to_json(fusion.fit), to_json(fusion.loss), fusion.inputs, fusion.seeds]
         identity = [
@@ -118,8 +130,7 @@ def models_of(
             [[part.modality, part.card.artifact_id] for part in own],
             [labels, protocol],
         ]
-        uri = f"{folder}/fusions/{fingerprint(identity)}"
-        found[recipe.name] = RowModels(recipe=recipe, parts=own, uri=uri, protocol=protocol)
+        found[recipe.name] = replace(row, uri=f"{folder}/fusions/{fingerprint(identity)}")
     return found
 
 
@@ -189,8 +200,7 @@ def _save_fusion(row: RowModels, clips: Sequence[ClipEmbeddings], results: Seque
         "validation_mf1_std": float(np.std(scores)),
         "validation_mf1": {str(result.seed): result.validation_mf1 for result in results},
     }
-    counts = {str(Split.TRAIN): len(data.train.labels), str(Split.VALIDATION): len(data.validation.labels)}
-    card = _card(row, metrics, counts)
+    card = _card(row, metrics, clip_counts(row.recipe.task, data.train.labels, data.validation.labels))
     _save(row, {result.seed: store.state(result.seed) for result in results}, config, data.train.inputs.dims, card)
     store.folder.fs.rm(store.folder.path, recursive=True)  # all of it is in the artifact now
 
@@ -201,17 +211,18 @@ def _save_encoder_alone(row: RowModels) -> None:
     dims, model = {part.modality: row.recipe.task.num_classes}, ClassWeightedConfig()
     config = EnsembleConfig(fusion=model, inputs="logits", modalities=(part.modality,), media=_media(row))
     state = build_fusion(model, dims=dims, num_classes=row.recipe.task.num_classes).state_dict()
-    card = _card(row, part.card.metrics, part.card.data["clips"])
+    of_encoder = {name: part.card.data[name] for name in ("clips", "train_labels")}
+    card = _card(row, part.card.metrics, of_encoder)
     _save(row, {row.recipe.encoder_seed: state}, config, dims, card)
 
 
-def _card(row: RowModels, metrics: Mapping[str, Any], clips: Mapping[str, int]) -> Card:
+def _card(row: RowModels, metrics: Mapping[str, Any], counts: Mapping[str, Any]) -> Card:
     return Card(
         kind="ensemble",
         task=row.recipe.task,
         recipe=row.recipe.name,
         config={},
-        data={"clips": dict(clips), "encoders": {str(part.modality): part.card.artifact_id for part in row.parts}},
+        data={**counts, "encoders": {str(part.modality): part.card.artifact_id for part in row.parts}},
         metrics=dict(metrics),
         selected_on=row.protocol,
     )

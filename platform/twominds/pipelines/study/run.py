@@ -44,7 +44,7 @@ from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Score, Split
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import write_whole
-from twominds.training.metrics import IntArray, macro_f1, majority_baseline, question_baseline
+from twominds.training.metrics import IntArray, macro_f1, majority, majority_baseline, question_baseline
 from twominds.training.selection import LabelledSplits, visible_splits
 from twominds.workspace import require
 
@@ -88,7 +88,8 @@ def run_study(name: str, config: StudyConfig, output: str, *, push_to: str = "",
     # Who they are, what they were asked and their labels: as the corpus has it now.
     read = read_corpus(config.corpus, purpose=config.purpose, task=recipes[0].task)
     corpus = {clip.clip_id: clip for clip in read.clips}
-    clips = [replace(item, clip=corpus[item.clip.clip_id]) for item in read_embeddings(unique)]
+    found = (item for item in read_embeddings(unique) if item.clip.clip_id in corpus)
+    clips = [replace(item, clip=corpus[item.clip.clip_id]) for item in found]
     failures = [failure for failure in maker.quarantined(unique) if failure.clip_id in corpus]
     results = _results(name, recipes, models, clips, console, len(failures))
     summary = write_report(results, output)
@@ -119,11 +120,11 @@ def _results(
     every = {split: found for split in (Split.TRAIN, *REPORTED) if (found := labelled(clips, split))}
     splits = {split: every[split] for split in REPORTED if split in every}
     train = tuple(item.clip for item in every[Split.TRAIN])
-    majority = int(majority_baseline([_label(clip) for clip in train], 1, classes)[0])
+    guess = majority([_label(clip) for clip in train], classes)
     rows: list[RowResult] = []
     with _progress(console, "rows", len(recipes)) as on_done:
         for recipe in recipes:
-            rows.append(_row(recipe, models[recipe.name], splits, majority))
+            rows.append(_row(recipe, models[recipe.name], splits, guess))
             on_done()
     return StudyResults(
         study=name,
@@ -136,7 +137,7 @@ def _results(
     )
 
 
-def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddings]], majority: int) -> RowResult:
+def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddings]], guess: int) -> RowResult:
     card = artifacts.read_card(row.uri)
     classes = recipe.task.num_classes
     report = LabelledSplits(splits)
@@ -147,11 +148,11 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
         description=recipe.description,
         modalities=recipe.modalities,
         reports=recipe.reports,
-        answers={split: answers(row, recipe, found, majority) for split, found in clips.items()},
+        answers={split: answers(row, recipe, found, guess) for split, found in clips.items()},
         published=recipe.published,
         without={
             modality: {
-                split: mean_mf1(answers(row, recipe, found, majority, modality), found, classes)
+                split: mean_mf1(answers(row, recipe, found, guess, modality), found, classes)
                 for split, found in clips.items()
             }
             for modality in hidden
@@ -244,12 +245,12 @@ def _submit(
 
 def _measured(row: RowModels, place: str, results: StudyResults, clips: Sequence[ClipEmbeddings]) -> dict[str, object]:
     """Macro F1 and intervals of the models that were saved, for their model card."""
-    saved, majority = replace(row, uri=place), int(np.bincount([_label(clip) for clip in results.train]).argmax())
+    saved, guess = replace(row, uri=place), majority([_label(clip) for clip in results.train], results.num_classes)
     measured: dict[str, object] = {}
     for split in results.clips:
         found = labelled(clips, split)
         whole = replace(row.recipe, reports="ensemble")
-        estimate = macro_f1_of(answers(saved, whole, found, majority), results.clips[split], results.num_classes)
+        estimate = macro_f1_of(answers(saved, whole, found, guess), results.clips[split], results.num_classes)
         measured[f"{split.name.lower()}_mf1"] = {"value": estimate.value, "interval": estimate.interval}
     return measured
 

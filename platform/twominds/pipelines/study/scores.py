@@ -41,7 +41,7 @@ class SplitScore:
     confusion: tuple[tuple[float, ...], ...]
     """Mean over the models of the counts; row = true class, column = predicted class."""
     unseen: int
-    """Clips without any of the row's modalities: the training majority is predicted for them."""
+    """Clips without a score: the training majority is predicted for them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -18,8 +17,12 @@ from twominds.errors import SelectionError
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.pipelines import tables
 from twominds.pipelines.search.candidate import CandidateStore, train_candidate
+from twominds.pipelines.sink import ClipSink
+from twominds.pipelines.stages import ERROR_FIELDS
+from twominds.pipelines.study.parts import Part
 from twominds.pipelines.study.rows import (
     ClipEmbeddings,
+    answers,
     labelled,
     models_of,
     read_embeddings,
@@ -32,6 +35,7 @@ from twominds.records import Modality, Split
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
+from twominds.training.metrics import macro_f1
 from twominds.training.selection import SelectionProtocol
 
 if TYPE_CHECKING:
@@ -266,30 +270,85 @@ def test_a_seed_that_is_finished_survives_an_interruption(
 # --- embeddings from disk ---
 
 
-def test_only_clips_that_every_encoder_has_seen_are_compared(made_up: "MadeUpStudy") -> None:
-    clips, parts = made_up.clips(), [made_up.part(FACE), made_up.part(AUDIO)]
-    for part, left_out in zip(parts, ("train-00", "val-20"), strict=True):
-        rows = [
-            {name: value for name, value in tables.clip_to_row(item.clip).items() if name in tables.WITHOUT_WORDS}
-            | tables.embedding_to_row(item.by_encoder[part.encoder])
-            for item in clips
-            if item.clip.clip_id != left_out
-        ]
+BROKEN = {FACE: "train-00", AUDIO: "val-20"}
+"""The clip that each encoder could not be brought to."""
+
+
+@pytest.fixture
+def on_disk(made_up: "MadeUpStudy") -> list[Part]:
+    """The made-up embeddings of face and audio as `jobs/embed.py` leaves them."""
+    parts = [made_up.part(FACE), made_up.part(AUDIO)]
+    for part in parts:
+        columns = [*tables.WITHOUT_WORDS, *(field.name for field in tables.embedding_fields(part.modality))]
         fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-        schema = pa.schema([*fields, *tables.embedding_fields(part.modality)])
-        Path(part.embeddings).mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), f"{part.embeddings}/0.parquet")
-    found = read_embeddings(parts)
-    expected = [item for item in clips if item.clip.clip_id not in ("train-00", "val-20")]
-    assert [item.clip for item in found] == [item.clip for item in expected]
+        schema = pa.schema([*fields, *tables.embedding_fields(part.modality), *ERROR_FIELDS])
+        rows = list[tables.Row]()
+        for item in made_up.clips():
+            row = tables.clip_to_row(replace(item.clip, video_uri="/v.mp4"))
+            row |= tables.embedding_to_row(item.by_encoder[part.encoder])
+            broken = item.clip.clip_id == BROKEN[part.modality]
+            rows.append(row | {"error_stage": "encoders", "error": "/v.mp4 is broken" if broken else ""})
+        ClipSink(part.embeddings, columns).write_table(pa.Table.from_pylist(rows, schema=schema))
+    return parts
+
+
+def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStudy", on_disk: list[Part]) -> None:
+    found, expected = read_embeddings(on_disk), made_up.clips()
+    assert [replace(item.clip, video_uri="") for item in found] == [item.clip for item in expected]
     for one, other in zip(found, expected, strict=True):
-        for part in parts:
+        for part in on_disk:
+            if one.clip.clip_id == BROKEN[part.modality]:
+                assert part.encoder not in one.by_encoder
+                continue
             ours, theirs = one.by_encoder[part.encoder], other.by_encoder[part.encoder]
             assert ours.presence == theirs.presence
             np.testing.assert_array_equal(ours.vector, theirs.vector)
             np.testing.assert_array_equal(ours.logits, theirs.logits)
     assert labelled(found, Split.PRIVATE) == []
-    chosen_on = read_embeddings(parts, [Split.TRAIN, Split.VALIDATION])
+    chosen_on = read_embeddings(on_disk, [Split.TRAIN, Split.VALIDATION])
     assert [item.clip for item in chosen_on] == [
-        item.clip for item in expected if item.clip.split in (Split.TRAIN, Split.VALIDATION)
+        item.clip for item in found if item.clip.split in (Split.TRAIN, Split.VALIDATION)
     ]
+
+
+def test_a_clip_that_an_encoder_could_not_be_brought_to_counts_and_has_no_score(
+    made_up: "MadeUpStudy", on_disk: list[Part], tiny: Tiny, ray_here: "RayHere"
+) -> None:
+    both, face = tiny("both", FACE, AUDIO, fit=FAST), tiny("face", FACE, fit=FAST)
+    clips = read_embeddings(on_disk)
+    models = made_up.trained(both, face, clips=clips)
+    assert models["both"].uri != made_up.models(both)["both"].uri, "it was trained on other clips"
+    data = selection_data(models["both"], clips)
+    assert (len(data.train.labels), int(data.train.inputs.any_present().sum())) == (20, 19)
+    card = models["both"].card()
+    assert card is not None
+    assert card.data["clips"] == {"train": 20, "val": 12}
+    assert card.data["train_labels"] == {"no_ah": 10, "ah": 10}
+    validation = labelled(clips, Split.VALIDATION)
+    at = [item.clip.clip_id for item in validation].index("val-20")
+    for guess in (0, 1):
+        found = answers(models["both"], both, validation, guess)
+        assert np.isnan(found.probabilities[:, at]).all(), "the service would not score it either"
+        assert found.predictions[:, at].tolist() == [guess] * 3
+        assert np.isnan(found.probabilities).sum() == 3
+    assert not np.isnan(answers(models["face"], face, validation, 0).probabilities).any(), "it hears nothing"
+
+
+@pytest.mark.parametrize("name", ["both", "audio"])
+def test_a_card_and_a_table_measure_the_same(
+    made_up: "MadeUpStudy", on_disk: list[Part], tiny: Tiny, ray_here: "RayHere", name: str
+) -> None:
+    """Of 12 validation clips one was broken, and of three there is no sound: they count in both."""
+    recipes = {"both": tiny("both", FACE, AUDIO, fit=FAST), "audio": tiny("audio", AUDIO, fit=FAST)}
+    clips = read_embeddings(on_disk)
+    row = made_up.trained(recipes[name], clips=clips)[name]
+    validation, card = labelled(clips, Split.VALIDATION), row.card()
+    assert card is not None
+    found = answers(row, recipes[name], validation, 0)  # the first class is as frequent as the other in training
+    assert np.isnan(found.probabilities[0]).sum() == {"both": 1, "audio": 4}[name]
+    labels = [item.clip.label or 0 for item in validation]
+    measured = [macro_f1(labels, predictions, 2) for predictions in found.predictions]
+    assert [*card.metrics["validation_mf1"].values()] == pytest.approx(measured)
+    seen = ~np.isnan(found.probabilities[0])
+    among = [macro_f1(np.array(labels)[seen], predictions[seen], 2) for predictions in found.predictions]
+    assert among != pytest.approx(measured), "the example shows nothing"
