@@ -60,9 +60,13 @@ def is_folder(path: str) -> bool:
 
 
 def missing(uri: str) -> str:
-    """The sentence for a file of this machine that is not there; "" where it is, or where the URI is of elsewhere."""
+    """The sentence for a file that is not there; "" where it is, or where its place is known and elsewhere."""
     path = local_path(uri)
     if path is None:
+        try:
+            _ = UPath(uri).fs  # knows the kind of place, and has what it needs
+        except (ValueError, ImportError) as error:
+            return f"{uri} is at a place of a kind that cannot be read here: {error}."
         return ""
     try:
         mode = Path(path).stat().st_mode

@@ -1,5 +1,6 @@
 """What clips are made of now: whether a file or a transcript has changed, told without reading the file."""
 
+import errno
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,10 +31,10 @@ def with_sources(clips: Sequence[Clip], *, face_crops: bool = False) -> list[Cli
     Raises:
         OSError: an object store is away.
     """
-    videos = [UPath(clip.video_uri) for clip in clips]
+    videos = [_file(clip.video_uri) for clip in clips]
     with errors_of_storage():
-        _list_remote(videos)
-        found = [_of_file(video) for video in videos]
+        _list_remote([video for video in videos if video])
+        found = [_of_file(video) if video else "" for video in videos]
         if face_crops:
             found = [video and fingerprint(video, _of_folder(clip)) for video, clip in zip(found, clips, strict=True)]
     return [
@@ -54,6 +55,14 @@ def _list_remote(files: Sequence[UPath]) -> None:
 
     with ThreadPoolExecutor(LISTINGS_AT_ONCE) as pool:
         list(pool.map(list_folder, folders))
+
+
+def _file(uri: str) -> UPath | None:
+    with _if_there():
+        file = UPath(uri)
+        _ = file.fs  # knows the kind of place, and has what it needs
+        return file
+    return None
 
 
 def _of_file(file: UPath) -> str:
@@ -78,8 +87,11 @@ def _state(info: _Info) -> str:
 
 @contextmanager
 def _if_there() -> Generator[None]:
-    """A file that is not there, or not to be read, has no state: whoever reads it says why."""
+    """A file that is not there, or not to be read, or at an unknown place, has no state: whoever reads it says why."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, ImportError):
         return
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise

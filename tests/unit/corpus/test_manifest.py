@@ -127,13 +127,15 @@ def test_files_that_are_not_there_are_failures_of_the_corpus(tmp_path: Path) -> 
     (tmp_path / "a.mp4").write_bytes(b"")
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "link.mp4").symlink_to("nowhere")
-    (tmp_path / "t.csv").write_text(f"video\na.mp4\nb.mp4\nfolder.mp4\nlink.mp4\ns3://bucket/c.mp4\n{'x' * 300}.mp4\n")
+    videos = ["a.mp4", "b.mp4", "folder.mp4", "link.mp4", "s3://bucket/c.mp4", f"{'x' * 300}.mp4", "rtsp://camera/1"]
+    (tmp_path / "t.csv").write_text("\n".join(["video", *videos]))
     corpus = read_corpus(str(tmp_path / "t.csv"))
-    assert len(corpus.clips) == 6, "their labels count all the same"
+    assert [clip.clip_id for clip in corpus.clips] == videos, "their labels count all the same"
     assert {failure.stage for failure in corpus.failures} == {"corpus"}
     assert [failure.reason.removeprefix(f"{tmp_path}/") for failure in corpus.failures] == [
         "b.mp4 does not exist.",
         "folder.mp4 is no file, but a folder.",
         "link.mp4 is a link to what is not there.",
         f"{'x' * 300}.mp4 cannot be opened: File name too long.",
+        "rtsp://camera/1 is at a place of a kind that cannot be read here: Unsupported filesystem: 'rtsp'.",
     ]

@@ -42,6 +42,13 @@ def test_a_file_is_the_same_until_its_size_or_time_is_another(clip: Clip) -> Non
     assert source(clip) == replace(before, video="")
 
 
+@pytest.mark.parametrize(
+    "uri", ["rtsp://camera/1", "nosuchplace://a/b.mp4", f"/tmp/{'x' * 300}.mp4", "/dev/null/a.mp4"]
+)
+def test_what_cannot_be_looked_at_has_no_state(uri: str) -> None:
+    assert source(Clip(clip_id="a", video_uri=uri)) == Source(video="", words="")
+
+
 def test_words_are_a_digest_that_knows_none_from_empty(clip: Clip) -> None:
     said = [source(replace(clip, transcript=text)).words for text in ("part of me", "part of you", "", None)]
     assert len(set(said)) == 4
