@@ -12,17 +12,43 @@ from pathlib import Path
 
 from upath import UPath
 
-from twominds.errors import MissingInputError
+from twominds.errors import ConfigError, MissingInputError
 
 
 def default_root() -> str:
     """Root of the workspace: an absolute local path or a URI."""
+    return fixed_root() or str(Path.cwd() / "runs")
+
+
+def fixed_root() -> str:
+    """The root unless it is the current folder that decides, which differs from process to process; empty then."""
     configured = os.environ.get("TWOMINDS_HOME", "")
     if configured:
         return configured if "://" in configured else str(Path(configured).expanduser().resolve())
     checkout = Path(__file__).resolve().parents[2]
-    base = checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
-    return str(base / "runs")
+    return str(checkout / "runs") if (checkout / "pyproject.toml").is_file() else ""
+
+
+def described_root() -> str:
+    """The root and who chose it, for a person to read."""
+    return f"{default_root()} ({'TWOMINDS_HOME' if os.environ.get('TWOMINDS_HOME') else 'TWOMINDS_HOME is not set'})"
+
+
+def check_same_root(workers: str) -> None:
+    """Refuses a cluster whose processes have another root: results would be read and written in place of others.
+
+    Args:
+        workers: `fixed_root()` there.
+
+    Raises:
+        ConfigError: it is not that of this process.
+    """
+    if workers != fixed_root():
+        raise ConfigError(
+            f"Results are kept in {described_root()} here, and in {workers or 'another folder'} on the cluster, which "
+            "has the TWOMINDS_HOME that was set when it was started. Set the same here, as an absolute path or a URI, "
+            "or start the cluster anew: `ray stop`, `export TWOMINDS_HOME=...`, `ray start ...`."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,16 @@ from pathlib import Path
 import pytest
 
 from twominds import workspace
-from twominds.errors import MissingInputError
-from twominds.workspace import Workspace, default_root, job_command, require
+from twominds.errors import ConfigError, MissingInputError
+from twominds.workspace import (
+    Workspace,
+    check_same_root,
+    default_root,
+    described_root,
+    fixed_root,
+    job_command,
+    require,
+)
 
 
 def test_root_is_runs_in_the_checkout_whatever_the_current_folder(
@@ -36,6 +44,35 @@ def test_an_object_store_root_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     ours = Workspace.default()
     assert ours.root == "s3://bucket/prefix/"
     assert ours.corpus == "s3://bucket/prefix/corpus"
+
+
+def test_the_root_says_who_chose_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOMINDS_HOME", "/data")
+    assert described_root() == "/data (TWOMINDS_HOME)"
+    monkeypatch.delenv("TWOMINDS_HOME")
+    assert described_root() == f"{default_root()} (TWOMINDS_HOME is not set)"
+
+
+@pytest.mark.parametrize("here", ["/data", "s3://bucket/prefix", None])
+def test_a_cluster_keeps_its_results_where_this_process_does(monkeypatch: pytest.MonkeyPatch, here: str | None) -> None:
+    if here:
+        monkeypatch.setenv("TWOMINDS_HOME", here)
+    else:
+        monkeypatch.delenv("TWOMINDS_HOME", raising=False)
+    check_same_root(default_root())
+    with pytest.raises(ConfigError, match=r"/of/the/demo.*`ray stop`") as caught:
+        check_same_root("/of/the/demo")
+    assert default_root() in str(caught.value)
+
+
+def test_a_package_that_keeps_its_runs_in_the_current_folder_does_so_in_each_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(workspace, "__file__", str(tmp_path / "lib" / "site-packages" / "twominds" / "workspace.py"))
+    monkeypatch.delenv("TWOMINDS_HOME", raising=False)
+    check_same_root(fixed_root())
+    with pytest.raises(ConfigError, match="/of/the/demo"):
+        check_same_root("/of/the/demo")
 
 
 def test_every_result_has_a_place_of_its_own() -> None:

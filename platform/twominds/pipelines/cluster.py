@@ -9,13 +9,17 @@ from typing import Any, cast
 
 import ray
 import ray.data
+from ray._private import ray_constants
 
 from twominds.errors import ConfigError
+from twominds.workspace import check_same_root, fixed_root
 
 logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 1_000_000_000
 """For a cluster started here; a cluster that is joined has its own."""
+MORE_THAN_LOOPBACK = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+"""The variable that lets Ray listen on more than the loopback interface, as it does on Linux by default."""
 
 
 @contextmanager
@@ -29,7 +33,7 @@ def cluster(address: str | None = None) -> Generator[int]:
         address: `auto` for a cluster running on this machine, `ray://host:10001` for a remote one.
 
     Raises:
-        ConfigError: there is no cluster at the address.
+        ConfigError: there is no cluster at the address, or its workers keep results elsewhere than this process.
     """
     _quiet_ray_data()
     if ray.is_initialized():
@@ -49,9 +53,10 @@ def cluster(address: str | None = None) -> Generator[int]:
                 "RAY_ADDRESS: one is then started here for the job."
             ) from error
     else:
-        # "local": a stale file of a killed cluster would otherwise be taken for a running one.
-        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, log_to_driver=False)
+        _start()
     try:
+        if target:
+            check_same_root(ray.get(ray.remote(num_cpus=0)(fixed_root).remote()))
         yield _cpus()
     finally:
         ray.shutdown()
@@ -105,6 +110,24 @@ def _quiet_ray_data() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.WARNING)
+
+
+def _start() -> None:
+    """Starts a cluster that only this machine can talk to: by itself Ray listens on every interface.
+
+    On Windows and macOS it does not. What decides that is in the environment for the processes that it starts, and in a
+    constant for this one, which has read the environment long ago; a cluster that is joined later needs both as before.
+    """
+    environment, constant = os.environ.get(MORE_THAN_LOOPBACK), cast(bool, ray_constants.ENABLE_RAY_CLUSTER)
+    os.environ[MORE_THAN_LOOPBACK], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        # "local": a stale file of a killed cluster would otherwise be taken for a running one.
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, log_to_driver=False)
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        del os.environ[MORE_THAN_LOOPBACK]
+        if environment is not None:
+            os.environ[MORE_THAN_LOOPBACK] = environment
 
 
 def _cpus() -> int:
