@@ -126,17 +126,18 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
                 face_crops_uri=str(root / "cropped-aligned-faces" / row.key) if has_crops else None,
             )
             clips.append((row.number, clip))
-    check_people(clips, problems[0])
+    notes = check_people(clips, problems[0])
     refuse(problems)
     if not seen:
         raise CorpusError(
             f"{root / layout.splits} lists no clips: expected train.txt, val.txt, test.txt or private.txt."
         )
-    without_consent = (
-        f"{len(refused)} participants ({sum(refused.values())} clips) did not consent to the purpose '{purpose}': "
-        "they are left out."
-    )
-    return Corpus(clips=tuple(clip for _, clip in clips), notes=(without_consent,) if refused else ())
+    if refused:
+        notes.append(
+            f"{len(refused)} participants ({sum(refused.values())} clips) did not consent to the purpose '{purpose}': "
+            "they are left out."
+        )
+    return Corpus(clips=tuple(clip for _, clip in clips), notes=tuple(notes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,8 +60,7 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
         if failure:
             failures.append(Failure(clip_id=clip.clip_id, stage="corpus", reason=failure))
     numbered = list(clips.values())
-    check_people(numbered, problems)
-    notes = [*table.notes, *check_files(numbered, problems)]
+    notes = [*table.notes, *check_people(numbered, problems), *check_files(numbered, problems)]
     refuse([problems])
     if not clips:
         raise CorpusError(f"{file} has no rows.")

@@ -184,11 +184,13 @@ def test_a_file_is_in_one_split_alone(tmp_path: Path, other: str) -> None:
 
 
 def test_a_person_is_in_one_split_alone(tmp_path: Path) -> None:
-    text = "video,split,participant\na.mp4,train,7\nb.mp4,train,7\nc.mp4,{},7\nd.mp4,test,8\ne.mp4,,8\n"
+    text = "video,split,participant\na.mp4,train,p7\nb.mp4,train,P7 \nc.mp4,{},p7\nd.mp4,test,8\ne.mp4,,8\n"
     for split in ("test", "dev"):
-        with pytest.raises(CorpusError, match=r"found participant '7' in train \(rows 2 and 3\) and \w+ \(row 4\)\."):
+        with pytest.raises(CorpusError, match=r"found participant 'p7' in train \(rows 2 and 3\) and \w+ \(row 4\)\."):
             read(tmp_path / "t.csv", text.format(split))
-    assert len(read(tmp_path / "t.csv", text.format("train")).clips) == 5
+    assert read(tmp_path / "t.csv", text.format("train")).notes == ()
+    (note,) = read(tmp_path / "t.csv", text.format("private")).notes
+    assert note == "Participants of the private split who are in another one, too: 1."
 
 
 def test_paths_of_windows_are_failures_and_the_others_go_on(tmp_path: Path) -> None:
