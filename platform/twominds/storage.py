@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError
 from upath import UPath
 
+from twominds.errors import ConfigError
+
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
+
+_PROBE_BYTES = 1 << 20
+"""A disk with less room is as good as full."""
 
 
 def is_local(path: UPath) -> bool:
@@ -86,6 +91,24 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def require_writable(uri: str) -> None:
+    """Finds out, before any work is done, that a result can be kept in the folder at `uri`; it is made on the way.
+
+    Raises:
+        ConfigError: it cannot; says why.
+    """
+    try:
+        probe = UPath(uri) / f".probe-{uuid.uuid4().hex}"
+        write_whole(probe, bytes(_PROBE_BYTES))
+        probe.unlink()
+    except (OSError, ValueError) as error:  # ValueError: no such kind of URI
+        blocked = isinstance(error, NotADirectoryError | FileExistsError)
+        reason = "a file is where a folder should be" if blocked else getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"Nothing can be kept at {uri}: {reason}. Choose another place for it, or see to that one first."
+        ) from error
 
 
 def read_if_there(path: UPath) -> bytes | None:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all: of several writers, of one that dies, and on an S3 server (moto's)."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from upath import UPath
 
-from twominds.storage import files_in, read_if_there, write_whole
+from twominds.errors import ConfigError
+from twominds.storage import files_in, read_if_there, require_writable, write_whole
 
 
 @pytest.fixture
@@ -130,3 +132,24 @@ def test_a_file_of_the_disk_goes_to_an_object_store_too(server: ThreadedMotoServ
     (tmp_path / "large").write_bytes(b"from a file")
     write_whole(UPath("s3://runs/models/large"), tmp_path / "large")
     assert boto3.client("s3").get_object(Bucket="runs", Key="models/large")["Body"].read() == b"from a file"
+
+
+def test_a_place_that_cannot_be_written_is_found_out_before_any_work(tmp_path: Path) -> None:
+    require_writable(str(tmp_path / "new" / "folder"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "folder"], "no probe is left behind"
+    (tmp_path / "file").write_text("in the way")
+    for place in ("file", "file/results"):
+        with pytest.raises(ConfigError, match=r"kept at .*: a file is where a folder should be\."):
+            require_writable(str(tmp_path / place))
+    with pytest.raises(ConfigError, match="Nothing can be kept at nosuch://bucket"):
+        require_writable("nosuch://bucket/results")
+
+
+def test_a_full_disk_leaves_nothing_of_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        require_writable(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

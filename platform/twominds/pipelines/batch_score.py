@@ -29,7 +29,7 @@ from twominds.pipelines.summary import Summary
 from twominds.records import Clip
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble, encoder_uri
-from twominds.storage import write_whole
+from twominds.storage import require_writable, write_whole
 from twominds.workspace import Workspace, require
 
 
@@ -67,6 +67,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     require(config.videos, what="folder or table of videos")
     require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    require_writable(config.output)
     card = check_ensemble(config.ensemble, BackboneStore(uri=config.models))
     ensemble = artifacts.from_json(EnsembleConfig, card.config)
     ensemble = replace(ensemble, media=for_new_videos(ensemble.media, config.detector))

@@ -3,8 +3,11 @@
 import gc
 import logging
 import os
-from collections.abc import Generator
+import signal
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any, cast
 
 import ray
@@ -44,6 +47,7 @@ def cluster(address: str | None = None) -> Generator[int]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     target = address or os.environ.get("RAY_ADDRESS")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if target:
         try:
             ray.init(address=target, log_to_driver=False)
@@ -54,12 +58,31 @@ def cluster(address: str | None = None) -> Generator[int]:
             ) from error
     else:
         _start()
+    if callable(on_sigterm):
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in its place, which knows no sentence
     try:
         if target:
             check_same_root(ray.get(ray.remote(num_cpus=0)(fixed_root).remote()))
         yield _cpus()
     finally:
         ray.shutdown()
+
+
+def outside_main_thread(work: Callable[[], object]) -> None:
+    """Does `work` in a thread of its own and waits for it, so that Ctrl-C ends the wait.
+
+    In the main thread Ray Train takes Ctrl-C for itself, and never gives it back.
+    """
+    outcome = Future[object]()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    outcome.result()
 
 
 def cpus_of_a_worker(workers: int) -> float:

@@ -19,6 +19,7 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import InOneProcess, StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
+from twominds.storage import require_writable
 from twominds.workspace import Workspace, job_command, require
 
 
@@ -56,6 +57,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     about = read_about(config.features)
     parts = {modality: card.artifact_id for modality, card in cards.items()}
     made_of = {modality: about.parts.get(modality) for modality in config.modalities}
+    require_writable(config.output)
     claim_folder(config.output, replace(about, parts=parts, fingerprint=fingerprint(made_of, parts)), renewable=True)
     clips, aside = tables.read_clips(config.features), quarantined_clips(config.features)
     renewal = renew(config.output, [*clips, *(clip for clip, _ in aside)])

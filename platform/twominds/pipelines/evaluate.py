@@ -35,6 +35,7 @@ from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
 from twominds.records import Modality, Split
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig
+from twominds.storage import require_writable
 from twominds.training.metrics import grouped_macro_f1, macro_f1, majority_baseline, question_baseline
 from twominds.workspace import Workspace, require
 
@@ -88,6 +89,7 @@ def evaluate(config: EvaluateConfig) -> Summary:
         return run_study(config.recipe, config.study, config.output, push_to=config.push_to, address=config.address)
     require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
     require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
+    require_writable(config.output)
     card, _ = artifacts.verified(config.ensemble)
     about = read_about(config.embeddings)
     encoders: dict[str, str] = card.architecture["encoders"]

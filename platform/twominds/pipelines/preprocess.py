@@ -29,6 +29,7 @@ from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Clip, Corpus, Failure, Modality
+from twominds.storage import require_writable
 from twominds.workspace import Workspace, job_command, require
 
 
@@ -72,6 +73,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
         recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
     check_backbones(recipe, store, config.modalities)
     corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task)
+    require_writable(config.output)
     claim_folder(config.output, _about(config, recipe, store))
     clips = with_sources(corpus.clips, face_crops=recipe.media.detector == "corpus")
     corpus = replace(corpus, clips=tuple(clips))

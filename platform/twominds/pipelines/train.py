@@ -33,14 +33,14 @@ from twominds.errors import ArtifactError, ConfigError, MissingInputError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
-from twominds.pipelines.cluster import cluster, cpus_of_a_worker
+from twominds.pipelines.cluster import cluster, cpus_of_a_worker, outside_main_thread
 from twominds.pipelines.labelled import clip_counts, labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import printed_lines
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Features, Modality, Split
-from twominds.storage import storage_of
+from twominds.storage import require_writable, storage_of
 from twominds.training.classical import fit_classical
 from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed
 from twominds.training.examples import FeatureExamples
@@ -132,6 +132,7 @@ def train_encoders(config: TrainConfig) -> Summary:
         load_deepspeed()
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    require_writable(config.output)
     recipe = find_recipe(config.recipe or read_about(config.features).recipe)
     store = BackboneStore(uri=config.models)
     for modality in config.modalities:
@@ -171,7 +172,7 @@ def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: 
             ),
         )
         try:
-            trainer.fit()
+            outside_main_thread(trainer.fit)
         finally:
             checkpoints = UPath(f"{config.output}/.train/{run}")
             if checkpoints.exists():
@@ -202,7 +203,9 @@ def _train_one(
     def on_epoch(report: EpochReport) -> None:
         nonlocal saved, shown
         if workers.first and time.monotonic() - shown > PROGRESS_INTERVAL_S:
-            lines.put(f"{modality}: epoch {report.epoch}/{epochs}, validation MF1 {report.validation_mf1:.3f}")
+            minutes, seconds = divmod(round(report.seconds * (epochs - report.epoch)), 60)
+            left = f"at most about {minutes}:{seconds:02} left"
+            lines.put(f"{modality}: epoch {report.epoch}/{epochs}, validation MF1 {report.validation_mf1:.3f}, {left}")
             shown = time.monotonic()
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.

@@ -38,6 +38,7 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.space import Candidate, Sampler
 from twominds.records import Modality
+from twominds.storage import require_writable
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, job_command, require
 
@@ -91,6 +92,8 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    require_writable(config.search)
+    require_writable(config.output)
     # From the root on: a trial has a working folder of its own.
     features, store, modality = absolute(config.features), BackboneStore(uri=absolute(config.models)), config.modality
     recipe = find_recipe(config.recipe or read_about(features).recipe).with_encoder_search(modality, config.space)

@@ -25,6 +25,7 @@ from twominds.pipelines.search.tuning import SearchError, run_trials, trials_lef
 from twominds.pipelines.search.winner import WinnerConfig, save_winner
 from twominds.pipelines.summary import Summary
 from twominds.scoring.decision import DecisionFit
+from twominds.storage import require_writable
 from twominds.workspace import job_command
 
 __all__ = ["SearchConfig", "search_fusion"]
@@ -49,6 +50,8 @@ def search_fusion(config: SearchConfig) -> Summary:
         return _reported(search)
     if not config.resume and search.store.description():
         raise ConfigError(f"There is a search of this at {search.store.uri}. Leave out --no-resume, or choose another.")
+    require_writable(search.store.uri)
+    require_writable(config.ensemble)
     with _kept_at(search.store.uri):
         left = trials_left(search.plan, search.store)
     # Of a search that is over, another decision is fitted: no cluster is waited for.

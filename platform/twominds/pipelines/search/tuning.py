@@ -81,6 +81,8 @@ def run_trials(
     # Tune's own banner, tables and tracebacks: `SearchProgress` prints what a person reads.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    # It would end quietly, as if the search were over: what is trained rests in the store, and Tune need not tidy up.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     tune_s = "tune.tune", "tune.execution.tune_controller", "tune.execution.experiment_state"
     for name in (*tune_s, "train._internal.storage", "train._internal.syncer"):
         logging.getLogger(f"ray.{name}").setLevel(logging.CRITICAL)

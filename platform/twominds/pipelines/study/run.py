@@ -43,7 +43,7 @@ from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Score, Split
 from twominds.scoring.ensemble import Ensemble
-from twominds.storage import write_whole
+from twominds.storage import require_writable, write_whole
 from twominds.training.metrics import IntArray, macro_f1, majority, majority_baseline, question_baseline
 from twominds.training.selection import LabelledSplits, visible_splits
 from twominds.workspace import require
@@ -75,6 +75,8 @@ def run_study(name: str, config: StudyConfig, output: str, *, push_to: str = "",
     )
     require(config.corpus, what="corpus", made_by="python jobs/make_corpus.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
+    require_writable(config.folder)
+    require_writable(output)
     console = Console()
     with cluster(address):
         warn_of_missing_gpus(config.use_gpu or config.gpus_per_fusion or config.resources.model_gpus)
