@@ -75,7 +75,11 @@ def _one(config: PlantedTruthConfig, preset: PresetName, seed: int) -> dict[str,
     make_corpus(drawn, Path(workspace.corpus))
     preprocess(
         PreprocessConfig(
-            corpus=workspace.corpus, output=workspace.features, models=config.models, recipe=FUSIONS["emb"]
+            corpus=workspace.corpus,
+            output=workspace.features,
+            models=config.models,
+            recipe=FUSIONS["emb"],
+            pooled="pooled" in config.fusions,
         )
     )
     train_encoders(TrainConfig(features=workspace.features, output=workspace.encoders, models=config.models))

@@ -151,7 +151,7 @@ class Features:
     token ids, or the words as uint8 [N] UTF-8 bytes. (Last dimensions are those of the published backbones.)"""
     pooled: FloatArray | None = None
     """[mean; population std] over time (or tokens) of the frozen backbone's output: float32 [2 * D]. The fusion's
-    input kind `pooled`, which needs no trained encoder; None where no backbone is (words)."""
+    input kind `pooled`, which needs no trained encoder; None where it was not asked for, or no backbone is (words)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class Embedding:
     probabilities: FloatArray | None = None
     """float32 [num_classes], softmax of the logits."""
     pooled: FloatArray | None = None
-    """The frozen features behind it, carried along for the input kind `pooled`."""
+    """The features' own, carried along for the input kind `pooled`; None where they have none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ class AudioFeaturesConfig:
 
 
 class AudioFeatures:
-    """Sound -> `values` float32 [T_a, D] (D = 1024 published), `pooled` [2 * D] = [mean; std] over the rows.
+    """Sound -> `values` float32 [T_a, D] (D = 1024 published); `pooled` [2 * D], if asked for: [mean; std] of the rows.
 
     As the published feature extractor does, the sound of a clip is brought to zero mean and unit variance first; the
     statistics are those of the whole clip, also where it is cut into windows.
@@ -52,11 +52,14 @@ class AudioFeatures:
 
     modality = Modality.AUDIO
 
-    def __init__(self, config: AudioFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
+    def __init__(
+        self, config: AudioFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+    ) -> None:
         from transformers import Wav2Vec2Model
 
         self.config = config
         self.device = device
+        self._pooled = pooled
         self._model = load_pretrained(Wav2Vec2Model, store, config.backbone, device=device)
         layers = self._model.encoder.layers
         if config.hidden_state >= len(layers):
@@ -99,8 +102,10 @@ class AudioFeatures:
         rows: list[list[FloatArray]] = [[] for _ in media]
         for index, owner in enumerate(owners):
             rows[owner].append(hidden[index])
-        pooled = zip(media, map(np.concatenate, rows), strict=True)
-        return [present_features(clip, self.modality, values=values, rows=values) for clip, values in pooled]
+        return [
+            present_features(clip, self.modality, values=values, rows=values if self._pooled else None)
+            for clip, values in zip(media, map(np.concatenate, rows), strict=True)
+        ]
 
 
 def _missing(clip: ClipMedia) -> str:

@@ -53,7 +53,7 @@ class FeaturesConfig:
         return () if isinstance(config, WordsFeaturesConfig) else (config.backbone,)
 
 
-_EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str], FeatureExtractor]] = {
+_EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtractor]] = {
     SceneFeaturesConfig: SceneFeatures,
     FaceFeaturesConfig: FaceFeatures,
     FaceFramesFeaturesConfig: FaceFramesFeatures,
@@ -65,12 +65,19 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str], FeatureExtractor]] =
 
 
 def build_extractor(
-    modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str = "cpu"
+    modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str = "cpu", *, pooled: bool
 ) -> FeatureExtractor:
-    """The modality's extractor with its backbone loaded.
+    """The modality's extractor, with its backbone loaded where that has something to do.
+
+    Args:
+        modality: Whose.
+        config: Settings of all.
+        store: Where the weights are.
+        device: Where it computes.
+        pooled: Whether the fusion takes `pooled` features; else none are made.
 
     Raises:
         BackboneError: the bundle lacks the backbone.
     """
     chosen = config.of(modality)
-    return _EXTRACTORS[type(chosen)](chosen, store, device)
+    return _EXTRACTORS[type(chosen)](chosen, store, device, pooled)

@@ -20,7 +20,11 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(Protocol):
-    """Turns decoded clips into the features of one modality with a frozen backbone."""
+    """Turns decoded clips into the features of one modality with a frozen backbone.
+
+    Whether features are `pooled` is said when an extractor is built: for scene and text nothing else needs the frozen
+    backbone, which is then not even loaded.
+    """
 
     modality: Modality
 
@@ -60,10 +64,11 @@ def extract_present(
 
 
 def present_features(
-    clip: ClipMedia, modality: Modality, *, values: npt.NDArray[Any], rows: npt.NDArray[np.floating]
+    clip: ClipMedia, modality: Modality, *, values: npt.NDArray[Any], rows: npt.NDArray[np.floating] | None
 ) -> Features:
-    """Features of a clip that has the modality; `rows` [T, D] are what is pooled over time."""
-    return Features(clip_id=clip.clip_id, modality=modality, presence=PRESENT, values=values, pooled=mean_and_std(rows))
+    """Features of a clip that has the modality; `rows` [T, D] are what is pooled over time, None where nothing is."""
+    pooled = None if rows is None else mean_and_std(rows)
+    return Features(clip_id=clip.clip_id, modality=modality, presence=PRESENT, values=values, pooled=pooled)
 
 
 def mean_and_std(rows: npt.NDArray[np.floating]) -> FloatArray:

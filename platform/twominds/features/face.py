@@ -66,12 +66,13 @@ def efficientnet_b0(*, width: float = 1.0) -> nn.Module:
 
 
 class CropFeatures(ABC):
-    """Face crops -> `values` float32 [F, D], `pooled` [2 * D] = [mean; population std] (eq. 2): a network per crop."""
+    """Face crops -> `values` float32 [F, D], a network per crop; `pooled` [2 * D], if asked for: their statistics."""
 
     modality = Modality.FACE
 
-    def __init__(self, max_batch_frames: int, device: str) -> None:
+    def __init__(self, max_batch_frames: int, device: str, pooled: bool) -> None:
         self.device = device
+        self._pooled = pooled
         self._max_batch_frames = max_batch_frames
 
     @abstractmethod
@@ -95,7 +96,8 @@ class CropFeatures(ABC):
         features: list[Features] = []
         for clip in media:  # a clip's frames are a batch already
             values = self.frame_features(cast(ByteArray, clip.face_crops))
-            features.append(present_features(clip, self.modality, values=values, rows=values))
+            rows = values if self._pooled else None
+            features.append(present_features(clip, self.modality, values=values, rows=rows))
         return features
 
 
@@ -106,8 +108,10 @@ class FaceFeatures(CropFeatures):
     for smaller images (`image_size` in its config.json, tiny debug bundles) gets its crops scaled down.
     """
 
-    def __init__(self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
-        super().__init__(config.max_batch_frames, device)
+    def __init__(
+        self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+    ) -> None:
+        super().__init__(config.max_batch_frames, device, pooled)
         self.config = config
         model, self._image_size_px = _load(store, config.backbone)
         # Depthwise convolutions are several times faster in this layout.

@@ -45,8 +45,10 @@ class FaceFramesFeatures(CropFeatures):
     trained on, 224 x 224 in the published ones; they are normalised with the model's own statistics.
     """
 
-    def __init__(self, config: FaceFramesFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
-        super().__init__(config.max_batch_frames, device)
+    def __init__(
+        self, config: FaceFramesFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+    ) -> None:
+        super().__init__(config.max_batch_frames, device, pooled)
         self.config = config
         folder = store.folder(config.backbone)
         self._kind = str(cast(dict[str, Any], json.loads((folder / "config.json").read_text())).get("model_type"))

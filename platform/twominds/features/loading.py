@@ -68,15 +68,25 @@ def load_backbone(store: BackboneStore, role: str, *, device: str = "cpu") -> nn
     Raises:
         BackboneError: the bundle lacks the role, or its files are no model that transformers knows.
     """
+    model = model_class(load_config(store, role))
+    return load_pretrained(model, store, role, device=device, **no_pooler(model))
+
+
+def load_config(store: BackboneStore, role: str) -> Any:
+    """The transformers config of the role's model; its weights stay where they are.
+
+    Raises:
+        BackboneError: the bundle lacks the role, or its files are no model that transformers knows.
+    """
     from transformers import AutoConfig
 
     folder = store.folder(role)
     try:
         config = cast(Any, AutoConfig).from_pretrained(folder, local_files_only=True)
-        model = model_class(config)
+        model_class(config)  # there is one
     except (OSError, ValueError, KeyError) as error:
         raise BackboneError(f"{folder} is no transformers model that can be loaded for {role}: {error}") from error
-    return load_pretrained(model, store, role, device=device, **no_pooler(model))
+    return config
 
 
 def model_class(config: Any) -> type[nn.Module]:

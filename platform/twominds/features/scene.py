@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from twominds.backbones import BackboneStore
-from twominds.errors import ConfigError
+from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import Precision, autocast, extract_present, normalize_images, present_features
-from twominds.features.loading import load_pretrained
+from twominds.features.loading import load_config, load_pretrained
 from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality
 
 
@@ -38,21 +38,31 @@ class SceneFeaturesConfig:
 
 
 class SceneFeatures:
-    """Frames of a clip -> `values` uint8 [16, 224, 224, 3] (unchanged), `pooled` float32 [2 * D], D = 768 published.
+    """Frames of a clip -> `values` uint8 [16, 224, 224, 3] (unchanged); `pooled` float32 [2 * D], D = 768 published.
 
-    The encoder fine-tunes a backbone of its own, so it needs the frames; `pooled` is [mean; std] over the tokens.
+    The encoder fine-tunes a backbone of its own, so it needs the frames. `pooled` is [mean; std] over the tokens of the
+    frozen backbone, which is loaded and run for them alone.
     """
 
     modality = Modality.SCENE
 
-    def __init__(self, config: SceneFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
+    def __init__(
+        self, config: SceneFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+    ) -> None:
+        """Load the backbone, or of its files the config alone where nothing is pooled.
+
+        Raises:
+            BackboneError: the bundle lacks it, or it is no VideoMAE.
+        """
         from transformers import VideoMAEModel
 
         self.config = config
         self.device = device
-        self._model = load_pretrained(VideoMAEModel, store, config.backbone, device=device)
-        self.num_frames = int(self._model.config.num_frames)
-        self.image_size_px = int(cast(int, self._model.config.image_size))
+        backbone = load_config(store, config.backbone)
+        if backbone.model_type != "videomae":
+            raise BackboneError(f"{config.backbone} is a {backbone.model_type}: only a VideoMAE sees scenes.")
+        self.num_frames, self.image_size_px = int(backbone.num_frames), int(backbone.image_size)
+        self._model = load_pretrained(VideoMAEModel, store, config.backbone, device=device) if pooled else None
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`.
@@ -63,20 +73,24 @@ class SceneFeatures:
         return extract_present(media, self.modality, _missing, self._extract)
 
     def tokens(self, frames: ByteArray) -> FloatArray:
-        """Output tokens of a batch of clips: uint8 [B, T, H, W, 3] -> float32 [B, tokens, D]."""
+        """Output tokens of a batch of clips: uint8 [B, T, H, W, 3] -> float32 [B, tokens, D]. Needs the backbone."""
+        assert self._model is not None
         with torch.inference_mode(), autocast(self.device, self.config.precision):
             pixels = normalize_images(torch.from_numpy(frames).to(self.device))
             hidden = cast(Tensor, self._model(pixel_values=pixels).last_hidden_state)
         return hidden.float().cpu().numpy()
 
     def _extract(self, media: list[ClipMedia]) -> list[Features]:
-        features: list[Features] = []
-        for start in range(0, len(media), self.config.max_batch_clips):
-            batch = media[start : start + self.config.max_batch_clips]
-            frames = [self._checked(clip) for clip in batch]
-            for clip, values, tokens in zip(batch, frames, self.tokens(np.stack(frames)), strict=True):
-                features.append(present_features(clip, self.modality, values=values, rows=tokens))
-        return features
+        frames = [self._checked(clip) for clip in media]
+        tokens: list[FloatArray] | list[None] = [None] * len(media)
+        if self._model is not None:
+            size = self.config.max_batch_clips
+            batches = (np.stack(frames[start : start + size]) for start in range(0, len(frames), size))
+            tokens = [of_clip for batch in batches for of_clip in self.tokens(batch)]
+        return [
+            present_features(clip, self.modality, values=values, rows=rows)
+            for clip, values, rows in zip(media, frames, tokens, strict=True)
+        ]
 
     def _checked(self, clip: ClipMedia) -> ByteArray:
         frames = cast(ByteArray, clip.scene_frames)

@@ -41,19 +41,22 @@ class TextFeaturesConfig:
 
 
 class TextFeatures:
-    """Transcript -> `values` int64 [L] token ids, `pooled` float32 [2 * D] (D = 768 published).
+    """Transcript -> `values` int64 [L] token ids; `pooled` float32 [2 * D] (D = 768 published), if asked for.
 
-    `values` start and end with the tokenizer's special tokens. `pooled` is [mean; std] of the last hidden state over
-    all of them. An empty transcript that media calls present is just its special tokens.
+    `values` start and end with the tokenizer's special tokens. `pooled` is [mean; std] of the frozen backbone's last
+    hidden state over all of them; it is loaded and run for that alone. An empty transcript that media calls present is
+    just its special tokens.
     """
 
     modality = Modality.TEXT
 
-    def __init__(self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
+    def __init__(
+        self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+    ) -> None:
         self.config = config
         self.device = device
         self._tokenizer = _load_tokenizer(store, config.backbone)
-        self._model = load_backbone(store, config.backbone, device=device)
+        self._model = load_backbone(store, config.backbone, device=device) if pooled else None
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""
@@ -67,7 +70,10 @@ class TextFeatures:
         return np.asarray(ids, dtype=np.int64)
 
     def hidden_states(self, tokens: Sequence[npt.NDArray[np.int64]]) -> list[FloatArray]:
-        """Last hidden states of each row of ids, run as one padded and masked batch: [L_i] -> float32 [L_i, D]."""
+        """Last hidden states of each row of ids, run as one padded and masked batch: [L_i] -> float32 [L_i, D].
+
+        Needs the backbone.
+        """
         width = max(len(row) for row in tokens)
         ids = torch.full((len(tokens), width), int(self._tokenizer.pad_token_id))
         mask = torch.zeros_like(ids)
@@ -81,10 +87,11 @@ class TextFeatures:
 
     def _extract(self, media: list[ClipMedia]) -> list[Features]:
         tokens = [self.tokenize(cast(str, clip.transcript)) for clip in media]
-        size = max(1, self.config.max_batch_tokens // max(len(row) for row in tokens))
-        hidden: list[FloatArray] = []
-        for start in range(0, len(tokens), size):
-            hidden.extend(self.hidden_states(tokens[start : start + size]))
+        hidden: list[FloatArray] | list[None] = [None] * len(media)
+        if self._model is not None:
+            size = max(1, self.config.max_batch_tokens // max(len(row) for row in tokens))
+            batches = (tokens[start : start + size] for start in range(0, len(tokens), size))
+            hidden = [of_clip for batch in batches for of_clip in self.hidden_states(batch)]
         return [
             present_features(clip, self.modality, values=ids, rows=rows)
             for clip, ids, rows in zip(media, tokens, hidden, strict=True)

@@ -29,8 +29,10 @@ class WordsFeatures:
 
     modality = Modality.TEXT
 
-    def __init__(self, config: WordsFeaturesConfig, store: BackboneStore, device: str = "cpu") -> None:
-        del config, store, device  # as every extractor takes them; there is nothing to set, load or compute
+    def __init__(
+        self, config: WordsFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+    ) -> None:
+        del config, store, device, pooled  # as every extractor takes them; there is nothing to set, load or compute
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""

@@ -105,6 +105,8 @@ def _token(embedding: Embedding | None, kind: InputKind, row: int) -> FloatArray
     if len(found) < len(parts):
         raise MissingInputError(
             f"The {embedding.modality} embedding of clip number {row} does not carry what the input kind '{kind}' "
-            "needs. Make the embeddings again with `jobs/embed.py`, or choose another input kind."
+            "needs. Pooled features are made by `python jobs/preprocess.py --pooled` alone (into a folder without "
+            "others) and carried along by `jobs/embed.py`; all else is made by `jobs/embed.py`. Or choose another "
+            "input kind."
         )
     return found[0] if len(found) == 1 else np.concatenate(found)

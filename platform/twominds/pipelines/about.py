@@ -31,6 +31,8 @@ class About:
     """What BAH's clips were taken for: others did not consent."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How the videos were read: what is trained on this must be served with the same."""
+    pooled: bool = False
+    """Whether there are `pooled` features, which nothing but a fusion over them takes."""
 
 
 def claim_folder(uri: str, about: About, *, renewable: bool = False) -> None:
@@ -54,6 +56,11 @@ def claim_folder(uri: str, about: About, *, renewable: bool = False) -> None:
             raise ConfigError(
                 f"{uri} holds clips for the purpose {existing.purpose}, not {about.purpose}: who consented differs. "
                 "Choose another place or remove that folder."
+            )
+        if about.pooled and not existing.pooled and not renewable:
+            raise ConfigError(
+                f"{uri} was made for recipe {existing.recipe}, without the pooled features that are asked for now. "
+                "Choose another --output or remove that folder."
             )
         same = replace(existing, models=about.models, recipe=about.recipe) == about
         if not same and not renewable:

@@ -33,8 +33,8 @@ class EmbedConfig:
     """Folder of `jobs/train_encoders.py`."""
     output: str = field(default_factory=lambda: Workspace.default().embeddings)
     """Folder for the embeddings; local or s3://."""
-    modalities: tuple[Modality, ...] = tuple(Modality)
-    """Which."""
+    modalities: tuple[Modality, ...] = ()
+    """Which; by default those that there are features of."""
     resources: StageResources = field(default_factory=StageResources)
     """Actors and GPUs."""
     address: str | None = None
@@ -49,12 +49,13 @@ def embed_features(config: EmbedConfig) -> Summary:
         ConfigError: the output holds embeddings of another corpus.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
+    about = read_about(config.features)
+    config = replace(config, modalities=config.modalities or tuple(about.parts))
     cards: dict[Modality, Card] = {}
     for modality in config.modalities:
         uri = f"{config.encoders}/{modality}"
         require(uri, what=f"{modality} encoder", made_by=f"python jobs/train_encoders.py --modalities {modality}")
         cards[modality], _ = artifacts.verified(uri)
-    about = read_about(config.features)
     parts = {modality: card.artifact_id for modality, card in cards.items()}
     made_of = {modality: about.parts.get(modality) for modality in config.modalities}
     require_writable(config.output)

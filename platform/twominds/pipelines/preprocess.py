@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import ray.data
+from upath import UPath
 
 from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, claim_folder
+from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
 from twominds.pipelines.renewal import Renewal, renew
@@ -47,8 +48,11 @@ class PreprocessConfig:
     """The system to preprocess for (see the README's table of recipes)."""
     detector: Literal["yolo", "yunet", "corpus"] | None = None
     """Who finds faces: YOLO (AGPL-3.0), OpenCV's YuNet, or the crops that come with BAH; by default the recipe says."""
-    modalities: tuple[Modality, ...] = tuple(Modality)
-    """Which; the others are not even decoded."""
+    modalities: tuple[Modality, ...] = ()
+    """Which; by default those that the recipe looks at. The others are not even decoded."""
+    pooled: bool = False
+    """Make pooled features too where the recipe takes none: for another fusion later (`tune_fusion --inputs pooled`).
+    They cost a pass through VideoMAE and through the text backbone."""
     purpose: Purpose = "research"
     """What BAH's clips are for; participants who did not consent to a challenge or a publication are left out."""
     retry_quarantined: bool = False
@@ -71,6 +75,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
     recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
     if config.detector:
         recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
+    config = replace(config, modalities=config.modalities or recipe.modalities, pooled=_pools(config, recipe))
     check_backbones(recipe, store, config.modalities)
     corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task)
     require_writable(config.output)
@@ -102,12 +107,18 @@ def check_backbones(recipe: Recipe, store: BackboneStore, modalities: Sequence[M
             store.check(role)
 
 
+def _pools(config: PreprocessConfig, recipe: Recipe) -> bool:
+    """Whether pooled features are made: where they are asked for, or the recipe takes them, or the folder has them."""
+    there = (UPath(config.output) / ABOUT).exists() and read_about(config.output).pooled
+    return config.pooled or recipe.fusion.takes_pooled or there
+
+
 def _dataset(
     clips: Sequence[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
     dataset = read_stage(clips, recipe.media, store, resources, cpus, modalities=config.modalities)
-    of_all = {"config": recipe.features, "store": store, "device": resources.device}
+    of_all = {"config": recipe.features, "store": store, "device": resources.device, "pooled": config.pooled}
     arguments = [{"modality": modality, **of_all} for modality in config.modalities]
     return map_models(dataset, ExtractFeatures, arguments, resources, cpus)
 
@@ -124,6 +135,7 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
         models=config.models,
         media=recipe.media,
         purpose=config.purpose,
+        pooled=config.pooled,
         parts=parts,
         fingerprint=fingerprint(parts),
     )

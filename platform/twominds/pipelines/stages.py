@@ -80,11 +80,13 @@ class Read:
 class ExtractFeatures:
     """The frozen backbone of one modality."""
 
-    def __init__(self, modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str) -> None:
-        """Loads the backbone."""
+    def __init__(
+        self, modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str, pooled: bool
+    ) -> None:
+        """Loads the backbone, where it is needed."""
         torch.set_num_threads(1)
         self._modality = modality
-        self._extractor = build_extractor(modality, config, store, device=device)
+        self._extractor = build_extractor(modality, config, store, device=device, pooled=pooled)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the modality's feature columns."""

@@ -82,8 +82,8 @@ class TrainConfig:
     """The bundle of pre-trained weights."""
     recipe: str = ""
     """The system to train; by default the one that the features were made for."""
-    modalities: tuple[Modality, ...] = tuple(Modality)
-    """Which encoders."""
+    modalities: tuple[Modality, ...] = ()
+    """Which encoders; by default those of the recipe."""
     retrain: bool = False
     """Train again what is already there."""
     protocol: SelectionProtocol = "validation"
@@ -135,6 +135,7 @@ def train_encoders(config: TrainConfig) -> Summary:
     require_writable(config.output)
     recipe = find_recipe(config.recipe or read_about(config.features).recipe)
     store = BackboneStore(uri=config.models)
+    config = replace(config, modalities=config.modalities or recipe.modalities)
     for modality in config.modalities:
         check_inputs(config.features, recipe, modality, store, config.protocol)
     wanted = [m for m in config.modalities if config.retrain or not _trained(config, recipe, m)]
@@ -318,9 +319,15 @@ def check_inputs(
     """Before any worker is started.
 
     Raises:
-        MissingInputError: no labelled clip of a split that the protocol needs has the modality.
+        MissingInputError: the features are of other modalities, or no labelled clip of a split that the protocol
+            needs has this one.
         BackboneError: the bundle lacks the modality's backbone, or it is not what was fetched.
     """
+    if modality not in read_about(features_uri).parts:
+        raise MissingInputError(
+            f"{features_uri} holds no {modality} features. Make them in another folder, or name the --modalities that "
+            "there are."
+        )
     for role in recipe.features.backbones(modality):
         store.check(role)
     for split in visible_splits(protocol):

@@ -79,6 +79,11 @@ class FusionRecipe:
     first_points: tuple[Mapping[str, Value], ...] = ()
     """Candidates that are tried before the sampler's own."""
 
+    @property
+    def takes_pooled(self) -> bool:
+        """Whether the fusion takes `pooled` features, which nothing else needs."""
+        return self.inputs == "pooled"
+
     def with_candidate(self, candidate: Candidate) -> "FusionRecipe":
         """This recipe with the searched settings replaced.
 

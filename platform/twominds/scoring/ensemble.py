@@ -40,6 +40,11 @@ class EnsembleConfig:
     decision: Decision = field(default_factory=Decision)
     """Threshold and calibration."""
 
+    @property
+    def takes_pooled(self) -> bool:
+        """Whether the fusion takes `pooled` features, which nothing else needs."""
+        return self.inputs == "pooled"
+
 
 class Ensemble:
     """Seed models of one fusion, and the decision on their mean probability."""

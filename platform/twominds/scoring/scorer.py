@@ -36,13 +36,17 @@ class Scorer:
             BackboneError: the bundle has not all the backbones, or others than those of the training.
         """
         ensemble = Ensemble.load(ensemble_uri)
-        branches = {
-            modality: Branch.load(
-                encoder_uri(ensemble_uri, modality), store, artifact_id=ensemble.encoder_id(modality), device=device
-            )[0]
-            for modality in ensemble.config.modalities
-        }
-        return cls(MediaReader(ensemble.config.media, store, device, ensemble.config.modalities), branches, ensemble)
+        config = ensemble.config
+        branches: dict[Modality, Branch] = {}
+        for modality in config.modalities:
+            branches[modality], _ = Branch.load(
+                encoder_uri(ensemble_uri, modality),
+                store,
+                artifact_id=ensemble.encoder_id(modality),
+                device=device,
+                pooled=config.takes_pooled,
+            )
+        return cls(MediaReader(config.media, store, device, config.modalities), branches, ensemble)
 
     def score(self, clips: Sequence[Clip]) -> list[Score | Failure]:
         """One score or failure per clip, in order."""

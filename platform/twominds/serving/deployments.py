@@ -40,6 +40,8 @@ class Part:
     """Clips that a model sees at once."""
     batch_wait_s: float
     """How long the first clip of a batch waits for others."""
+    pooled: bool
+    """Whether the fusion takes `pooled` features; else no encoder makes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ class Encoder(Replica):
         from twominds.scoring.scorer import encoder_uri
 
         uri = encoder_uri(part.ensemble, modality)
-        self._branch, card = Branch.load(uri, BackboneStore(uri=part.models), device=part.device)
+        self._branch, card = Branch.load(uri, BackboneStore(uri=part.models), device=part.device, pooled=part.pooled)
         _check_unchanged(card, artifact_id, uri)
         _set_batching(self.embed_batch, part)
 

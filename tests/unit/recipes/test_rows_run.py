@@ -22,11 +22,12 @@ from twominds.fusion.batch import FusionInputs, fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality
+from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split
 from twominds.training.classical import fit_classical
 from twominds.training.examples import FeatureExamples, FusionExamples
 from twominds.training.fit import FitConfig, fit
 from twominds.training.losses import cross_entropy
+from twominds.training.selection import LabelledSplits
 
 CLIPS = 12
 LABELS = torch.tensor([0, 1] * (CLIPS // 2))
@@ -45,7 +46,8 @@ class Parts:
     def features(self, recipe: Recipe, modality: Modality) -> list[Features]:
         key = repr(recipe.features.of(modality))
         if key not in self._features:
-            self._features[key] = build_extractor(modality, recipe.features, self._store).extract(self._media)
+            extractor = build_extractor(modality, recipe.features, self._store, pooled=True)
+            self._features[key] = extractor.extract(self._media)
         return self._features[key]
 
     def embeddings(self, recipe: Recipe, modality: Modality) -> list[Embedding]:
@@ -60,7 +62,8 @@ class Parts:
                 settings, num_classes=2, store=self._store, example=features[0]
             )
             if isinstance(encoder, ClassicalTextEncoder):
-                fit_classical(encoder, features, LABELS, features, LABELS, seed=0)
+                clips = LabelledSplits(dict.fromkeys((Split.TRAIN, Split.VALIDATION), (features, LABELS)))
+                fit_classical(encoder, clips.for_selection("validation"), seed=0)
             else:
                 examples = FeatureExamples(encoder, features, LABELS)
                 fit(encoder, examples, examples, one_epoch(fit_config), seed=0, loss=cross_entropy, num_classes=2)

@@ -16,8 +16,14 @@ from twominds.scoring.branch import Branch
 from twominds.serving.deployments import Decoded, Encoder, MediaDecoder, Part
 
 PART = Part(
-    ensemble="ensemble", models="models", device="cpu", torch_threads=1, max_batch_size=4, batch_wait_s=0.05
-)  # fmt: skip
+    ensemble="ensemble",
+    models="models",
+    device="cpu",
+    torch_threads=1,
+    max_batch_size=4,
+    batch_wait_s=0.05,
+    pooled=False,
+)
 
 
 def media(clip_id: str) -> ClipMedia:

@@ -102,7 +102,7 @@ class PartsMaker:
         for recipe in recipes:
             check_backbones(recipe, self._store, recipe.modalities)
         self._fingerprints.clear()  # the bundle may have changed
-        features = self._features(recipes)
+        features = self._features(recipes, pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
         # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
         labels = {folder: labels_fingerprint(folder, self._config.protocol) for folder in set(features.values())}
         parts: dict[str, Part] = {}
@@ -110,7 +110,7 @@ class PartsMaker:
         for recipe in recipes:
             for modality in recipe.modalities:
                 folder = features[modality, self._features_fingerprint(recipe, modality)]
-                name = f"{modality}-{self._encoder_fingerprint(recipe, modality, folder, labels[folder])}"
+                name = f"{modality}-{self._encoder_fingerprint(recipe, modality, labels[folder])}"
                 if name not in parts:
                     parts[name] = self._trained(recipe, modality, folder, name)
                 found[recipe.name, modality] = parts[name]
@@ -133,7 +133,7 @@ class PartsMaker:
             return recipe
         return replace(recipe, media=replace(recipe.media, detector=self._config.detector))
 
-    def _features(self, recipes: Sequence[Recipe]) -> dict[tuple[Modality, str], str]:
+    def _features(self, recipes: Sequence[Recipe], *, pooled: bool) -> dict[tuple[Modality, str], str]:
         """Folder of each modality's features, by their fingerprint. As few passes over the videos as can be."""
         wanted = {
             (modality, self._features_fingerprint(recipe, modality))
@@ -141,17 +141,17 @@ class PartsMaker:
             for modality in recipe.modalities
         }
         folders: dict[tuple[Modality, str], str] = {}
-        for folder, recipe, parts in self._passes_before():
+        for folder, recipe, parts in self._passes_before(pooled):
             if any(part in wanted and part not in folders for part in parts):
-                self._preprocess(recipe, [modality for modality, _ in parts], folder)
+                self._preprocess(recipe, [modality for modality, _ in parts], folder, pooled)
                 folders |= dict.fromkeys(parts, folder)
         while missing := wanted - folders.keys():
             # The recipe with the most of what is missing: its modalities are made in one pass.
             candidates = ((recipe.name, self._missing(recipe, missing)) for recipe in recipes)
             name, parts = max(candidates, key=lambda candidate: len(candidate[1]))
-            made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts)
+            made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, pooled)
             folder = f"{self._config.folder}/features/{made_of}"
-            self._preprocess(name, [modality for modality, _ in parts], folder)
+            self._preprocess(name, [modality for modality, _ in parts], folder, pooled)
             folders |= dict.fromkeys(parts, folder)
         return folders
 
@@ -159,8 +159,11 @@ class PartsMaker:
         own = ((modality, self._features_fingerprint(recipe, modality)) for modality in recipe.modalities)
         return [part for part in own if part in missing]
 
-    def _passes_before(self) -> list[tuple[str, str, list[tuple[Modality, str]]]]:
-        """Folders of features of this corpus that could be made like this today, their recipes, and what they hold."""
+    def _passes_before(self, pooled: bool) -> list[tuple[str, str, list[tuple[Modality, str]]]]:
+        """Folders of features of this corpus that could be made like this today, their recipes, and what they hold.
+
+        Where pooled features are needed, those that have them.
+        """
         root = UPath(f"{self._config.folder}/features")
         found: list[tuple[str, str, list[tuple[Modality, str]]]] = []
         for about in sorted(root.glob(f"*/{ABOUT}"), key=str) if root.exists() else []:
@@ -168,14 +171,14 @@ class PartsMaker:
             made = read_about(folder)
             if (made.corpus, made.purpose) != (absolute(self._config.corpus), self._config.purpose):
                 continue
-            if made.recipe not in RECIPES:
+            if made.recipe not in RECIPES or (pooled and not made.pooled):
                 continue
             now = self._with_detector(find_recipe(made.recipe))
             if all(self._features_fingerprint(now, m) == made_of for m, made_of in made.parts.items()):
                 found.append((folder, made.recipe, list(made.parts.items())))
         return found
 
-    def _preprocess(self, recipe: str, modalities: Sequence[Modality], folder: str) -> None:
+    def _preprocess(self, recipe: str, modalities: Sequence[Modality], folder: str, pooled: bool) -> None:
         config = self._config
         self._say(f"features: {', '.join(modalities)}")
         preprocess(
@@ -186,15 +189,17 @@ class PartsMaker:
                 recipe=recipe,
                 detector=config.detector,
                 modalities=tuple(modalities),
+                pooled=pooled,
                 purpose=config.purpose,
                 retry_quarantined=config.retry_quarantined,
                 resources=config.resources,
             )
         )
 
-    def _encoder_fingerprint(self, recipe: Recipe, modality: Modality, features: str, labels: str) -> str:
+    def _encoder_fingerprint(self, recipe: Recipe, modality: Modality, labels: str) -> str:
         return fingerprint(
-            UPath(features).name,  # says of which corpus
+            absolute(self._config.corpus),
+            self._config.purpose,
             self._features_fingerprint(recipe, modality),
             labels,
             to_json(recipe.encoders.of(modality)),

@@ -15,7 +15,7 @@ from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BACKBONES, BackboneStore, BundleEntry, add_to_bundle
 from twominds.errors import BackboneError
 from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, claim_folder, read_about
+from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.preprocess import PreprocessConfig, features_fingerprint
 from twominds.pipelines.study import parts as study_parts
@@ -59,6 +59,7 @@ class Jobs:
         recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
         if config.detector:
             recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
+        config = replace(config, modalities=config.modalities or recipe.modalities)
         parts = {modality: features_fingerprint(recipe, store, modality) for modality in config.modalities}
         about = About(
             recipe=recipe.name,
@@ -67,6 +68,7 @@ class Jobs:
             media=recipe.media,
             parts=parts,
             purpose=config.purpose,
+            pooled=config.pooled or recipe.fusion.takes_pooled or has_pooled(config.output),
             fingerprint=fingerprint(parts),
         )
         claim_folder(config.output, about)
@@ -97,6 +99,10 @@ class Jobs:
     def forget(self) -> None:
         for made in (self.asked, self.passes, self.trained, self.embedded):
             made.clear()
+
+
+def has_pooled(folder: str) -> bool:
+    return Path(folder, ABOUT).exists() and read_about(folder).pooled
 
 
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Jobs:
@@ -214,6 +220,21 @@ def test_features_of_another_job_are_used_for_the_same_corpus_alone(
     assert jobs.passes == [(FACE,)]
     assert jobs.trained == ["face of leya/01"]
     assert read_about(other["leya/01", FACE].features).corpus == "/corpora/b"
+
+
+def test_pooled_features_are_made_where_a_row_takes_them_and_serve_the_other_rows_too(make: Make, jobs: Jobs) -> None:
+    without = make("leya/01")
+    jobs.forget()
+    both = make("leya/01", "leya-pooled/01")
+    assert (jobs.passes, jobs.trained, jobs.embedded) == ([(FACE,)], [], ["face"]), "the encoder is the same"
+    assert place(both["leya/01", FACE]) == place(both["leya-pooled/01", FACE])
+    assert not read_about(without["leya/01", FACE].features).pooled
+    assert read_about(both["leya/01", FACE].features).pooled
+    assert read_about(both["leya/01", FACE].embeddings).pooled
+    jobs.forget()
+    make("leya-pooled/01")
+    make("leya/01")
+    assert (jobs.passes, jobs.trained, jobs.embedded) == ([], [], [])
 
 
 def test_a_copy_of_the_corpus_is_another_corpus(make: Make, jobs: Jobs) -> None:
