@@ -28,7 +28,7 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER
 from twominds.records import Clip, Split
 from twominds.serving.app import ServeArgs, build
-from twominds.workspace import Workspace
+from twominds.workspace import Workspace, described_root
 
 RECIPE = "leya/demo"
 URL = "http://127.0.0.1:8000/v1/score"
@@ -51,6 +51,7 @@ def main(config: DemoConfig) -> None:
     console, started, workspace = Console(), time.monotonic(), Workspace.default()
     if "://" in workspace.root:
         raise SystemExit(f"demo: TWOMINDS_HOME is {workspace.root}; the demo draws its videos into a local folder.")
+    console.print(f"home: {described_root()}", markup=False, highlight=False, soft_wrap=True)
 
     def step(number: int, title: str, work: Callable[[], Summary | None]) -> None:
         console.rule(f"[bold cyan]{number}/8  {title}")

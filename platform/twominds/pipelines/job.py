@@ -36,7 +36,7 @@ def run(job: Callable[[ConfigT], Summary], config: type[ConfigT]) -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     parsed = tyro.cli(config, config=(tyro.conf.EnumChoicesFromValues,))  # `--modalities text`, as everywhere else
-    Console().print(f"home: {described_root()}", highlight=False, soft_wrap=True)
+    Console().print(f"home: {described_root()}", markup=False, highlight=False, soft_wrap=True)
     with in_sentences():
         job(parsed).show()
 
