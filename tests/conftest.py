@@ -136,6 +136,15 @@ def shared_media() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """Files, tables and requests that went wrong once, kept beside the checkout; `expect.json` says what is right."""
+    folder = ROOT.parent / "shared" / "cases"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/cases beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle(pytestconfig: pytest.Config) -> str:
     """A bundle with every backbone at its smallest, made once for the code as it is; treat it as read-only."""
     from filelock import FileLock

@@ -1,6 +1,7 @@
 """Files that hold pictures, sound and subtitles, opened for PyAV without letting FFmpeg open anything by itself."""
 
 import io
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,19 +12,31 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
-from av.video.stream import VideoStream
+from av.stream import Discard, Stream
 from upath import UPath
 
 from twominds.errors import MediaError
 
 _CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,mxf,dv,nut,gif,"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,mxf,dv,nut,gif,apng,"
     "wav,w64,mp3,aac,flac,aiff,caf,amr"
 )
 """What may be opened. A playlist (HLS, concat, DASH) is text that makes FFmpeg open other files: never from a user."""
 _READ_WHOLE_BYTES = 64 << 20
 """A remote file up to this size is fetched once; it is read two or three times."""
+_PHOTO = re.compile(
+    rb".{4}ftyp(avif|heic|heix|heim|heis|mif1|mif2|crx )|\xff\xd8\xff|\x89PNG|RIFF.{4}WEBP|BM.{4}\0{4}|II\*\0|MM\0\*"
+    rb"|\xff\x0a|\0{3}\x0c(JXL |jP  )",
+    re.DOTALL,
+)
+"""How photos begin: AVIF, HEIC, CR3, JPEG, PNG, WebP, BMP, TIFF, JPEG XL, JPEG 2000. FFmpeg takes some for videos."""
+_PHOTO_START_BYTES = 1 << 16
+_MAX_PIXELS = 8192 * 4320
+DECODER_OPTIONS = {"max_pixels": str(_MAX_PIXELS)}
+"""The decoder itself refuses larger frames, before it makes room for them: later ones are not bound by the header."""
+
+DECODING_ERRORS = (FFmpegError, EOFError, RuntimeError)
+"""What PyAV raises on damaged data (RuntimeError: FFmpeg has no decoder for the stream)."""
 
 
 class MediaFile:
@@ -74,8 +87,14 @@ class MediaFile:
             MediaError: it is no video and no sound file.
         """
         self._handle.seek(0)
+        start = self._handle.read(_PHOTO_START_BYTES)
+        if _PHOTO.match(start) and b"acTL" not in start:  # the mark of an animated PNG
+            raise self.photo()
+        self._handle.seek(0)
         try:
-            container = av.open(self._handle, "r", container_options={"format_whitelist": _CONTAINERS})
+            container = av.open(
+                self._handle, "r", options=DECODER_OPTIONS, container_options={"format_whitelist": _CONTAINERS}
+            )
         except (FFmpegError, EOFError, ValueError) as error:
             raise MediaError(
                 f"{self.name} is not a video that can be read: its content is of no known video or sound format, or "
@@ -83,6 +102,10 @@ class MediaFile:
             ) from error
         with container:
             yield container
+
+    def photo(self) -> MediaError:
+        """The error that says so."""
+        return MediaError(f"{self.name} is a photo, not a video.")
 
 
 def _open_uri(uri: str, name: str) -> BinaryIO:
@@ -98,24 +121,14 @@ def _open_uri(uri: str, name: str) -> BinaryIO:
         raise MediaError(f"{name} cannot be opened: {error}.") from error
 
 
-def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The moving picture, if it can be decoded; cover art and thumbnails are none."""
-    not_moving = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [
-        stream for stream in container.streams.video if not stream.disposition & not_moving and has_decoder(stream)
-    ]
-    best = container.streams.best("video")
-    return next((stream for stream in streams if stream is best), streams[0] if streams else None)
-
-
 def has_decoder(stream: Stream) -> bool:
     """Whether FFmpeg knows the stream's codec."""
     return cast(Any, stream).codec_context is not None
 
 
-def packets_of(container: InputContainer, stream: Stream) -> "Iterator[Packet[Stream]]":
-    """Packets of one stream, until the file ends or breaks; the last one, empty, drains the decoder."""
-    packets = cast("Iterator[Packet[Stream]]", container.demux(cast(Any, stream)))
+def packets_of(container: InputContainer, *streams: Stream) -> "Iterator[Packet[Stream]]":
+    """Packets of the streams, until the file ends or breaks; the last ones, empty, drain the decoders."""
+    packets = container.demux(*cast(Any, streams))
     while True:
         try:
             yield next(packets)
@@ -126,7 +139,17 @@ def packets_of(container: InputContainer, stream: Stream) -> "Iterator[Packet[St
             return
 
 
-def read_only(container: InputContainer, stream: Stream) -> None:
+def read_only(container: InputContainer, *streams: Stream) -> None:
     """Skip the data of all other streams, in reading and in seeking."""
+    wanted = {stream.index for stream in streams}
     for other in container.streams:
-        other.discard = Discard.default if other.index == stream.index else Discard.all
+        other.discard = Discard.default if other.index in wanted else Discard.all
+
+
+def seek(container: InputContainer, stream: Stream, tick: int) -> bool:
+    """Go to the key frame of `stream` before `tick`; whether the container could."""
+    try:
+        container.seek(tick, stream=cast(Any, stream))
+    except (FFmpegError, EOFError):
+        return False
+    return True

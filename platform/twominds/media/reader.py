@@ -10,7 +10,7 @@ import numpy as np
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError, MediaError, TwomindsError
 from twominds.media.container import MediaFile
-from twominds.media.decode import Pictures, Sound, read_sound, sample_pictures
+from twominds.media.decode import Pictures, SceneFit, sample_pictures
 from twominds.media.faces import (
     CorpusFaceCrops,
     FaceCrops,
@@ -19,7 +19,8 @@ from twominds.media.faces import (
     YuNetFaceDetector,
     crop_faces,
 )
-from twominds.media.speech import Transcriber, no_transcript
+from twominds.media.sound import Sound, read_sound
+from twominds.media.speech import Transcriber, Transcript, no_transcript
 from twominds.records import PRESENT, Clip, ClipMedia, Failure, FloatArray, Modality, Presence, absent
 
 _SHORTEST_SOUND_S = 0.1
@@ -31,6 +32,8 @@ class MediaConfig:
 
     scene_frames: int = 16
     """Frames for the scene, uniform over the clip, at 224x224 (LEYA, section 3.1)."""
+    scene_fit: SceneFit = "squeeze"
+    """`squeeze`: the whole frame, out of shape; `crop`: its middle, as VideoMAE's processor and LEYA's code have it."""
     face_frames: int = 30
     """Frames in which the face is looked for, uniform over the clip (LEYA, section 3.2)."""
     face_size_px: int = 224
@@ -62,6 +65,8 @@ class MediaConfig:
         for name in ("scene_frames", "face_frames", "face_size_px", "max_side_px", "decoder_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.scene_fit not in ("squeeze", "crop"):
+            raise ConfigError(f"scene_fit must be squeeze or crop, not {self.scene_fit!r}.")
         if self.detector not in ("yolo", "yunet", "corpus"):
             raise ConfigError(f"detector must be yolo, yunet or corpus, not {self.detector!r}.")
         for name in ("yolo_confidence", "yunet_confidence", "min_face_score"):
@@ -160,12 +165,17 @@ class MediaReader:
                 file,
                 # One frame where none is wanted: whether a file is a video must not depend on what is made of it.
                 scene_frames=config.scene_frames if Modality.SCENE in self._wanted else 1,
+                scene_fit=config.scene_fit,
                 face_frames=config.face_frames if self._detector else 0,
                 max_side_px=config.max_side_px,
                 threads=config.decoder_threads,
             )
             hears = Modality.AUDIO in self._wanted or (Modality.TEXT in self._wanted and clip.transcript is None)
-            sound = read_sound(file, max_s=config.max_audio_s) if hears or pictures is None else None
+            sound = (
+                read_sound(file, pictures=pictures, max_s=config.max_audio_s, audible=self._audible)
+                if hears or pictures is None
+                else None
+            )
             if pictures is None and (sound is None or not len(sound.samples)):
                 raise MediaError(f"{name} has neither a picture nor sound that can be decoded.")
             audio, audio_presence = self._judge_sound(sound)
@@ -193,6 +203,21 @@ class MediaReader:
             transcript=words.text,
             transcript_source=words.source,
             presence={m: p if m in self._wanted else absent(_NOT_WANTED) for m, p in presence.items()},
+            warnings=self._warnings(pictures, sound, words),
+        )
+
+    @property
+    def _audible(self) -> float:
+        """The least peak of a sound track that is not silent."""
+        return 10 ** (self.config.silence_dbfs / 20)
+
+    def _warnings(self, pictures: Pictures | None, sound: Sound | None, words: Transcript) -> tuple[str, ...]:
+        cut = (f"Only the first {self.config.max_audio_s:g} s of the sound were used.",)
+        return (
+            *(pictures.warnings if pictures else ()),
+            *(sound.warnings if sound else ()),
+            *(cut if sound and sound.truncated else ()),
+            *words.warnings,
         )
 
     def _judge_sound(self, sound: Sound | None) -> tuple[FloatArray | None, Presence]:
@@ -200,9 +225,9 @@ class MediaReader:
             return None, absent("the file has no sound track")
         if not len(sound.samples):
             return None, absent("nothing of the sound track can be decoded")
-        if _duration_s(sound) < _SHORTEST_SOUND_S:
+        if sound.heard_s < _SHORTEST_SOUND_S:
             return None, absent(f"the sound track is shorter than {_SHORTEST_SOUND_S} s")
-        if np.abs(sound.samples).max() < 10 ** (self.config.silence_dbfs / 20):
+        if np.abs(sound.samples).max() < self._audible:
             return None, absent(f"the sound track is silent: it stays below {self.config.silence_dbfs:g} dBFS")
         return sound.samples, PRESENT
 

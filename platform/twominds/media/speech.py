@@ -1,18 +1,17 @@
 """What is said in a clip: given by the caller, else the corpus, else a subtitle track, else heard by Whisper."""
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from av.subtitles.subtitle import SubtitleSet
 
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError
-from twominds.media.container import MediaFile, packets_of, read_only
-from twominds.media.decode import SAMPLE_RATE_HZ
+from twominds.media.container import MediaFile
+from twominds.media.sound import SAMPLE_RATE_HZ
+from twominds.media.subtitles import read_subtitles
 from twominds.records import PRESENT, FloatArray, Presence, absent
 
 WHISPER_ROLE = "speech.whisper"
@@ -28,6 +27,8 @@ class Transcript:
     source: str
     """`caller`, `corpus`, `subtitles`, `whisper`; "" where there are no words."""
     presence: Presence
+    warnings: tuple[str, ...] = ()
+    """What was chosen and left out of the file's subtitles."""
 
 
 def given_transcript(text: str, source: str) -> Transcript:
@@ -41,37 +42,6 @@ def given_transcript(text: str, source: str) -> Transcript:
 def no_transcript(reason: str) -> Transcript:
     """No words, because of `reason`."""
     return Transcript(text=None, source="", presence=absent(reason))
-
-
-def read_subtitles(file: MediaFile) -> str | None:
-    """The text of the file's subtitle track (mov_text, SubRip, WebVTT, ASS), markup removed; None where it has none.
-
-    Raises:
-        MediaError: the file is no video and no sound file.
-    """
-    lines: list[str] = []
-    with file.container() as container:
-        stream = container.streams.best("subtitle")
-        if stream is None:
-            return None
-        read_only(container, stream)
-        for packet in packets_of(container, stream):
-            if not packet.size:
-                continue
-            try:
-                shown = cast(SubtitleSet | None, cast(Any, stream).decode2(packet))
-            except (ValueError, RuntimeError):  # damaged, or no decoder
-                continue
-            for rectangle in shown or ():
-                dialogue = cast(bytes, getattr(rectangle, "dialogue", b""))  # bitmaps have none
-                text = _plain(dialogue.decode("utf-8", "replace"))
-                if text and (not lines or lines[-1] != text):  # a line that stays is often written twice
-                    lines.append(text)
-    return " ".join(lines) or None
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"\{[^}]*\}|<[^>]*>|\\[Nnh]", " ", text).split())
 
 
 class WhisperRecogniser:
@@ -154,8 +124,10 @@ class Transcriber:
         if corpus is not None:
             return given_transcript(corpus, "corpus")
         subtitles = read_subtitles(file)
-        if subtitles is not None:
-            return given_transcript(subtitles, "subtitles")
+        transcript = given_transcript(subtitles.text, "subtitles") if subtitles.text else self._heard(audio)
+        return replace(transcript, warnings=subtitles.warnings)
+
+    def _heard(self, audio: FloatArray | None) -> Transcript:
         if not self._recognise:
             return no_transcript("no transcript was given and speech recognition is switched off")
         if audio is None:

@@ -142,6 +142,7 @@ def pack_media(media: ClipMedia) -> bytes:
         "transcript": media.transcript,
         "transcript_source": media.transcript_source,
         "presence": {str(modality): [p.present, p.reason] for modality, p in media.presence.items()},
+        "warnings": media.warnings,
         "sample_rate_hz": media.sample_rate_hz,
     }
     return safetensors.numpy.save(arrays, metadata={"media": json.dumps(header)})
@@ -156,6 +157,7 @@ def unpack_media(blob: bytes) -> ClipMedia:
         Modality(name): Presence(present=present, reason=reason)
         for name, (present, reason) in header["presence"].items()
     }
+    header["warnings"] = tuple(header["warnings"])
     return ClipMedia(
         scene_frames=cast("ByteArray | None", arrays.get("scene_frames")),
         face_crops=cast("ByteArray | None", arrays.get("face_crops")),

@@ -1,8 +1,10 @@
 """LEYA's published weights as artifacts: state dicts under the authors' names for four encoders and the fusion.
 
 The names are those of the authors' public code (github.com/LEYA-HSE/ABAW10-BAH). Files are read without unpickling
-anything. That code stopped each training on the mean of validation and public test, so `selected_on` says so. What it
-does otherwise than here: its scene frames keep their aspect ratio and are cropped; here the whole frame is squeezed.
+anything. That code stopped each training on the mean of validation and public test, so `selected_on` says so. Its clips
+are read as it read them: scene frames keep their shape and are cropped (VideoMAE's own processor), faces are squeezed.
+What it does otherwise than here: its frames are those at equal steps from the first to the last, by their numbers; ours
+are those in the middle of equal parts, by time.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -131,8 +133,8 @@ def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[Modality,
 
 
 def _media() -> MediaConfig:
-    """As the public code reads videos: a clip without a face keeps its full frames in the face's place."""
-    return replace(find_recipe("leya").media, min_face_frames=0)
+    """As the public code reads videos: the scene is cropped, and full frames stand in for faces that are not found."""
+    return replace(find_recipe("leya").media, scene_fit="crop", min_face_frames=0)
 
 
 def _card(kind: Any, recipe: Recipe, files: Sequence[Path]) -> Card:

@@ -44,16 +44,6 @@ class Part:
     """Whether the fusion takes `pooled` features; else no encoder makes them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoded:
-    """A clip, once decoded."""
-
-    media: ClipMedia
-    """For the encoders. By value: a reference inside an answer of Serve is not safe (see `RayScoringService`)."""
-    warnings: tuple[str, ...]
-    """What to tell the caller."""
-
-
 class Replica:
     """Base of the deployments: one working thread, torch held to its share of the cores."""
 
@@ -82,13 +72,16 @@ class MediaDecoder(Replica):
 
         self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device, modalities)
 
-    async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> Decoded | Failure:
-        """The decoded clip, or why there is none. `video` is the file; no copy of it is made on disk."""
+    async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
+        """The decoded clip, or why there is none. `video` is the file; no copy of it is made on disk.
+
+        By value: a reference inside an answer of Serve is not safe (see `RayScoringService`).
+        """
         return await self._work(self._decode, clip_id, video, transcript)
 
-    def _decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> Decoded | Failure:
+    def _decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
         try:
-            media = self._reader.read(Clip(clip_id=clip_id, video_uri=""), transcript=transcript, source=_opened(video))
+            return self._reader.read(Clip(clip_id=clip_id, video_uri=""), transcript=transcript, source=_opened(video))
         except MediaError as error:
             return Failure(clip_id=clip_id, stage="decode", reason=str(error).replace(clip_id, "The uploaded file"))
         except TwomindsError:
@@ -97,10 +90,6 @@ class MediaDecoder(Replica):
             logger.exception("clip %s could not be decoded", clip_id)
             reason = f"The uploaded file could not be processed ({type(error).__name__}); it seems to be damaged."
             return Failure(clip_id=clip_id, stage="decode", reason=reason)
-        limit_s = self._reader.config.max_audio_s
-        cut = media.presence[Modality.AUDIO].present and media.duration_s > limit_s
-        warnings = (f"Only the first {limit_s:g} s of the sound were used.",) if cut else ()
-        return Decoded(media=media, warnings=warnings)
 
 
 class Encoder(Replica):
@@ -118,9 +107,9 @@ class Encoder(Replica):
         _check_unchanged(card, artifact_id, uri)
         _set_batching(self.embed_batch, part)
 
-    async def embed(self, decoded: Decoded) -> Embedding | Failure:
+    async def embed(self, media: ClipMedia) -> Embedding | Failure:
         """What the encoder says of one clip."""
-        return await self.embed_batch(decoded.media)
+        return await self.embed_batch(media)
 
     @serve.batch
     async def embed_batch(self, media: list[ClipMedia]) -> list[Embedding | Failure]:

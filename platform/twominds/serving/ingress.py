@@ -17,10 +17,9 @@ from ray.exceptions import ObjectLostError, RayActorError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from twominds.records import ByteArray, Embedding, Failure, Modality, Score
+from twominds.records import ByteArray, ClipMedia, Embedding, Failure, Modality, Score
 from twominds.serving.answers import DurationsAnswer, ModalityAnswer, ModelAnswer, ScoreAnswer, SeedAnswer
 from twominds.serving.api import create_api
-from twominds.serving.deployments import Decoded
 from twominds.serving.problems import ProblemError, overloaded
 
 logger = logging.getLogger("ray.serve")
@@ -84,26 +83,26 @@ class RayScoringService:
             raise overloaded("A part of the service has more to do than it takes, or is not there.") from error
         except TimeoutError as error:
             raise overloaded(f"No score within {self.model.limits['timeout_s']:g} s.") from error
-        decoded, score, durations = outcome
+        media, score, durations = outcome
         total_s = time.perf_counter() - started_s
         logger.info("clip %s scored in %.3f s", clip_id, total_s)
-        return self._answer(decoded, score, DurationsAnswer(upload=uploaded_s - started_s, total=total_s, **durations))
+        return self._answer(media, score, DurationsAnswer(upload=uploaded_s - started_s, total=total_s, **durations))
 
     async def _run(
         self, clip_id: str, video: "ray.ObjectRef[ByteArray]", transcript: str | None
-    ) -> tuple[Decoded, Score, dict[str, Any]]:
+    ) -> tuple[ClipMedia, Score, dict[str, Any]]:
         """One pass through the deployments; raises what the client must be told."""
         decoding = self._decoder.decode.remote(clip_id, video, transcript)
         decoded, decode_s = await _timed(decoding)
-        decoded = cast(Decoded, _checked(decoded))
+        media = cast(ClipMedia, _checked(decoded))
         encoded = await asyncio.gather(*(_timed(handle.embed.remote(decoding)) for handle in self._encoders.values()))
         embeddings = [cast(Embedding, _checked(embedding)) for embedding, _ in encoded]
         score, fusion_s = await _timed(self._ensemble.score.remote(*embeddings))
         encoders_s = {modality: seconds for modality, (_, seconds) in zip(self._encoders, encoded, strict=True)}
         durations = {"decode": decode_s, "encoders": encoders_s, "fusion": fusion_s}
-        return decoded, cast(Score, _checked(score)), durations
+        return media, cast(Score, _checked(score)), durations
 
-    def _answer(self, decoded: Decoded, score: Score, durations: DurationsAnswer) -> ScoreAnswer:
+    def _answer(self, media: ClipMedia, score: Score, durations: DurationsAnswer) -> ScoreAnswer:
         return ScoreAnswer(
             clip_id=score.clip_id,
             task=self.model.task,
@@ -119,13 +118,13 @@ class RayScoringService:
                 )
                 for part in score.modalities
             },
-            transcript_source=decoded.media.transcript_source or None,
-            duration_s=decoded.media.duration_s,
+            transcript_source=media.transcript_source or None,
+            duration_s=media.duration_s,
             durations_s=durations,
             artifact_id=score.artifact_id,
             recipe=self.model.recipe,
             weights=score.weights,
-            warnings=[*([DEBUG_WARNING] if score.weights == "debug" else []), *decoded.warnings],
+            warnings=[*([DEBUG_WARNING] if score.weights == "debug" else []), *media.warnings],
         )
 
 

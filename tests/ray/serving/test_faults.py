@@ -26,7 +26,6 @@ from twominds.records import (
     Score,
 )
 from twominds.serving.answers import ModelAnswer
-from twominds.serving.deployments import Decoded
 from twominds.serving.ingress import Ingress
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -69,13 +68,13 @@ class StandInDecoder:
 
     async def ping(self) -> None: ...
 
-    async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> Decoded | Failure:
+    async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
         with (self._folder / "decoded").open("a") as log:
             log.write(f"{clip_id}\n")
         die_once(transcript or "", "decoder", self._folder)
         if transcript == "refuse":
             return Failure(clip_id=clip_id, stage="decode", reason="The uploaded file is not a video.")
-        media = ClipMedia(
+        return ClipMedia(
             clip_id=clip_id,
             duration_s=float(video.sum()),
             scene_frames=np.zeros((16, 224, 224, 3), np.uint8),  # so much that it goes through the object store
@@ -86,7 +85,6 @@ class StandInDecoder:
             transcript_source="caller",
             presence=dict.fromkeys(Modality, PRESENT),
         )
-        return Decoded(media=media, warnings=())
 
 
 class StandInEncoder:
@@ -95,8 +93,7 @@ class StandInEncoder:
 
     async def ping(self) -> None: ...
 
-    async def embed(self, decoded: Decoded) -> Embedding | Failure:
-        media = decoded.media
+    async def embed(self, media: ClipMedia) -> Embedding | Failure:
         die_once(media.transcript or "", self._modality, self._folder)
         if media.transcript == f"fail {self._modality}":
             return Failure(clip_id=media.clip_id, stage=f"features.{self._modality}", reason="RuntimeError: inside")

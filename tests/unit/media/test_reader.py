@@ -100,6 +100,41 @@ def test_silence_is_no_sound(write_video: Write, make_reader: Callable[..., Medi
     assert low.presence[Modality.AUDIO].present
 
 
+def test_what_was_left_out_of_the_file_is_told(
+    write_video: Write, write_subtitled: Write, make_reader: Callable[..., MediaReader]
+) -> None:
+    path = write_video(TIMES, rate=25, tone=(440, 3, 0.3))
+    cut = make_reader(MediaConfig(max_audio_s=1.5)).read(clip_of(path, transcript="yes"))
+    assert cut.warnings == ("Only the first 1.5 s of the sound were used.",)
+    assert make_reader().read(clip_of(path, transcript="yes")).warnings == ()
+    translated = write_subtitled([b"yes, but"], [b"oui, mais"])
+    told = ("The file has 2 subtitle tracks; number 1 was used, the rest was left out.",)
+    assert make_reader().read(clip_of(translated)).warnings == told
+    assert make_reader().read(clip_of(translated, transcript="yes")).warnings == ()
+
+
+def test_scene_frames_are_fitted_as_the_config_says(
+    write_video: Write, make_reader: Callable[..., MediaReader]
+) -> None:
+    halves = np.zeros((64, 256, 3), np.uint8)
+    halves[:, 64:192] = 255
+    path = write_video([0, 40], pictures=[halves] * 2, rate=25)
+    squeezed = make_reader().read(clip_of(path)).scene_frames
+    cropped = make_reader(MediaConfig(scene_fit="crop")).read(clip_of(path)).scene_frames
+    assert squeezed is not None
+    assert cropped is not None
+    assert squeezed.shape == cropped.shape == (16, 224, 224, 3)
+    assert squeezed.mean() == pytest.approx(127.5, abs=3)  # half of the frame is white
+    assert cropped.mean() == pytest.approx(255, abs=3)  # all of its middle
+
+
+def test_a_sound_track_too_short_to_hear_is_none_however_long_the_picture(
+    write_sounds: Write, make_reader: Callable[..., MediaReader]
+) -> None:
+    blip = write_sounds([(0, np.full((1, 800), 0.5, np.float32))], picture_s=3)
+    assert make_reader().read(clip_of(blip)).presence[Modality.AUDIO].reason == "the sound track is shorter than 0.1 s"
+
+
 def test_how_many_frames_make_a_face(write_video: Write, make_reader: Callable[..., MediaReader]) -> None:
     clip = clip_of(write_video(TIMES, rate=25))
     strict = make_reader(MediaConfig(min_face_frames=5), faces=4).read(clip)
@@ -200,6 +235,7 @@ def test_a_missing_detector_is_said_at_once(tmp_path: Path) -> None:
         ("min_face_frames", 31),
         ("min_face_score", 2.0),
         ("detector", "dlib"),
+        ("scene_fit", "letterbox"),
         ("max_audio_s", 0.0),
         ("silence_dbfs", 3.0),
     ],

@@ -1,56 +1,21 @@
 """Where a clip's words come from, and how long sound is heard."""
 
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
-import av
 import numpy as np
 import pytest
 import torch
-from av.subtitles.subtitle import SubtitleSet
 
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError
 from twominds.media.container import MediaFile
-from twominds.media.speech import Transcriber, WhisperRecogniser, read_subtitles, windows
+from twominds.media.speech import Transcriber, WhisperRecogniser, windows
 from twominds.records import FloatArray
 
 Write = Callable[..., Path]
 AddRole = Callable[[str, Path], BackboneStore]
-
-ASS_HEADER = b"""[Script Info]
-ScriptType: v4.00+
-
-[V4+ Styles]
-Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
-StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
-Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,0
-
-[Events]
-Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
-"""
-
-
-def write_subtitled(path: Path, codec: str, lines: list[bytes]) -> Path:
-    with av.open(str(path), "w") as output:
-        video = output.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        subtitles: Any = cast(Any, output).add_stream(codec)
-        subtitles.codec_context.subtitle_header = ASS_HEADER
-        subtitles.time_base = subtitles.codec_context.time_base = Fraction(1, 1000)
-        for _ in range(50):
-            output.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")))
-        output.mux(video.encode(None))
-        for number, line in enumerate(lines):
-            shown = SubtitleSet.create(text=b"%d,0,Default,,0,0,0,,%s" % (number, line), start=0, end=900, pts=0)
-            packet = subtitles.codec_context.encode_subtitle(shown)
-            packet.stream, packet.time_base = subtitles, Fraction(1, 1000)
-            packet.pts = packet.dts = number * 1000
-            packet.duration = 900
-            output.mux(packet)
-    return path
 
 
 def save_whisper(folder: Path) -> None:
@@ -115,20 +80,6 @@ def noise(seconds: float) -> FloatArray:
     return np.random.default_rng(0).normal(0, 0.1, int(seconds * 16_000)).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("name", "codec"), [("a.mp4", "mov_text"), ("a.mkv", "srt"), ("b.mkv", "webvtt"), ("c.mkv", "ass")]
-)
-def test_subtitle_tracks_are_read_without_their_markup(tmp_path: Path, name: str, codec: str) -> None:
-    lines = [b"I want to,", b"{\\i1}but\\NI can't{\\i0}", b"I can't do it"]
-    with MediaFile(write_subtitled(tmp_path / name, codec, lines)) as file:
-        assert read_subtitles(file) == "I want to, but I can't I can't do it"
-
-
-def test_no_subtitle_track_is_none(write_video: Write) -> None:
-    with MediaFile(write_video([0, 40])) as file:
-        assert read_subtitles(file) is None
-
-
 def test_windows_cut_in_the_pause_and_lose_nothing() -> None:
     audio = noise(70)
     audio[int(27.0 * 16_000) : int(27.4 * 16_000)] = 0  # the only pause within reach of the first cut
@@ -151,11 +102,11 @@ def test_whisper_that_cannot_be_loaded_names_its_role(tmp_path: Path) -> None:
 
 
 def test_words_come_from_caller_then_corpus_then_subtitles_then_whisper(
-    tmp_path: Path, write_video: Write, whisper: Path, add_role: AddRole
+    write_subtitled: Write, write_video: Write, whisper: Path, add_role: AddRole
 ) -> None:
     store = add_role("speech.whisper", whisper)
     transcriber = Transcriber(store, device="cpu")
-    with MediaFile(write_subtitled(tmp_path / "subtitled.mp4", "mov_text", [b"Subtitle"])) as file:
+    with MediaFile(write_subtitled([b"Subtitle"])) as file:
         first = transcriber.read(file, noise(1), caller="Caller", corpus="Corpus")
         second = transcriber.read(file, noise(1), caller=None, corpus="Corpus")
         third = transcriber.read(file, noise(1), caller=None, corpus=None)

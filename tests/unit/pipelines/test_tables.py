@@ -54,9 +54,10 @@ def test_media_round_trip_keeps_arrays_reasons_and_unicode() -> None:
             Modality.AUDIO: PRESENT,
             Modality.TEXT: PRESENT,
         },
+        warnings=("Only the first 600 s of the sound were used.",),
     )
     back = tables.unpack_media(tables.pack_media(media))
-    assert back.presence == media.presence
+    assert (back.presence, back.warnings) == (media.presence, media.warnings)
     assert (back.clip_id, back.duration_s, back.transcript, back.transcript_source, back.sample_rate_hz) == (
         media.clip_id,
         3.25,

@@ -285,7 +285,7 @@ def test_cards_tell_where_they_came_from(encoders: dict[Modality, str], tmp_path
     assert {b.role for b in ensemble.backbones} >= {"face.emotion_efficientnet_b0", "audio.wav2vec2_emotion"}
     for card in copied:  # what the service reads
         assert from_json(FeaturesConfig, card.config["features"]) == FeaturesConfig()
-        assert from_json(MediaConfig, card.config["media"]) == MediaConfig(min_face_frames=0)
+        assert from_json(MediaConfig, card.config["media"]) == MediaConfig(scene_fit="crop", min_face_frames=0)
     text = (tmp_path / "ensemble" / "README.md").read_text()
     assert "Test labels took part in choosing this model" in text
     assert "None were measured with these weights here." in text

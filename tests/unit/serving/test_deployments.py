@@ -13,7 +13,7 @@ from twominds.errors import ArtifactError, BackboneError, MediaError
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.records import AH_VIDEO, PRESENT, Clip, ClipMedia, Embedding, Failure, Modality
 from twominds.scoring.branch import Branch
-from twominds.serving.deployments import Decoded, Encoder, MediaDecoder, Part
+from twominds.serving.deployments import Encoder, MediaDecoder, Part
 
 PART = Part(
     ensemble="ensemble",
@@ -67,7 +67,7 @@ def branch(monkeypatch: pytest.MonkeyPatch) -> StandInBranch:
 def test_clips_of_different_requests_share_a_batch(branch: StandInBranch) -> None:
     async def run() -> list[Embedding | Failure]:
         encoder = Encoder(PART, Modality.FACE, "as deployed")
-        return await asyncio.gather(*(encoder.embed(Decoded(media=media(str(i)), warnings=())) for i in range(10)))
+        return await asyncio.gather(*(encoder.embed(media(str(i))) for i in range(10)))
 
     assert [result.clip_id for result in asyncio.run(run())] == [str(i) for i in range(10)]
     assert sum(branch.batches) == 10
