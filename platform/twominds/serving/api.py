@@ -4,6 +4,9 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 
 from twominds import __version__
 from twominds.records import ByteArray
@@ -45,9 +48,21 @@ class ScoringService(Protocol):
 
 def create_api(service: ScoringService, *, max_upload_bytes: int, max_requests: int) -> FastAPI:
     """The interface around a service, with its limits."""
-    api = FastAPI(title="twominds", version=__version__, description=DESCRIPTION)
+    api = FastAPI(title="twominds", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     problems.install(api)
     api.add_middleware(UploadLimits, max_upload_bytes=max_upload_bytes, max_requests=max_requests)
+    # FastAPI's own page loads its script from the internet; this one is complete, behind a proxy's prefix too.
+    api.mount("/docs/files", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @api.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=f"{api.title}: documentation",
+            swagger_js_url="docs/files/swagger-ui-bundle.js",
+            swagger_css_url="docs/files/swagger-ui.css",
+            swagger_favicon_url="docs/files/favicon-32x32.png",
+        )
 
     @api.get("/", include_in_schema=False)
     async def index(request: Request) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The HTTP interface with a stand-in behind it: limits, errors, documents. No Ray."""
 
 import asyncio
+import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -178,8 +179,22 @@ def test_health(client: TestClient, service: "StandIn") -> None:
 def test_pages(client: TestClient, service: "StandIn") -> None:
     assert client.get("/v1/model").json()["artifact_id"] == service.model.artifact_id
     assert client.get("/").json()["documentation"] == "http://testserver/docs"
-    assert client.get("/docs").status_code == 200
-    check_problem(client.get("/nowhere"), HTTPStatus.NOT_FOUND)
+    for nowhere in ("/nowhere", "/redoc"):
+        check_problem(client.get(nowhere), HTTPStatus.NOT_FOUND)
+
+
+def test_the_documentation_needs_no_internet(client: TestClient) -> None:
+    """Every address in the page is one of the service's own, relative to wherever a proxy puts it."""
+    page = client.get("/docs").text
+    addresses = re.findall(r"""(?:src|href)=["']([^"']+)|url:\s*["']([^"']+)""", page)
+    found = {"".join(address) for address in addresses}
+    assert len(found) == 4
+    for address in found:
+        assert "//" not in address
+        assert not address.startswith("/")
+        answer = client.get(f"/{address}")
+        assert answer.status_code == 200, address
+    assert "SwaggerUIBundle" in client.get("/docs/files/swagger-ui-bundle.js").text
 
 
 def test_the_openapi_document_describes_the_answer(client: TestClient) -> None:
