@@ -100,8 +100,8 @@ def _one(config: PlantedTruthConfig, preset: PresetName, seed: int) -> dict[str,
             ensemble=search.ensemble, embeddings=workspace.embeddings, output=f"{workspace.report}-{kind}"
         )
         evaluate(report)
-        rows = json.loads(Path(report.output, "results.json").read_text())["results"]
-        results[kind] = [row["mf1"]["test"] for row in rows]
+        rows = json.loads(Path(report.output, "results.json").read_text())["rows"]
+        results[kind] = [row["splits"]["test"]["mf1"]["value"] for row in rows]
     return results
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 import shutil
+from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -186,19 +187,26 @@ def test_a_finished_search_can_be_given_another_decision(finished: "Finished", t
 
 def test_the_report_has_every_model_beside_the_baselines(finished: "Finished") -> None:
     report = json.loads((Path(finished.workspace.report) / "results.json").read_text())
-    names = [row["model"] for row in report["results"]]
-    assert names == [
-        "majority (baseline)",
-        "question only (baseline)",
-        "scene",
-        "face",
-        "audio",
-        "text",
-        "single fusion (mean of 5 seeds)",
-        "ensemble",
-    ]
-    assert all(set(row["mf1"]) == {"val", "test"} for row in report["results"])
-    assert report["selected_on"] == "validation"
+    names = [row["recipe"] for row in report["rows"]]
+    assert names == ["majority", "question only", "scene", "face", "audio", "text", "single fusion", "ensemble"]
+    assert all(set(row["splits"]) == {"val", "test"} for row in report["rows"])
+    assert {row["selected_on"] for row in report["rows"]} == {None, "validation"}
+    assert (Path(finished.workspace.report) / "report.html").exists()
+
+
+def test_every_labelled_clip_counts_in_cards_and_in_the_report(finished: "Finished") -> None:
+    report = json.loads((Path(finished.workspace.report) / "results.json").read_text())
+    labelled = Counter(str(clip.split) for clip in finished.clips() if clip.label is not None)
+    assert report["clips"] == {split: labelled[split] for split in ("train", "val", "test")}
+    rows = {row["recipe"]: row for row in report["rows"]}
+    assert report["quarantined"] == len(finished.quarantined()) > 0
+    for modality in Modality:
+        card = artifacts.read_card(f"{finished.workspace.encoders}/{modality}")
+        assert card.data["clips"] == {s: labelled[s] for s in ("train", "val")}
+        assert rows[modality]["splits"]["val"]["mf1"]["value"] == pytest.approx(card.metrics["validation_mf1"])
+    card = artifacts.read_card(finished.workspace.ensemble)
+    of_seeds = [*card.metrics["validation_mf1"].values()]
+    assert rows["single fusion"]["splits"]["val"]["by_model"] == pytest.approx(of_seeds)
 
 
 def test_embeddings_of_other_encoders_are_refused(finished: "Finished", tmp_path: Path) -> None:
@@ -241,12 +249,17 @@ def test_evaluation_batch_scoring_and_the_scorer_agree_alone_and_in_a_batch(
 ) -> None:
     """The same clip and artifact: the same probability to 1e-5, whichever way it went."""
     with (Path(finished.workspace.report) / "scores.csv").open() as file:
-        evaluated = {row["clip_id"]: float(row["probability"]) for row in csv.DictReader(file)}
+        evaluated = {row["clip_id"]: float(row["probability"]) for row in csv.DictReader(file) if row["probability"]}
     config, summary = scored
     assert len(list(Path(config.output).glob("*.parquet"))) > 1, "blocks are held back until all clips are decoded"
     with (Path(config.output) / "scores.csv").open() as file:
         submitted = list(csv.DictReader(file))
-    assert {row["id"] for row in submitted} | finished.quarantined() == {clip.clip_id for clip in finished.clips()}
+    assert {row["id"] for row in submitted} == {clip.clip_id for clip in finished.clips()}
+    assert fact(summary, "without a score").startswith(f"{len(finished.quarantined())}; ")
+    with (Path(config.output) / "details.csv").open() as file:
+        told = {row["id"]: row for row in csv.DictReader(file)}
+    assert {clip_id for clip_id, row in told.items() if row["failed_in"] and row["error"]} == finished.quarantined()
+    assert {row["transcript_source"] for row in told.values() if row["text"] == "yes"} == {"corpus"}
     assert all(Decimal(row["p0"]) + Decimal(row["p1"]) == 1 for row in submitted)
     assert all(float(row["p0"]) + float(row["p1"]) == 1.0 for row in submitted)
     assert fact(summary, "videos") == str(CLIPS)

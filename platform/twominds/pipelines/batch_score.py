@@ -1,10 +1,8 @@
-"""Batch scoring with Ray Data: a folder of videos in, the challenge's CSV out.
+"""Batch scoring with Ray Data: a folder of videos in, the challenge's CSV and a readable one out.
 
-clips ─▶ Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv
+clips ─▶ Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv, details.csv
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -20,14 +18,21 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
-from twominds.pipelines.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
+from twominds.pipelines.quarantine import (
+    QUARANTINE,
+    empty_quarantine,
+    quarantine_corpus,
+    quarantined_clips,
+    read_quarantine,
+)
 from twominds.pipelines.renewal import renew
 from twominds.pipelines.sink import ClipSink, process_clips
 from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
+from twominds.pipelines.submission import details, submission
 from twominds.pipelines.summary import Summary
 from twominds.records import Clip
-from twominds.scoring.ensemble import EnsembleConfig
+from twominds.scoring.ensemble import EnsembleConfig, class_shares
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.storage import require_writable, write_whole
 from twominds.workspace import Workspace, require
@@ -40,7 +45,9 @@ class BatchScoreConfig:
     videos: str
     """A folder of videos, a table of clips (CSV, Parquet, JSON lines) or a BAH tree; local or s3://."""
     output: str
-    """Folder for `scores.csv` (`id,p0,p1,pred`), details in Parquet and the quarantine; local or s3://."""
+    """Folder, local or s3://, for `scores.csv` (`id,p0,p1,pred`; of a video without a score the training labels'
+    shares), `details.csv` (answer, probabilities, abstention; whether each modality was there, why not, and what it
+    says by itself; the transcript's source, warnings, and why a video has no score), Parquet and the quarantine."""
     ensemble: str = field(default_factory=lambda: Workspace.default().ensemble)
     """Folder of `jobs/tune_fusion.py`."""
     models: str = field(default_factory=lambda: Workspace.default().models)
@@ -92,8 +99,14 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     if missing:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, cpus, size))
-    rows = tables.read_rows(config.output)
-    write_whole(UPath(config.output) / "scores.csv", submission(rows).encode())
+    scored = {row["clip_id"]: row for row in tables.read_rows(config.output)}
+    aside = {clip.clip_id: failure for clip, failure in quarantined_clips(config.output)}
+    ids = sorted(clip.clip_id for clip in corpus.clips)
+    for name, text in (
+        ("scores.csv", submission(ids, scored, card)),
+        ("details.csv", details(ids, scored, aside, card, ensemble.modalities)),
+    ):
+        write_whole(UPath(config.output) / name, text.encode())
     failures = [*before, *sink.failures]
     summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures)
     summary.notes = [*renewal.notes(), *corpus.notes]
@@ -101,8 +114,14 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     summary.add("scored now", sink.clips)
     summary.add("there from before", len(renewal.done))
     if ensemble.decision.abstain_band:
-        summary.add("better left to a person", sum(row["abstains"] for row in rows))
+        summary.add("better left to a person", sum(row["abstains"] for row in scored.values()))
+    if guessed := len(ids) - len(scored):
+        shares = ", ".join(
+            f"{name} {share:.3f}" for name, share in zip(card.task.classes, class_shares(card), strict=True)
+        )
+        summary.add("without a score", f"{guessed}; scores.csv has the training labels' shares for them ({shares})")
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
+    summary.add("files", "scores.csv for the challenge, details.csv to read")
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
     return summary
 
@@ -132,17 +151,3 @@ def _dataset(
         gpus=0,
         batch_size=resources.block_size,  # more would be held back, with the media of all, until there are as many
     )
-
-
-def submission(rows: list[tables.Row]) -> str:
-    """The challenge's CSV: `id,p0,p1,pred` with probabilities that add up to exactly 1."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    classes = len(rows[0]["probabilities"]) if rows else 2
-    writer.writerow(["id", *(f"p{i}" for i in range(classes)), "pred"])
-    for row in rows:
-        # Decimals, not floats, are what must add up: nine digits of each, the first class takes the rest.
-        rest = [round(p * 10**9) for p in row["probabilities"][1:]]
-        digits = [10**9 - sum(rest), *rest]
-        writer.writerow([row["clip_id"], *(f"{d // 10**9}.{d % 10**9:09d}" for d in digits), row["predicted"]])
-    return buffer.getvalue()

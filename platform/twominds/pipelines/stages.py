@@ -27,7 +27,7 @@ from twominds.scoring.isolation import isolate
 from twominds.storage import files_in, storage_of
 
 ERROR_FIELDS = [pa.field("error_stage", pa.string()), pa.field("error", pa.string())]
-MEDIA_FIELDS = [pa.field("media", pa.large_binary()), *ERROR_FIELDS]
+MEDIA_FIELDS = [pa.field("media", pa.large_binary()), pa.field("transcript_source", pa.string()), *ERROR_FIELDS]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Read:
         self._reader = MediaReader(config, store, device, modalities)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds `media` and the error columns."""
+        """Adds `media`, `transcript_source` and the error columns."""
         media = self._reader.read_many([tables.clip_from_row(row) for row in rows_of(table)])
         return tables.append_columns(table, MEDIA_FIELDS, [_media_row(item) for item in media])
 
@@ -217,8 +217,9 @@ def rows_of(table: pa.Table) -> list[Row]:
 
 def _media_row(item: ClipMedia | Failure) -> Row:
     if isinstance(item, Failure):
-        return {"media": None, "error_stage": item.stage, "error": item.reason}
-    return {"media": tables.pack_media(item), "error_stage": "", "error": ""}
+        return {"error_stage": item.stage, "error": item.reason}
+    media = tables.pack_media(item)
+    return {"media": media, "transcript_source": item.transcript_source, "error_stage": "", "error": ""}
 
 
 def media_of(rows: Sequence[Row]) -> list[ClipMedia]:

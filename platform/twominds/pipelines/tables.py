@@ -70,9 +70,9 @@ has changed. (Features of words and tokens hold it again.)"""
 
 
 def scored_columns(modalities: Sequence[Modality]) -> list[str]:
-    """What is kept of a scored clip: its score, and the own opinion or absence of each modality of the ensemble."""
+    """What is kept of a scored clip: its score, where its words are from, and what each modality says or why not."""
     opinions = (f"{modality}_{name}" for modality in modalities for name in ("present", "reason", "probabilities"))
-    return [*WITHOUT_WORDS, *opinions, *(field.name for field in SCORE_FIELDS)]
+    return [*WITHOUT_WORDS, "transcript_source", *opinions, *(field.name for field in SCORE_FIELDS)]
 
 
 def features_fields(modality: Modality) -> list["pa.Field[Any]"]:

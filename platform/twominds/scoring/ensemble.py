@@ -130,6 +130,16 @@ class Ensemble:
         )
 
 
+def class_shares(card: Card) -> list[float]:
+    """What is said of a clip that can't be scored, where it must have a line: the classes' shares in training.
+
+    Equal ones where the card does not know them, as that of an imported ensemble.
+    """
+    counts = [card.data.get("train_labels", {}).get(name, 0) for name in card.task.classes]
+    total = sum(counts)
+    return [count / total if total else 1 / len(counts) for count in counts]
+
+
 def seed_models(
     states: Mapping[int, Mapping[str, Tensor]], config: FusionConfig, dims: Mapping[Modality, int], num_classes: int
 ) -> dict[int, Fusion]:

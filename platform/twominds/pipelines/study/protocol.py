@@ -26,6 +26,12 @@ def banners(scores: StudyScores) -> list[str]:
             f"Quarantine: {results.failures} clips could not be processed. Those with a label count all the same: "
             "every row has the training majority for them."
         )
+    other = scores.comparison and scores.comparison.other
+    if other and other.selected_on != scores.headline.row.selected_on:
+        texts.append(
+            f"The comparison is uneven: {other.name} was selected on {other.selected_on}, {results.headline} on "
+            f"{scores.headline.row.selected_on}."
+        )
     return texts
 
 
@@ -34,16 +40,15 @@ def protocol(scores: StudyScores) -> list[str]:
     results = scores.results
     ways = dict.fromkeys(row.selected_on for row in results.rows if row.modalities)
     chosen = {way: [row.recipe for row in results.rows if row.modalities and row.selected_on == way] for way in ways}
-    sizes = [f"{len(results.clips[s])} {split_name(s)} clips of {scores.people[s]} people" for s in scores.splits]
     texts = [
-        f"Data: {len(results.train)} training clips; {', '.join(sizes)}. All labelled clips of a split count; one "
+        f"Data: {len(results.train)} training clips; {sizes(scores)}. All labelled clips of a split count; one "
         "without a score, because it could not be processed or has none of a row's modalities, gets the training "
         f"majority. Clips in quarantine: {results.failures}.",
         "Macro F1 is the unweighted mean of the classes' F1; a class that is neither true nor predicted counts as 0. A "
         "row of several single models shows the mean of their scores, a row of an ensemble the score of their mean "
         "probability.",
         *(
-            f"Epochs, configurations and the headline row were selected on {way}: {_named(recipes, results)}."
+            f"Epochs and configurations were selected on {way}: {_named(recipes, results)}."
             for way, recipes in chosen.items()
         ),
     ]
@@ -59,6 +64,11 @@ def protocol(scores: StudyScores) -> list[str]:
         "(population standard deviation).",
         _comparison(scores),
     ]
+    if scores.comparison is not None:
+        texts.append(
+            f"Comparison with {scores.comparison.other.name}, from the report at {scores.comparison.other.place}: both "
+            "on the clips that both reports have, and on the same resamples of people."
+        )
     if any(not row.modalities for row in results.rows):
         texts.append("Baselines see no video: the training majority, and for every question its training majority.")
     if any(row.published for row in results.rows):
@@ -69,6 +79,12 @@ def protocol(scores: StudyScores) -> list[str]:
             "its printed numbers, and may differ from its own by 0.01."
         )
     return texts
+
+
+def sizes(scores: StudyScores) -> str:
+    """How many labelled clips there are of how many people."""
+    clips = scores.results.clips
+    return ", ".join(f"{len(clips[s])} {split_name(s)} clips of {scores.people[s]} people" for s in scores.splits)
 
 
 def _comparison(scores: StudyScores) -> str:

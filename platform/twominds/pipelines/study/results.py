@@ -1,4 +1,4 @@
-"""What a study found: every row's answers on the labelled clips that nothing was chosen on, before any statistics."""
+"""What a study or an evaluation found: every row's answers on the labelled clips, before any statistics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class RowResult:
     """One row of the table."""
 
     recipe: str
-    """As in `--recipe`."""
+    """As in `--recipe`; of an evaluation, which part of the ensemble it is."""
     description: str
     modalities: tuple[Modality, ...]
     """Empty for a baseline that sees no video."""
@@ -57,7 +57,7 @@ class StudyResults:
     """A whole table."""
 
     study: str
-    """As in `--recipe`."""
+    """As in `--recipe`, or the ensemble that is evaluated."""
     num_classes: int
     clips: Mapping[Split, tuple[Clip, ...]]
     """The labelled clips of each reported split: label, participant, question, attributes."""
@@ -66,6 +66,10 @@ class StudyResults:
     rows: tuple[RowResult, ...]
     """Baselines first, then the recipes in their order."""
     headline: str
-    """The recipe that is best on what selects: the one whose predictions are submitted."""
+    """The recipe of the row that the report is about."""
+    headline_is: str
+    """Why it is that one, in words."""
+    served: Mapping[Split, Answers]
+    """What the artifact of the headline row says as it is saved and served: one answer to each clip."""
     failures: int = 0
     """Clips in quarantine. Those of them that have a label count."""

@@ -25,6 +25,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
 from twominds.pipelines.labelled import clip_counts, clip_rows
 from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
+from twominds.pipelines.study.answers import ensemble_answers, without
 from twominds.pipelines.study.parts import Part
 from twominds.pipelines.study.results import Answers
 from twominds.recipes.recipe import Recipe
@@ -66,9 +67,10 @@ class RowModels:
 
     def _inputs_of(self, clip: ClipEmbeddings, hidden: Modality | None) -> dict[Modality, Embedding]:
         if self.processed(clip):
-            return {part.modality: _seen(clip.by_encoder[part.encoder], hidden) for part in self.parts}
-        clip_id = clip.clip.clip_id
-        return {part.modality: _absent(clip_id, part.modality, "it could not be processed") for part in self.parts}
+            return without({part.modality: clip.by_encoder[part.encoder] for part in self.parts}, hidden)
+        presence, clip_id = absent("it could not be processed"), clip.clip.clip_id
+        modalities = (part.modality for part in self.parts)
+        return {m: Embedding(clip_id=clip_id, modality=m, presence=presence) for m in modalities}
 
     def processed(self, clip: ClipEmbeddings) -> bool:
         """Whether the clip came through to all encoders of the row."""
@@ -82,16 +84,6 @@ class RowModels:
     def card(self) -> Card | None:
         """Of the finished artifact; None while there is none."""
         return artifacts.read_card(self.uri) if (UPath(self.uri) / artifacts.CARD).exists() else None
-
-
-def _seen(embedding: Embedding, hidden: Modality | None) -> Embedding:
-    if embedding.modality != hidden:
-        return embedding
-    return _absent(embedding.clip_id, embedding.modality, "hidden, to see what it adds")
-
-
-def _absent(clip_id: str, modality: Modality, reason: str) -> Embedding:
-    return Embedding(clip_id=clip_id, modality=modality, presence=absent(reason))
 
 
 def read_embeddings(parts: Sequence[Part], splits: Sequence[Split] | None = None) -> list[ClipEmbeddings]:
@@ -276,15 +268,5 @@ def answers(
         majority: What is predicted for a clip without any of the modalities.
         hidden: A modality that counts as absent.
     """
-    ensemble = row.ensemble
     inputs = row.inputs_of(clips, hidden)
-    present = [i for i, clip in enumerate(inputs) if any(item.presence.present for item in clip.values())]
-    models = len(ensemble.models) if recipe.reports == "single" else 1
-    probabilities = np.full((models, len(clips)), np.nan)
-    predictions = np.full((models, len(clips)), majority, dtype=np.int64)
-    if present:
-        by_seed = ensemble.probabilities([inputs[i] for i in present])[..., -1]
-        chance = by_seed if recipe.reports == "single" else by_seed.mean(axis=0, keepdims=True)
-        probabilities[:, present] = chance
-        predictions[:, present] = ensemble.config.decision.labels(chance)
-    return Answers(predictions=predictions, probabilities=probabilities)
+    return ensemble_answers(row.ensemble, inputs, majority, each_seed=recipe.reports == "single")

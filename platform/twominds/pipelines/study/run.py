@@ -10,9 +10,7 @@ import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from upath import UPath
@@ -22,11 +20,12 @@ from twominds.corpus.manifest import read_corpus
 from twominds.model_card import publish
 from twominds.pipelines import tables
 from twominds.pipelines.about import absolute
-from twominds.pipelines.batch_score import submission
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
+from twominds.pipelines.study.answers import baselines, ensemble_answers, label_of, mean_mf1
+from twominds.pipelines.study.comparison import OtherReport
 from twominds.pipelines.study.parts import PartsMaker, StudyConfig
 from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import Answers, RowResult, StudyResults
+from twominds.pipelines.study.results import RowResult, StudyResults
 from twominds.pipelines.study.rows import (
     ClipEmbeddings,
     RowModels,
@@ -37,21 +36,30 @@ from twominds.pipelines.study.rows import (
     save_whole,
     train_rows,
 )
-from twominds.pipelines.study.scores import macro_f1_of
+from twominds.pipelines.study.scores import measured
+from twominds.pipelines.submission import submission
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Score, Split
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import require_writable, write_whole
-from twominds.training.metrics import IntArray, macro_f1, majority, majority_baseline, question_baseline
+from twominds.training.metrics import majority
 from twominds.training.selection import LabelledSplits, visible_splits
 from twominds.workspace import require
 
 REPORTED = (Split.VALIDATION, Split.TEST)
 
 
-def run_study(name: str, config: StudyConfig, output: str, *, push_to: str = "", address: str | None = None) -> Summary:
+def run_study(
+    name: str,
+    config: StudyConfig,
+    output: str,
+    *,
+    push_to: str = "",
+    other: OtherReport | None = None,
+    address: str | None = None,
+) -> Summary:
     """Makes what is missing of a study and writes its report.
 
     Args:
@@ -59,6 +67,7 @@ def run_study(name: str, config: StudyConfig, output: str, *, push_to: str = "",
         config: Places and settings.
         output: Folder for the report; local or s3://.
         push_to: Folder for the headline model as a hub repository; "": none.
+        other: A report to compare the headline with.
         address: A running Ray cluster.
 
     Raises:
@@ -93,16 +102,14 @@ def run_study(name: str, config: StudyConfig, output: str, *, push_to: str = "",
     found = (item for item in read_embeddings(unique) if item.clip.clip_id in corpus)
     clips = [replace(item, clip=corpus[item.clip.clip_id]) for item in found]
     failures = [failure for failure in maker.quarantined(unique) if failure.clip_id in corpus]
-    results = _results(name, recipes, models, clips, console, len(failures))
-    summary = write_report(results, output)
-    summary.failures, summary.notes = failures, read.notes
-    headline = next(recipe for recipe in recipes if recipe.name == results.headline)
     place = f"{output}/headline"
-    save_whole(models[headline.name], headline, place)
-    summary.add("headline", f"{headline.name}, best on {config.protocol}: saved whole at {place}")
-    _submit(models[headline.name], list(corpus.values()), results, place, output, summary)
+    results = _results(name, recipes, models, clips, console, len(failures), place)
+    summary = write_report(results, output, other)
+    summary.failures, summary.notes = failures, read.notes
+    summary.add("headline", f"{results.headline}, best on {config.protocol}: saved whole at {place}")
+    _submit(models[results.headline], read.clips, Ensemble.load(place), output, summary)
     if push_to:
-        publish(place, push_to, test_metrics=_measured(models[headline.name], place, results, clips))
+        publish(place, push_to, test_metrics=measured(results))
         summary.add("pushed", f"{push_to}, as a hub repository")
     places = f"--ensemble {shlex.quote(place)} --models {shlex.quote(config.models)}"
     summary.next_step = f"python jobs/score.py --videos FOLDER --output {shlex.quote(output)}/scores {places}"
@@ -116,25 +123,34 @@ def _results(
     clips: Sequence[ClipEmbeddings],
     console: Console,
     failures: int,
+    place: str,
 ) -> StudyResults:
-    """Every row's answers; from here on nothing is trained."""
+    """Every row's answers, and those of the headline as it is saved at `place`; from here on nothing is trained."""
     classes = recipes[0].task.num_classes
     every = {split: found for split in (Split.TRAIN, *REPORTED) if (found := labelled(clips, split))}
     splits = {split: every[split] for split in REPORTED if split in every}
     train = tuple(item.clip for item in every[Split.TRAIN])
-    guess = majority([_label(clip) for clip in train], classes)
+    guess = majority([label_of(clip) for clip in train], classes)
     rows: list[RowResult] = []
     with _progress(console, "rows", len(recipes)) as on_done:
         for recipe in recipes:
             rows.append(_row(recipe, models[recipe.name], splits, guess))
             on_done()
+    clips_of = {split: tuple(item.clip for item in found) for split, found in every.items()}
+    headline = _headline(rows, clips_of, classes)
+    best = models[headline]
+    save_whole(best, next(recipe for recipe in recipes if recipe.name == headline), place)
+    saved = Ensemble.load(place)
+    reported = {split: clips_of[split] for split in splits}
     return StudyResults(
         study=name,
         num_classes=classes,
-        clips={split: tuple(item.clip for item in found) for split, found in splits.items()},
+        clips=reported,
         train=train,
-        rows=(*_baselines(train, splits, classes), *rows),
-        headline=_headline(rows, every, classes),
+        rows=(*baselines(train, reported, classes), *rows),
+        headline=headline,
+        headline_is="the one that is best on what selects",
+        served={split: ensemble_answers(saved, best.inputs_of(found), guess) for split, found in splits.items()},
         failures=failures,
     )
 
@@ -154,7 +170,7 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
         published=recipe.published,
         without={
             modality: {
-                split: mean_mf1(answers(row, recipe, found, guess, modality), found, classes)
+                split: mean_mf1(answers(row, recipe, found, guess, modality), [item.clip for item in found], classes)
                 for split, found in clips.items()
             }
             for modality in hidden
@@ -175,42 +191,7 @@ def _parameters(row: RowModels, recipe: Recipe) -> int:
     return sum(p.numel() for p in next(iter(row.ensemble.models.values())).parameters())
 
 
-def _baselines(
-    train: Sequence[Clip], splits: Mapping[Split, list[ClipEmbeddings]], classes: int
-) -> tuple[RowResult, RowResult]:
-    """What can be had without looking at a video."""
-    labels, questions = [_label(clip) for clip in train], [clip.question for clip in train]
-    asked = {split: [item.clip.question for item in found] for split, found in splits.items()}
-    predicted = {
-        "majority": {split: majority_baseline(labels, len(found), classes) for split, found in splits.items()},
-        "question only": {
-            split: question_baseline(labels, questions, found, classes) for split, found in asked.items()
-        },
-    }
-    majority, question = (
-        RowResult(
-            recipe=name,
-            description=f"{name} (baseline)",
-            modalities=(),
-            reports="encoder",
-            answers={split: _certain(found) for split, found in by_split.items()},
-        )
-        for name, by_split in predicted.items()
-    )
-    return majority, question
-
-
-def _certain(predicted: IntArray) -> Answers:
-    return Answers(predictions=predicted[None], probabilities=predicted[None].astype(np.float64))
-
-
-def mean_mf1(found: Answers, clips: Sequence[ClipEmbeddings], classes: int) -> float:
-    """Mean over the row's models of the macro F1."""
-    labels = [_label(item.clip) for item in clips]
-    return float(np.mean([macro_f1(labels, predicted, classes) for predicted in found.predictions]))
-
-
-def _headline(rows: Sequence[RowResult], splits: Mapping[Split, list[ClipEmbeddings]], classes: int) -> str:
+def _headline(rows: Sequence[RowResult], splits: Mapping[Split, Sequence[Clip]], classes: int) -> str:
     """The row with the best mean macro F1 on the splits that its protocol selects on; of equals the first."""
     view = LabelledSplits({split: (split, found) for split, found in splits.items()})
 
@@ -222,39 +203,18 @@ def _headline(rows: Sequence[RowResult], splits: Mapping[Split, list[ClipEmbeddi
     return max(rows, key=merit).recipe
 
 
-def _submit(
-    row: RowModels, corpus: Sequence[Clip], results: StudyResults, place: str, output: str, summary: Summary
-) -> None:
+def _submit(row: RowModels, corpus: Sequence[Clip], ensemble: Ensemble, output: str, summary: Summary) -> None:
     """What the headline says of the challenge's clips, which have no label; every one of them has a line."""
-    wanted = [clip for clip in corpus if clip.split == Split.PRIVATE or (clip.split is None and clip.label is None)]
-    if not wanted:
+    ids = [c.clip_id for c in corpus if c.split == Split.PRIVATE or (c.split is None and c.label is None)]
+    if not ids:
         return
-    ids = {clip.clip_id for clip in wanted}
-    own = [item for item in read_embeddings(row.parts) if item.clip.clip_id in ids]
-    scores = {s.clip_id: s for s in Ensemble.load(place).score(row.inputs_of(own)) if isinstance(s, Score)}
-    shares = np.bincount([_label(clip) for clip in results.train], minlength=results.num_classes) / len(results.train)
-    guess = {"probabilities": shares.tolist(), "predicted": int(shares.argmax())}
-    rows = [
-        {"clip_id": clip_id, **(tables.score_to_row(scores[clip_id]) if clip_id in scores else guess)}
-        for clip_id in sorted(ids)
-    ]
-    write_whole(UPath(output) / "submission.csv", submission(rows).encode())
-    guessed = len(ids) - len(scores)
-    summary.add("submission", f"{output}/submission.csv, {len(rows)} clips")
-    if guessed:
+    own = [item for item in read_embeddings(row.parts) if item.clip.clip_id in set(ids)]
+    scores = [score for score in ensemble.score(row.inputs_of(own)) if isinstance(score, Score)]
+    scored = {score.clip_id: tables.score_to_row(score) for score in scores}
+    write_whole(UPath(output) / "submission.csv", submission(sorted(ids), scored, ensemble.card).encode())
+    summary.add("submission", f"{output}/submission.csv, {len(ids)} clips")
+    if guessed := len(ids) - len(scored):
         summary.add("beware", f"{guessed} of them could not be scored: they have the training split's shares")
-
-
-def _measured(row: RowModels, place: str, results: StudyResults, clips: Sequence[ClipEmbeddings]) -> dict[str, object]:
-    """Macro F1 and intervals of the models that were saved, for their model card."""
-    saved, guess = replace(row, uri=place), majority([_label(clip) for clip in results.train], results.num_classes)
-    measured: dict[str, object] = {}
-    for split in results.clips:
-        found = labelled(clips, split)
-        whole = replace(row.recipe, reports="ensemble")
-        estimate = macro_f1_of(answers(saved, whole, found, guess), results.clips[split], results.num_classes)
-        measured[f"{split.name.lower()}_mf1"] = {"value": estimate.value, "interval": estimate.interval}
-    return measured
 
 
 @contextmanager
@@ -273,8 +233,3 @@ def _progress(console: Console, what: str, total: int) -> Generator[Callable[[],
                 console.print(f"{what} {done}/{total}", highlight=False)
 
         yield on_done
-
-
-def _label(clip: Clip) -> int:
-    """Of a clip that has one."""
-    return cast("int", clip.label)

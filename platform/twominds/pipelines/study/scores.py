@@ -6,6 +6,7 @@ from typing import cast
 
 import numpy as np
 
+from twominds.pipelines.study.comparison import Comparison, OtherReport, compare
 from twominds.pipelines.study.results import Answers, RowResult, StudyResults
 from twominds.records import Clip, Modality, Split
 from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap
@@ -110,15 +111,17 @@ class StudyScores:
     people: Mapping[Split, int]
     rows: tuple[RowScore, ...]
     best_unimodal: str | None
-    """Recipe, chosen on validation; None without a unimodal row or a validation split."""
+    """Its recipe, chosen on validation; None without a unimodal row or a validation split."""
     groups: tuple[GroupScore, ...]
     reliability: Mapping[Split, Reliability]
     """Of the headline row."""
     drops: tuple[DropScore, ...]
+    comparison: Comparison | None = None
+    """Of the headline with another report's."""
 
     @property
     def headline(self) -> RowScore:
-        """The row whose predictions are submitted."""
+        """The row that the report is about."""
         return next(score for score in self.rows if score.row.recipe == self.results.headline)
 
     @property
@@ -127,11 +130,16 @@ class StudyScores:
         return self.splits[-1]
 
 
-def score_study(results: StudyResults) -> StudyScores:
+def score_study(results: StudyResults, other: OtherReport | None = None) -> StudyScores:
     """All statistics of a study; test labels are used for these alone.
+
+    Args:
+        results: The answers.
+        other: A report to compare the headline with.
 
     Raises:
         ValueError: no split has a clip.
+        ConfigError: the other report has none of the clips, or other labels.
     """
     splits = tuple(split for split in REPORTED if results.clips.get(split))
     if not splits:
@@ -170,12 +178,17 @@ def score_study(results: StudyResults) -> StudyScores:
             if split in headline.answers
         },
         drops=tuple(_drop(score, modality) for score in rows for modality in score.row.without),
+        comparison=None if other is None else compare(results, other),
     )
 
 
-def macro_f1_of(answers: Answers, clips: Sequence[Clip], num_classes: int) -> Estimate:
-    """Macro F1 of some models on some clips, with its interval."""
-    return _bootstrap(clips, num_classes).estimate(answers.predictions)
+def measured(results: StudyResults) -> dict[str, object]:
+    """Macro F1 and intervals of what is saved and served, for its model card."""
+    found: dict[str, object] = {}
+    for split, clips in results.clips.items():
+        mf1 = _bootstrap(clips, results.num_classes).estimate(results.served[split].predictions)
+        found[f"{split.name.lower()}_mf1"] = {"value": mf1.value, "interval": mf1.interval}
+    return found
 
 
 def reliability(answers: Answers, labels: IntArray, num_classes: int) -> Reliability:

@@ -8,8 +8,11 @@ import html
 import io
 from collections.abc import Sequence
 
+import numpy as np
+
+from twominds.pipelines.study.comparison import Comparison, Paired
 from twominds.pipelines.study.protocol import banners, protocol, split_name
-from twominds.pipelines.study.results import RowResult
+from twominds.pipelines.study.results import RowResult, StudyResults
 from twominds.pipelines.study.scores import REPORTED, RowScore, StudyScores
 from twominds.training.bootstrap import Difference, Estimate
 
@@ -20,6 +23,7 @@ NONE = "–"
 def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
     """A row as people read it, by the titles of the columns."""
     row, over = score.row, score.over_unimodal
+    any_paper = any(each.published for each in scores.results.rows)
     found = [score.splits.get(split) for split in REPORTED]
     several = any(len(split.by_model) > 1 for split in found if split)
     validation, test = (NONE if split is None else estimate(split.mf1) for split in found)
@@ -32,15 +36,23 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
         "Validation MF1 [95 % CI]": validation,
         "Test MF1 [95 % CI]": test,
         "Mean": percent(score.average),
-        "Paper: val / test / mean / private": theirs if row.published else NONE,
-        "Test − best unimodal [95 % CI]": "reference" if row.recipe == scores.best_unimodal else _difference(over),
-        "p": NONE if over is None or over.p_value is None else f"{over.p_value:.3f}",
+        "No score: val / test": unseen(score),
+        **({"Paper: val / test / mean / private": theirs if row.published else NONE} if any_paper else {}),
+        "Test − best unimodal [95 % CI]": "reference" if row.recipe == scores.best_unimodal else difference(over),
+        "p": p_value(over),
         "Seeds' SD: val / test": spread if several else NONE,
         "Parameters": f"{row.parameters:,}" if row.parameters else NONE,
         "Selected on": row.selected_on if row.modalities else "training labels",
         "Weights": row.weights if row.modalities else NONE,
         "Artifact": row.artifact_id or NONE,
     }
+
+
+def unseen(score: RowScore) -> str:
+    """How many clips of validation and test have no score; of a baseline, which needs none, nothing."""
+    if not score.row.modalities:
+        return NONE
+    return " / ".join(str(score.splits[split].unseen) if split in score.splits else NONE for split in REPORTED)
 
 
 def paper(row: RowResult) -> tuple[float | None, float | None, float | None, float | None]:
@@ -67,7 +79,10 @@ def markdown(scores: StudyScores) -> str:
         for row in cells:
             row["Recipe"] += " (headline)" if row["Recipe"] == scores.results.headline else ""
         lines += [f"## {title}", "", *_md_table([*cells[0]], [[*row.values()] for row in cells]), ""]
-    lines += ["Macro F1 (MF1) in percent. The headline row is the one that is best on what selects.", ""]
+    lines += [f"Macro F1 (MF1) in percent. The headline row is {scores.results.headline_is}.", ""]
+    if scores.comparison:
+        title = f"## Compared with {_md(scores.comparison.other.name)}"
+        lines += [title, "", *_md_table(*comparison_cells(scores.comparison)), ""]
     if scores.drops:
         lines += ["## Modality drop", "", *_md_table(*drop_cells(scores)), ""]
     lines += ["## Protocol", "", *(f"- {_md(text)}" for text in protocol(scores)), ""]
@@ -138,6 +153,50 @@ def group_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The comparison with another report as people read it: header and rows."""
+    header = ["Split", "Clips", "People", "This MF1 [95 % CI]", "Other MF1 [95 % CI]", "Difference [95 % CI]", "p"]
+    header += ["Only this is right", "Only the other is right", "Clips in one report alone"]
+    return header, [
+        [
+            *(split_name(split), str(paired.clips), str(paired.people)),
+            *(
+                estimate(paired.ours),
+                estimate(paired.theirs),
+                difference(paired.difference),
+                p_value(paired.difference),
+            ),
+            *(str(paired.only_ours), str(paired.only_theirs), str(paired.elsewhere)),
+        ]
+        for split, paired in comparison.splits.items()
+    ]
+
+
+def in_words(paired: Paired) -> str:
+    """The comparison on one split in a line."""
+    alone = f"; {paired.elsewhere} clips are in one report alone" if paired.elsewhere else ""
+    over = f"{difference(paired.difference)}, p {p_value(paired.difference)}; of {paired.clips} clips"
+    return (
+        f"{percent(paired.ours.value)} against {percent(paired.theirs.value)}, difference {over} "
+        f"{paired.only_ours} only this one gets right, {paired.only_theirs} only the other{alone}"
+    )
+
+
+def score_rows(results: StudyResults) -> list[list[str]]:
+    """What the ensemble that is saved says of every labelled clip; the first line is the header.
+
+    The prediction for a clip without a score is the training majority, and its probability is empty.
+    """
+    rows = [["clip_id", "split", "participant", "label", "predicted", "probability"]]
+    for split, clips in results.clips.items():
+        said = results.served[split]
+        for clip, predicted, chance in zip(clips, said.predictions[0], said.probabilities[0], strict=True):
+            probability = "" if np.isnan(chance) else repr(float(chance))
+            known = [clip.clip_id, str(split), clip.participant_id or "", str(clip.label)]
+            rows.append([*known, str(predicted), probability])
+    return rows
+
+
 def drop_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
     """The modality-drop table: header and rows."""
     columns = [f"{split_name(split).capitalize()} {what}" for split in scores.splits for what in ("MF1", "change")]
@@ -155,17 +214,23 @@ def as_csv(rows: Sequence[Sequence[str]]) -> str:
     return buffer.getvalue()
 
 
-def estimate(mf1: Estimate) -> str:
+def estimate(mf1: Estimate, digits: int = 2) -> str:
     """In percent, with its interval where there is one."""
-    low, high = _bounds(mf1)
-    return f"{100 * mf1.value:.2f} [{low}, {high}]" if low else f"{100 * mf1.value:.2f}"
+    value, *bounds = (f"{100 * share:.{digits}f}" for share in (mf1.value, *(mf1.interval or ())))
+    return f"{value} [{', '.join(bounds)}]" if bounds else value
 
 
-def _difference(over: Difference | None) -> str:
+def difference(over: Difference | None) -> str:
+    """In percentage points, with its interval where there is one."""
     if over is None:
         return NONE
     low, high = _bounds(over)
     return f"{signed(over.value)} [{low}, {high}]" if low else signed(over.value)
+
+
+def p_value(over: Difference | None) -> str:
+    """Of a difference, where there is one."""
+    return NONE if over is None or over.p_value is None else f"{over.p_value:.3f}"
 
 
 def _bounds(of: Estimate | Difference) -> tuple[str, str]:

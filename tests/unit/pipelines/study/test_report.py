@@ -95,6 +95,11 @@ RESULTS = StudyResults(
     train=clips(Split.TRAIN, [0, 0, 1], ["p", "q", "r"]),
     rows=(MAJORITY, FACE, TEXT, FUSION),
     headline="r/3",
+    headline_is="the one that is best on what selects",
+    served={
+        Split.VALIDATION: answers([1, 0]),
+        Split.TEST: answers([1, 0, 0, 0], probabilities=[0.9, 0.2, 0.4, np.nan]),  # seed 1
+    },
     failures=3,
 )
 # Seed 1 on test: class 0 has TP 2, FP 1; class 1 has TP 1, FN 1. Seed 2: one right and one wrong of each class.
@@ -112,7 +117,7 @@ def folder() -> UPath:
 
 def only(split: Split) -> StudyResults:
     rows = tuple(replace(row, answers={split: row.answers[split]}) for row in RESULTS.rows)
-    return replace(RESULTS, clips={split: CLIPS[split]}, rows=rows)
+    return replace(RESULTS, clips={split: CLIPS[split]}, rows=rows, served={split: RESULTS.served[split]})
 
 
 def test_scores_by_hand() -> None:
@@ -175,6 +180,17 @@ def test_reliability_by_hand() -> None:
     assert found.unseen == 1
 
 
+def test_scores_of_every_clip(folder: UPath) -> None:
+    rows = list(csv.DictReader((folder / "scores.csv").read_text().splitlines()))
+    assert [row["clip_id"] for row in rows] == ["val-0", "val-1", "test-0", "test-1", "test-2", "test-3"]
+    assert [(row["label"], row["predicted"], row["probability"], row["participant"]) for row in rows[2:]] == [
+        ("1", "1", "0.9", "t1"),
+        ("0", "0", "0.2", "t1"),
+        ("1", "0", "0.4", "t2"),
+        ("0", "0", "", ""),  # without a score, the majority; and nobody knows who it is
+    ]
+
+
 def test_csv(folder: UPath) -> None:
     rows = {row["recipe"]: row for row in csv.DictReader((folder / "table.csv").read_text().splitlines())}
     fusion = rows["r/3"]
@@ -202,7 +218,7 @@ def test_markdown_escapes_and_keeps_its_columns(folder: UPath) -> None:
     text = (folder / "table.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("| ")]
     by_recipe = {cells[1].strip(): len(cells) for cells in (re.split(r"(?<!\\)\|", line) for line in table)}
-    assert {by_recipe[name] for name in ("majority", "r/1", "r/2", "r/3 (headline)")} == {16}
+    assert {by_recipe[name] for name in ("majority", "r/1", "r/2", "r/3 (headline)")} == {17}
     assert "<script" not in text
     assert "85.38 / 79.94 / 82.66 / 68.32" in text
     assert re.search(r"\| 61\.67 \[\d+\.\d\d, \d+\.\d\d\] \|", text)

@@ -10,10 +10,11 @@ import pytest
 
 from twominds import artifacts
 from twominds.pipelines.study import run as study
+from twominds.pipelines.study.answers import mean_mf1
 from twominds.pipelines.study.parts import Part, StudyConfig
 from twominds.pipelines.study.results import StudyResults
 from twominds.pipelines.study.rows import ClipEmbeddings, labelled
-from twominds.pipelines.study.run import mean_mf1, run_study
+from twominds.pipelines.study.run import run_study
 from twominds.pipelines.summary import Summary
 from twominds.recipes.recipe import Recipe
 from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split
@@ -83,7 +84,8 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
     def no_cluster(_: object) -> Generator[int]:
         yield 1
 
-    def report(found: StudyResults, uri: str) -> Summary:
+    def report(found: StudyResults, uri: str, other: object) -> Summary:
+        assert other is None
         results.append(found)
         return Summary(title="report", where=uri)
 
@@ -162,7 +164,7 @@ def test_every_row_is_there_once_and_says_what_it_is(run: Run, made_up: "MadeUpS
     assert [row.recipe for row in results.rows] == ["majority", "question only", "face", "audio", "both"]
     assert results.failures == 1, "the other one has left the corpus"
     face, both = results.rows[2], results.rows[4]
-    own = labelled(made_up.clips(), Split.TEST)
+    own = [item.clip for item in labelled(made_up.clips(), Split.TEST)]
     # Right on four of twelve, two of each class: F1 is 1/3 in both.
     assert mean_mf1(face.answers[Split.TEST], own, 2) == pytest.approx(1 / 3)
     assert (face.without, set(both.without)) == ({}, {FACE, AUDIO})
