@@ -194,22 +194,17 @@ def test_of_equal_macro_f1_the_lower_loss_wins() -> None:
     assert scripted([(4, 0.9), (4, 0.9)])[0].best_epoch == 1
 
 
-class Six(FourClips):
-    """The four clips, and two of which nothing is there."""
+class AndMore(FourClips):
+    """The four clips, and some of which nothing is there."""
 
-    left_out = torch.tensor([0, 1])
-
-
-class MostlyOnes(FourClips):
-    """Of the clips that can be learned from no class has more; of all there are, class 1 has."""
-
-    left_out = torch.tensor([1])
+    def __init__(self, *labels: int) -> None:
+        self.left_out = torch.tensor(labels)
 
 
 def test_clips_that_cannot_be_answered_count_and_get_the_training_majority() -> None:
     model, config = Scripted([(4, 0.1)]), FitConfig(batch_size=4, epochs=1, patience=1)
-    result = fit(model, MostlyOnes(), Six(), config, seed=0, loss=cross_entropy, num_classes=2)
-    # Four are right, and two get class 1. Class 0: TP 2, FN 1; class 1: TP 3, FP 1.
+    result = fit(model, AndMore(1), AndMore(0, 1), config, seed=0, loss=cross_entropy, num_classes=2)
+    # Four are right, and two get class 1, of which training has more. Class 0: TP 2, FN 1; class 1: TP 3, FP 1.
     assert result.validation_mf1 == result.selection_mf1 == pytest.approx((4 / 5 + 6 / 7) / 2)
     alone, _ = scripted([(4, 0.1)])
     assert alone.validation_mf1 == 1.0

@@ -53,7 +53,7 @@ def search_fusion(config: SearchConfig) -> Summary:
     require_writable(search.store.uri)
     require_writable(config.ensemble)
     with _kept_at(search.store.uri):
-        left = trials_left(search.plan, search.store)
+        left, before = trials_left(search.plan, search.store), len(search.store.outcomes())
     # Of a search that is over, another decision is fitted: no cluster is waited for.
     with cluster(config.address) if left else nullcontext(0) as cpus, _kept_at(search.store.uri):
         results = _run(search, config, cpus)
@@ -70,7 +70,7 @@ def search_fusion(config: SearchConfig) -> Summary:
             searched=len(results.outcomes),
             device=config.device,
         )
-    return _summary(config, search, results, card)
+    return _summary(config, search, results, card, before)
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def _count(summary: Summary, results: SearchResults) -> None:
         summary.add("incidents survived", f"{len(results.incidents)}, the last: {results.incidents[-1].cause}")
 
 
-def _summary(config: SearchConfig, search: Search, results: SearchResults, card: Card) -> Summary:
+def _summary(config: SearchConfig, search: Search, results: SearchResults, card: Card, before: int) -> Summary:
     best = results.finished[0]
     summary = Summary(
         title=f"Stability search of {search.recipe.name}",
@@ -191,6 +191,7 @@ def _summary(config: SearchConfig, search: Search, results: SearchResults, card:
         tables=[best_table(results.finished, search.rules)],
     )
     _count(summary, results)
+    summary.add("there from before", f"{before} candidates")
     summary.add(f"best on {card.selected_on}", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
     if config.protocol != "validation":
         summary.add("selected_on", card.selected_on)

@@ -54,10 +54,14 @@ def baselines(train: Sequence[Clip], splits: Mapping[Split, Sequence[Clip]], cla
             split: question_baseline(labels, questions, found, classes) for split, found in asked.items()
         },
     }
+    described = {
+        "majority": "the most frequent class of training",
+        "question only": "the most frequent class of each question",
+    }
     return [
         RowResult(
             recipe=name,
-            description=f"{name} (baseline)",
+            description=f"{described[name]}, without a look at any video",
             modalities=(),
             reports="encoder",
             answers={split: _certain(found) for split, found in by_split.items()},

@@ -277,8 +277,9 @@ _FIGURES: tuple[Callable[[StudyScores], list[Plot]], ...] = (_rows, _seeds, _con
 
 
 def _row_label(row: RowScore) -> str:
-    name, seen = row.row.recipe, f"({', '.join(row.row.modalities)})" if row.row.modalities else ""
-    return f"{name} {seen}" if len(name) + len(seen) < 26 else f"{wrapped(name, 32)}\n{seen}".rstrip()
+    name, modalities = row.row.recipe, ", ".join(row.row.modalities)
+    seen = f"({modalities})" if modalities not in ("", name) else ""
+    return f"{name} {seen}".rstrip() if len(name) + len(seen) < 26 else f"{wrapped(name, 32)}\n{seen}".rstrip()
 
 
 def _published(row: RowScore, split: Split) -> float:

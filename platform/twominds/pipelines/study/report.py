@@ -91,6 +91,7 @@ def _page(scores: StudyScores, plots: "Sequence[Plot]") -> str:
         scores=scores,
         banners=banners(scores),
         protocol=protocol(scores),
+        sizes=sizes(scores),
         sections=[(title, [row_cells(row, scores) for row in rows]) for title, rows in sections(scores)],
         groups=group_cells(scores),
         drops=drop_cells(scores),
