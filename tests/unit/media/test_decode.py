@@ -14,7 +14,7 @@ import pytest
 from av.stream import Disposition
 
 from twominds.errors import MediaError
-from twominds.media.container import MediaFile
+from twominds.media.container import DECODER_OPTIONS, MediaFile
 from twominds.media.decode import Pictures, probe, sample_pictures, uniform_positions
 from twominds.media.sound import read_sound
 from twominds.records import ByteArray
@@ -170,6 +170,36 @@ def test_pixels_that_are_not_square_are_shown_square(write_video: Write) -> None
     assert pictures_of(turned).faces[0].shape == (160, 96, 3)
     damaged = write_video([0, 40], pictures=[np.zeros((96, 80, 3), np.uint8)] * 2, pixel_shape=Fraction(99), rate=25)
     assert pictures_of(damaged).faces[0].shape == (96, 80, 3)
+
+
+def write_growing(path: Path, sizes: list[int]) -> Path:
+    """JPEG frames of the widths given in one stream, whose header has the first."""
+    with av.open(str(path), "w") as output:
+        stream: av.VideoStream = cast(Any, output).add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = sizes[0], sizes[0], "yuvj420p"
+        for number, size in enumerate(sizes):
+            encoder: Any = av.CodecContext.create("mjpeg", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = size, size, "yuvj420p"
+            encoder.time_base = Fraction(1, 10)
+            picture = np.full((size, size, 3), 25 * number, np.uint8)
+            for packet in encoder.encode(av.VideoFrame.from_ndarray(picture, "rgb24")):
+                packet.stream, packet.time_base = stream, Fraction(1, 10)
+                packet.pts = packet.dts = number
+                output.mux(packet)
+    return path
+
+
+def test_frames_above_the_limit_are_passed_over_and_a_clip_of_them_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = write_growing(tmp_path / "few.mov", [64, 64, 640, 64, 64, 64])
+    most = write_growing(tmp_path / "most.mov", [64, 640, 640, 640, 640, 640])
+    assert len(np.unique(pictures_of(most, scene_frames=6).scene.reshape(6, -1), axis=0)) == 6
+    monkeypatch.setitem(DECODER_OPTIONS, "max_pixels", str(100 * 100))
+    shades = pictures_of(few, scene_frames=6).scene.mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(shades, [0, 25, 25, 75, 100, 125], atol=3)  # the third is not there
+    with pytest.raises(MediaError, match=r"most\.mov has a picture that cannot be decoded"):
+        pictures_of(most)
 
 
 def test_of_several_pictures_the_default_one_is_seen_and_the_choice_told(tmp_path: Path, number_in: Number) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from twominds.artifacts import from_json
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError, MediaError
 from twominds.media.reader import MediaConfig, MediaReader
@@ -248,6 +249,12 @@ def test_settings_out_of_range_are_named(field: str, value: float | str) -> None
 def test_the_config_survives_json() -> None:
     config = MediaConfig(detector="yunet", language=None)
     assert MediaConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_a_card_from_before_pictures_could_be_cropped_means_squeezed_ones() -> None:
+    saved = dataclasses.asdict(MediaConfig())
+    del saved["scene_fit"]
+    assert from_json(MediaConfig, saved).scene_fit == "squeeze"
 
 
 FACES = {
