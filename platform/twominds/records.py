@@ -152,6 +152,10 @@ class Features:
     pooled: FloatArray | None = None
     """[mean; population std] over time (or tokens) of the frozen backbone's output: float32 [2 * D]. The fusion's
     input kind `pooled`, which needs no trained encoder; None where it was not asked for, or no backbone is (words)."""
+    participant_id: str | None = None
+    """Who is seen, where a training must know: a vocabulary of words is published, and no one person's words are."""
+    warnings: tuple[str, ...] = ()
+    """What of the clip was left out or chosen among several on the way here, in sentences that the user reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +173,8 @@ class Embedding:
     """float32 [num_classes], softmax of the logits."""
     pooled: FloatArray | None = None
     """The features' own, carried along for the input kind `pooled`; None where they have none."""
+    warnings: tuple[str, ...] = ()
+    """Those of the features behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 Rows 4 and 5 of its Table 1 are TF-IDF with logistic regression and with CatBoost; section 4.2 tells what was searched.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
@@ -40,7 +41,10 @@ class ClassicalTextConfig(TreesConfig):
     ngram_max: int = 2
     """Words in the longest n-gram; the paper searched 1 to 3."""
     min_clips: int = 2
-    """Training clips that an n-gram must be said in. From 2 on, what one clip alone says stays out of the artifact."""
+    """Training clips that an n-gram must be said in."""
+    min_people: int = 2
+    """People who must say it in them; a clip of nobody known counts as a person of its own. From 2 on, what one person
+    alone says stays out of the artifact, which is published with its vocabulary."""
     balanced: bool = True
     """Weigh clips inversely to the frequency of their class in the training split."""
     c: float = 1.0
@@ -59,6 +63,8 @@ class ClassicalTextConfig(TreesConfig):
             raise ConfigError(f"text.ngram_max must be 1 to 3, it is {self.ngram_max}.")
         if self.min_clips < 1:
             raise ConfigError(f"text.min_clips must be at least 1, it is {self.min_clips}.")
+        if self.min_people < 1:
+            raise ConfigError(f"text.min_people must be at least 1, it is {self.min_people}.")
         if self.c <= 0:
             raise ConfigError(f"text.c must be positive, it is {self.c}.")
 
@@ -136,13 +142,13 @@ class ClassicalTextEncoder(Encoder):
         Nothing is selected, so no other split has a part in it.
 
         Args:
-            train: Features of the training split.
+            train: Features of the training split, with their participants for a vocabulary.
             labels: int64 [N] of the same clips.
             seed: Of the boosted trees' random choices.
             device: Where a frozen language model computes; the classifiers are fitted on the CPU.
 
         Raises:
-            TrainingError: a class has no clip with text, or no n-gram is said in enough clips.
+            TrainingError: a class has no clip with text, or no n-gram is said in enough clips by enough people.
         """
         from sklearn.utils import class_weight
 
@@ -156,7 +162,7 @@ class ClassicalTextEncoder(Encoder):
                 "is nothing to tell apart. Give a training split with clips of each."
             )
         if self.config.representation == "tfidf":
-            self._learn_vocabulary([words_of(cast(ByteArray, item.values)) for item in present])
+            self._learn_vocabulary(present)
         self.to(device).eval()
         with torch.inference_mode():
             inputs: FloatArray = self.represent(self.collate(present, device)).cpu().numpy()
@@ -196,14 +202,25 @@ class ClassicalTextEncoder(Encoder):
         matrix = vectorizer.transform([words_of(item) for item in values])
         return {"tfidf": torch.from_numpy(matrix.toarray().astype(np.float32))}
 
-    def _learn_vocabulary(self, transcripts: list[str]) -> None:
-        vectorizer = self._vectorizer(max_features=self.config.vocabulary, min_df=self.config.min_clips)
+    def _learn_vocabulary(self, clips: Sequence[Features]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        config, terms_of = self.config, self._vectorizer().build_analyzer()
+        said = [cast(list[str], terms_of(words_of(cast(ByteArray, clip.values)))) for clip in clips]
+        by_person: dict[str | int, set[str]] = {}
+        for i, (clip, terms) in enumerate(zip(clips, said, strict=True)):
+            by_person.setdefault(clip.participant_id or i, set()).update(terms)
+        people = Counter(term for terms in by_person.values() for term in terms)
+        shared = [[term for term in terms if people[term] >= config.min_people] for terms in said]
+        vectorizer = TfidfVectorizer(
+            analyzer=lambda terms: terms, max_features=config.vocabulary, min_df=config.min_clips
+        )
         try:
-            vectorizer.fit(transcripts)
+            vectorizer.fit(shared)
         except ValueError as error:
             raise TrainingError(
-                f"No word is left to count: none is said in text.min_clips ({self.config.min_clips}) of the "
-                f"{len(transcripts)} training clips with text ({error})."
+                f"No word is left to count: none is said in text.min_clips ({config.min_clips}) of the {len(clips)} "
+                f"training clips with text by text.min_people ({config.min_people}) people ({error})."
             ) from error
         self.architecture["vocabulary"] = vectorizer.get_feature_names_out().tolist()
         self.embedding_dim = len(self.architecture["vocabulary"])

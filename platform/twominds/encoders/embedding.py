@@ -30,7 +30,10 @@ def embed(
         device: Where to compute.
         precision: `bfloat16` computes matrix products in it; probabilities then move by about 1e-2.
     """
-    embeddings = [Embedding(clip_id=item.clip_id, modality=item.modality, presence=item.presence) for item in features]
+    embeddings = [
+        Embedding(clip_id=item.clip_id, modality=item.modality, presence=item.presence, warnings=item.warnings)
+        for item in features
+    ]
     order = sorted((i for i, item in enumerate(features) if item.presence.present), key=lambda i: -_length(features[i]))
     was_training = encoder.training
     encoder.to(device).eval()
@@ -60,6 +63,7 @@ def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, preci
             logits=row,
             probabilities=probabilities,
             pooled=item.pooled,
+            warnings=item.warnings,
         )
         for item, vector, row, probabilities in zip(batch, *arrays, strict=True)
     ]

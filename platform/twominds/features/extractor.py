@@ -1,6 +1,7 @@
 """What the four extractors share: the protocol, absent clips, pooling over time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -44,6 +45,8 @@ def extract_present(
 ) -> list[Features]:
     """Run `extract` on the clips that have the modality, and put the absent ones back in their places.
 
+    All of them carry on the warnings of their clips, before their own.
+
     Args:
         media: Clips in any mixture.
         modality: Decides by `media.presence[modality]`.
@@ -57,18 +60,32 @@ def extract_present(
         presences.append(absent(reason) if reason else presence)
     present = [clip for clip, presence in zip(media, presences, strict=True) if presence.present]
     extracted = iter(extract(present) if present else [])
-    return [
+    features = [
         next(extracted) if presence.present else Features(clip_id=clip.clip_id, modality=modality, presence=presence)
         for clip, presence in zip(media, presences, strict=True)
+    ]
+    return [
+        replace(item, warnings=(*clip.warnings, *item.warnings)) for clip, item in zip(media, features, strict=True)
     ]
 
 
 def present_features(
-    clip: ClipMedia, modality: Modality, *, values: npt.NDArray[Any], rows: npt.NDArray[np.floating] | None
+    clip: ClipMedia,
+    modality: Modality,
+    *,
+    values: npt.NDArray[Any],
+    rows: npt.NDArray[np.floating] | None,
+    warnings: tuple[str, ...] = (),
 ) -> Features:
     """Features of a clip that has the modality; `rows` [T, D] are what is pooled over time, None where nothing is."""
-    pooled = None if rows is None else mean_and_std(rows)
-    return Features(clip_id=clip.clip_id, modality=modality, presence=PRESENT, values=values, pooled=pooled)
+    return Features(
+        clip_id=clip.clip_id,
+        modality=modality,
+        presence=PRESENT,
+        values=values,
+        pooled=None if rows is None else mean_and_std(rows),
+        warnings=warnings,
+    )
 
 
 def mean_and_std(rows: npt.NDArray[np.floating]) -> FloatArray:

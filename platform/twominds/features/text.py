@@ -15,6 +15,9 @@ from twominds.features.extractor import Precision, autocast, extract_present, pr
 from twominds.features.loading import load_backbone
 from twominds.records import ClipMedia, Features, FloatArray, Modality
 
+SPARE_ROWS = 1024
+"""Most rows of a model's table of tokens that no token has: tables are often rounded up, to multiples of 64 or more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextFeaturesConfig:
@@ -45,7 +48,7 @@ class TextFeatures:
 
     `values` start and end with the tokenizer's special tokens. `pooled` is [mean; std] of the frozen backbone's last
     hidden state over all of them; it is loaded and run for that alone. An empty transcript that media calls present is
-    just its special tokens.
+    just its special tokens. What a longer transcript than `max_tokens` loses is said in the `warnings`.
     """
 
     modality = Modality.TEXT
@@ -68,6 +71,20 @@ class TextFeatures:
             list[int], self._tokenizer(transcript, truncation=True, max_length=self.config.max_tokens)["input_ids"]
         )
         return np.asarray(ids, dtype=np.int64)
+
+    def left_out(self, transcript: str, ids: npt.NDArray[np.int64]) -> tuple[str, ...]:
+        """What to say of a transcript of which `tokenize` took only `ids`; nothing where it took all."""
+        if len(ids) < self.config.max_tokens:
+            return ()
+        special = int(self._tokenizer.num_special_tokens_to_add())
+        whole = len(cast(list[int], self._tokenizer(transcript, verbose=False)["input_ids"])) - special
+        lost = whole - (len(ids) - special)
+        if not lost:
+            return ()
+        return (
+            f"The transcript is longer than the text model reads: the last {lost} of its {whole} tokens (words and "
+            "parts of words) were left out.",
+        )
 
     def hidden_states(self, tokens: Sequence[npt.NDArray[np.int64]]) -> list[FloatArray]:
         """Last hidden states of each row of ids, run as one padded and masked batch: [L_i] -> float32 [L_i, D].
@@ -93,7 +110,9 @@ class TextFeatures:
             batches = (tokens[start : start + size] for start in range(0, len(tokens), size))
             hidden = [of_clip for batch in batches for of_clip in self.hidden_states(batch)]
         return [
-            present_features(clip, self.modality, values=ids, rows=rows)
+            present_features(
+                clip, self.modality, values=ids, rows=rows, warnings=self.left_out(cast(str, clip.transcript), ids)
+            )
             for clip, ids, rows in zip(media, tokens, hidden, strict=True)
         ]
 
@@ -104,10 +123,34 @@ def no_transcript(clip: ClipMedia) -> str:
 
 
 def _load_tokenizer(store: BackboneStore, role: str) -> Any:
-    from transformers import AutoTokenizer
+    """The role's tokenizer, which belongs to the role's model."""
+    from transformers import AutoConfig, AutoTokenizer
 
     folder = store.folder(role)
     try:
-        return cast(Any, AutoTokenizer).from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+        tokenizer = cast(Any, AutoTokenizer).from_pretrained(folder, local_files_only=True)
+        config = cast(Any, AutoConfig).from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
         raise BackboneError(f"{folder} has no tokenizer that can be loaded for {role}: {error}") from error
+    if wrong := mismatches(tokenizer, config):
+        raise BackboneError(
+            f"The tokenizer in {folder} does not belong to the model there: its {'; its '.join(wrong)}. Fetch or make "
+            f"{role} again, all its files from one place."
+        )
+    return tokenizer
+
+
+def mismatches(tokenizer: Any, config: Any) -> list[str]:
+    """In what a tokenizer numbers other words than the model was trained on, which would compute, but on nonsense.
+
+    The model has a row for each token, not many more, and knows the special tokens under the same numbers.
+    """
+    wrong: list[str] = []
+    for name in ("pad", "bos", "eos", "cls", "sep"):
+        theirs, ours = (getattr(of, f"{name}_token_id", None) for of in (tokenizer, config))
+        if isinstance(ours, int) and theirs != ours and (theirs is not None or name == "pad"):
+            wrong.append(f"{name} token has the number {theirs}, the model's {ours}")
+    rows, tokens = int(config.vocab_size), max(cast(dict[str, int], tokenizer.get_vocab()).values()) + 1
+    if not rows - SPARE_ROWS <= tokens <= rows:
+        wrong.append(f"tokens are {tokens}, and the model knows {rows}")
+    return wrong

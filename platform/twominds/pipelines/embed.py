@@ -5,6 +5,7 @@ features ─▶ EmbedFeatures (one actor pool, each with all encoders) ─▶ Cl
 
 from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
 import ray.data
 
 from twominds import artifacts
@@ -82,13 +83,14 @@ def embed_features(config: EmbedConfig) -> Summary:
 
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
-    columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.modalities for f in tables.features_fields(m))]
+    features = [field for modality in config.modalities for field in tables.features_fields(modality)]
+    schema = pa.schema([*map(tables.CLIP_SCHEMA.field, tables.WITHOUT_WORDS), *features])
     arguments = [
         {"modality": modality, "encoder_uri": f"{config.encoders}/{modality}", "device": resources.device}
         for modality in config.modalities
     ]
     return map_stage(
-        stored_rows(config.features, done, resources.block_size, columns),
+        stored_rows(config.features, done, resources.block_size, schema),
         InOneProcess,  # on any number of cores: to start a process takes longer than its encoder
         {"stage": EmbedFeatures, "arguments": arguments},
         actors=resources.models,

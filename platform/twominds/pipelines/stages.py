@@ -191,12 +191,13 @@ def read_stage(
     )
 
 
-def stored_rows(uri: str, done: set[str], block_size: int, columns: Sequence[str] | None = None) -> ray.data.Dataset:
-    """The start of a pipeline over results: a folder's rows in blocks, without the clips that are done."""
-    paths = files_in(uri, "*.parquet")
-    files = [storage_of(str(path))[1] for path in paths]
-    wanted = None if columns is None else tables.columns_there(paths[0], columns)
-    dataset = ray.data.read_parquet(files, filesystem=storage_of(uri)[0], columns=wanted)
+def stored_rows(uri: str, done: set[str], block_size: int, schema: pa.Schema) -> ray.data.Dataset:
+    """The start of a pipeline over results: a folder's rows in blocks, without the clips that are done.
+
+    The columns are those of `schema`; one that a file does not have, for it is older, is null in its rows.
+    """
+    files = [storage_of(str(path))[1] for path in files_in(uri, "*.parquet")]
+    dataset = ray.data.read_parquet(files, filesystem=storage_of(uri)[0], columns=schema.names, schema=schema)
     if done:
         dataset = dataset.filter(lambda row: row["clip_id"] not in done)
     return dataset.repartition(target_num_rows_per_block=block_size)

@@ -7,8 +7,7 @@ One row is one clip. Arrays of any shape are cells of `.npy` bytes (self-describ
 
 import io
 import json
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -40,6 +39,7 @@ Row = dict[str, Any]
 """One row of a table, as Arrow gives it."""
 
 VECTOR = pa.list_(pa.float32())
+SENTENCES = pa.list_(pa.string())
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -63,6 +63,7 @@ SCORE_FIELDS = [
     pa.field("seed_probabilities", pa.list_(pa.float64())),
     pa.field("artifact_id", pa.string()),
     pa.field("weights", pa.string()),
+    pa.field("warnings", SENTENCES),
 ]
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name != "transcript"]
 """What results carry of a clip: not the transcript, which is personal, but (in `source`) a digest that tells whether it
@@ -82,6 +83,7 @@ def features_fields(modality: Modality) -> list["pa.Field[Any]"]:
         pa.field(f"{modality}_reason", pa.string()),
         pa.field(f"{modality}_values", pa.large_binary()),
         pa.field(f"{modality}_pooled", VECTOR),
+        pa.field(f"{modality}_warnings", SENTENCES),
     ]
 
 
@@ -91,6 +93,7 @@ def embedding_fields(modality: Modality) -> list["pa.Field[Any]"]:
         pa.field(f"{modality}_present", pa.bool_()),
         pa.field(f"{modality}_reason", pa.string()),
         *(pa.field(f"{modality}_{name}", VECTOR) for name in ("vector", "logits", "probabilities", "pooled")),
+        pa.field(f"{modality}_warnings", SENTENCES),
     ]
 
 
@@ -175,6 +178,7 @@ def features_to_row(features: Features) -> Row:
         f"{m}_reason": features.presence.reason,
         f"{m}_values": None if features.values is None else pack_array(features.values),
         f"{m}_pooled": features.pooled,
+        f"{m}_warnings": features.warnings,
     }
 
 
@@ -187,6 +191,8 @@ def features_from_row(row: Row, modality: Modality) -> Features:
         presence=Presence(present=row[f"{modality}_present"], reason=row[f"{modality}_reason"]),
         values=None if values is None else unpack_array(values),
         pooled=_vector(row[f"{modality}_pooled"]),
+        participant_id=row.get("participant_id"),
+        warnings=_warnings(row, modality),
     )
 
 
@@ -197,6 +203,7 @@ def embedding_to_row(embedding: Embedding) -> Row:
         f"{m}_present": embedding.presence.present,
         f"{m}_reason": embedding.presence.reason,
         **{f"{m}_{name}": getattr(embedding, name) for name in ("vector", "logits", "probabilities", "pooled")},
+        f"{m}_warnings": embedding.warnings,
     }
 
 
@@ -210,6 +217,7 @@ def embedding_from_row(row: Row, modality: Modality) -> Embedding:
         logits=_vector(row[f"{modality}_logits"]),
         probabilities=_vector(row[f"{modality}_probabilities"]),
         pooled=_vector(row[f"{modality}_pooled"]),
+        warnings=_warnings(row, modality),
     )
 
 
@@ -223,7 +231,13 @@ def score_to_row(score: Score) -> Row:
         "seed_probabilities": score.seed_probabilities,
         "artifact_id": score.artifact_id,
         "weights": score.weights,
+        "warnings": score.warnings,
     }
+
+
+def _warnings(row: Row, modality: Modality) -> tuple[str, ...]:
+    """None where the table is of a time before there were any."""
+    return tuple(row.get(f"{modality}_warnings") or ())
 
 
 def _vector(cell: Sequence[float] | None) -> FloatArray | None:
@@ -276,25 +290,12 @@ def read_tables(
 
 
 def read_table(path: UPath, columns: Sequence[str] | None = None) -> pa.Table:
-    """One Parquet file, or those of the columns that it has."""
-    with _opened(path) as file:
+    """One Parquet file, or those of the columns that it has: it may be of an older version.
+
+    Read by this thread alone, which also closes it. Arrow's own threads may hold on to a Python file for longer than
+    there is a Python, and end the process with an abort.
+    """
+    with path.open("rb") as opened, pq.ParquetFile(cast("Any", opened), pre_buffer=False) as file:
         names = file.schema_arrow.names
         chosen = names if columns is None else [name for name in columns if name in names]
         return file.read(columns=chosen, use_threads=False)
-
-
-def columns_there(path: UPath, columns: Sequence[str]) -> list[str]:
-    """Those of the columns that a Parquet file has: it may be of an older version."""
-    with _opened(path) as file:
-        return [name for name in columns if name in file.schema_arrow.names]
-
-
-@contextmanager
-def _opened(path: UPath) -> Generator[pq.ParquetFile]:
-    """Read by this thread alone, which also closes it.
-
-    Arrow's own threads may hold on to a Python file for longer than there is a Python, and end the process with an
-    abort.
-    """
-    with path.open("rb") as opened, pq.ParquetFile(cast("Any", opened), pre_buffer=False) as file:
-        yield file

@@ -310,7 +310,8 @@ def read_examples(features_uri: str, modality: Modality, protocol: SelectionProt
     def examples(rows: list[tables.Row]) -> tuple[list[Features], Tensor]:
         return [tables.features_from_row(row, modality) for row in rows], torch.tensor([row["label"] for row in rows])
 
-    return labelled_rows(features_uri, [f.name for f in tables.features_fields(modality)], protocol).map(examples)
+    columns = ["participant_id", *(field.name for field in tables.features_fields(modality))]
+    return labelled_rows(features_uri, columns, protocol).map(examples)
 
 
 def check_inputs(

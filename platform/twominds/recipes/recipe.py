@@ -183,6 +183,15 @@ class Recipe:
     published: PublishedScores | None = None
     """What the paper got."""
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError where the text encoder starts from a model that other token ids were made for."""
+        reads, made_for = self.encoders.text.backbone, self.features.backbones(Modality.TEXT)
+        if reads and made_for and made_for != (reads,):
+            raise ConfigError(
+                f"text.backbone of the encoder ({reads}) must be the one whose tokenizer makes the features "
+                f"({made_for[0]}): to the other its token ids are other words."
+            )
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """What it looks at, in the order of the tokens."""

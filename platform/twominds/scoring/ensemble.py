@@ -119,6 +119,8 @@ class Ensemble:
             modalities=tuple(modality_score(clip[m]) for m in self.config.modalities),
             artifact_id=self.card.artifact_id,
             weights=self.card.weights,
+            # Each modality's encoder tells what was left out of the clip itself, too.
+            warnings=tuple(dict.fromkeys(text for m in self.config.modalities for text in clip[m].warnings)),
         )
 
     def _nothing_present(self, clip: EmbeddingsOfClip) -> Failure:

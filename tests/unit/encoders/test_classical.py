@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -181,6 +182,37 @@ def test_vocabulary_is_bounded_and_what_one_clip_says_stays_out() -> None:
     assert "maybe" in encoder.architecture["vocabulary"]
     assert not any("supercali" in term for term in encoder.architecture["vocabulary"])
     assert len(learned(vocabulary=7).architecture["vocabulary"]) == 7
+
+
+def test_what_one_person_says_stays_out_of_the_vocabulary_in_however_many_clips() -> None:
+    """The vocabulary is published with the card: a name that one person says in two clips is that person's."""
+    said = [
+        ("anna", "my dog waldi is old", 0),
+        ("anna", "waldi and my garden, maybe", 1),
+        ("bert", "my old garden", 0),
+        ("bert", "maybe the old dog", 1),
+        (None, "zoe came, maybe", 1),
+        (None, "zoe left", 0),
+        ("", "nobody came", 0),
+    ]
+    clips = [replace(clip_of(text, str(i)), participant_id=person) for i, (person, text, _) in enumerate(said)]
+    labels, store = torch.tensor([label for *_, label in said]), BackboneStore(uri="/nowhere")
+
+    def vocabulary(**settings: Any) -> set[str]:
+        config = ClassicalTextConfig(**QUICK, **settings)
+        encoder = ClassicalTextEncoder.pretrained(config, num_classes=2, store=store, example=clips[0])
+        encoder.learn(clips, labels, seed=0)
+        return set(encoder.architecture["vocabulary"])
+
+    # Anna's "waldi" is in two clips; "my garden" and "garden maybe" are hers alone, each word of them is not. Who says
+    # "zoe" is not known: it may be two people.
+    shared = {"my", "dog", "old", "garden", "maybe", "zoe", "came"}
+    assert vocabulary() == shared
+    assert vocabulary(min_clips=3) == {"my", "old", "maybe"}
+    assert vocabulary(min_people=3) == {"maybe"}
+    assert vocabulary(min_people=1) == shared | {"waldi"}
+    with pytest.raises(TrainingError, match=r"text\.min_people \(6\) people"):
+        vocabulary(min_people=6)
 
 
 def test_embed_carries_absence_and_probabilities() -> None:

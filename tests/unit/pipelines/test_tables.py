@@ -1,7 +1,8 @@
 """Records survive Arrow and Parquet unchanged, absent modalities and all."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +55,7 @@ def test_media_round_trip_keeps_arrays_reasons_and_unicode() -> None:
             Modality.AUDIO: PRESENT,
             Modality.TEXT: PRESENT,
         },
-        warnings=("Only the first 600 s of the sound were used.",),
+        warnings=("Of two sound tracks the “first” was taken.", "Only the first 90 s of the sound were used."),
     )
     back = tables.unpack_media(tables.pack_media(media))
     assert (back.presence, back.warnings) == (media.presence, media.warnings)
@@ -106,6 +107,24 @@ def test_embedding_round_trip(tmp_path: Path) -> None:
     for name, array in arrays.items():
         np.testing.assert_array_equal(getattr(back, name), array)
     assert back.pooled is None
+
+
+def test_warnings_go_through_parquet_and_a_table_from_before_there_were_any_has_none(tmp_path: Path) -> None:
+    said, text = ("the first.", "the “second”."), Modality.TEXT
+    features = Features(clip_id="a", modality=text, presence=absent("no words"), warnings=said)
+    embedding = Embedding(clip_id="a", modality=text, presence=absent("no words"), warnings=said)
+    for name, item, to_row, from_row, fields in (
+        ("features", features, tables.features_to_row, tables.features_from_row, tables.features_fields(text)),
+        ("embeddings", embedding, tables.embedding_to_row, tables.embedding_from_row, tables.embedding_fields(text)),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        row = through_parquet(cast(Any, to_row)(item), fields, folder)
+        assert from_row(row, text).warnings == said
+        pq.write_table(pq.read_table(folder / "x.parquet").drop_columns(["text_warnings"]), folder / "x.parquet")
+        columns = [field.name for field in fields]
+        (old,) = next(tables.read_tables(str(folder), columns)).to_pylist()
+        assert from_row(old, text) == replace(item, warnings=())
 
 
 def test_no_pickle_gets_through_an_array_cell() -> None:
