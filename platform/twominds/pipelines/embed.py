@@ -4,6 +4,7 @@ features ─▶ EmbedFeatures (one actor pool, each with all encoders) ─▶ Cl
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pyarrow as pa
 import ray.data
@@ -83,8 +84,8 @@ def embed_features(config: EmbedConfig) -> Summary:
 
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
-    features = [field for modality in config.modalities for field in tables.features_fields(modality)]
-    schema = pa.schema([*map(tables.CLIP_SCHEMA.field, tables.WITHOUT_WORDS), *features])
+    clip = cast("list[pa.Field[Any]]", [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS])
+    schema = pa.schema([*clip, *(field for m in config.modalities for field in tables.features_fields(m))])
     arguments = [
         {"modality": modality, "encoder_uri": f"{config.encoders}/{modality}", "device": resources.device}
         for modality in config.modalities

@@ -19,7 +19,7 @@ def test_a_column_that_an_older_file_lacks_is_null_in_its_rows(
     ray_session: None, tmp_path: Path, old_first: bool
 ) -> None:
     del ray_session
-    schema = pa.schema([("clip_id", pa.string()), *tables.features_fields(Modality.TEXT)])
+    schema = pa.schema([pa.field("clip_id", pa.string()), *tables.features_fields(Modality.TEXT)])
     rows: list[dict[str, Any]] = []
     for name in ("old", "new"):
         features = Features(clip_id=name, modality=Modality.TEXT, presence=absent("no words"), warnings=("cut",))

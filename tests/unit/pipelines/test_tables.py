@@ -100,7 +100,9 @@ def test_absent_features_and_embeddings_come_back_absent_with_their_reason(tmp_p
 
 
 def test_embedding_round_trip(tmp_path: Path) -> None:
-    arrays = {name: RNG.standard_normal(4).astype(np.float32) for name in ("vector", "logits", "probabilities")}
+    arrays: dict[str, Any] = {
+        name: RNG.standard_normal(4).astype(np.float32) for name in ("vector", "logits", "probabilities")
+    }
     embedding = Embedding(clip_id="a", modality=Modality.TEXT, presence=PRESENT, **arrays)
     row = through_parquet(tables.embedding_to_row(embedding), tables.embedding_fields(Modality.TEXT), tmp_path)
     back = tables.embedding_from_row(row, Modality.TEXT)
