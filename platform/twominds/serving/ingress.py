@@ -124,10 +124,7 @@ class RayScoringService:
             artifact_id=score.artifact_id,
             recipe=self.model.recipe,
             weights=score.weights,
-            warnings=[
-                *([DEBUG_WARNING] if score.weights == "debug" else []),
-                *dict.fromkeys((*media.warnings, *score.warnings)),
-            ],
+            warnings=[*([DEBUG_WARNING] if score.weights == "debug" else []), *score.warnings],
         )
 
 
