@@ -1,13 +1,13 @@
 # make demo    from nothing to a score over HTTP          make test    every check
-# make lint    style, types, layers                       make bench   speed figures
-# make install the environment alone                      make clean   remove what the above made (not your runs/)
-# make lock    renew the pins after a change of pyproject.toml's dependencies
+# make check   lint and the tests without Ray: minutes    make bench   speed figures
+# make lint    style, types, layers                       make clean   remove what the above made (not your runs/)
+# make install the environment alone                      make lock    renew the pins after a change of dependencies
 #
 # Each works on a fresh clone: the virtual environment is built from the pinned files, and again when they change.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench install clean lock
+.PHONY: help demo test check lint bench install clean lock
 
 # The first of these that runs and is new enough; `make PYTHON=/path/to/python` overrules it.
 NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -33,6 +33,9 @@ test: lint
 	@rm -f .coverage .coverage.*
 	@# Two processes: one begins with tests/e2e, the other with tests/ray, which take the longest (conftest.py).
 	$(BIN)/python -m pytest tests/e2e tests/ray tests/unit tests/gpu --numprocesses 2 --no-loadscope-reorder --cov --durations=15
+
+check: lint
+	$(BIN)/python -m pytest tests/unit --numprocesses 2 --no-loadscope-reorder --durations=15
 
 lint: $(DEV)
 	$(BIN)/ruff check

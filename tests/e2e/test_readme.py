@@ -1,4 +1,4 @@
-"""What the README has people type after the demo is typed here, word for word."""
+"""What the README and the pages that it points to have people type is typed here, word for word."""
 
 import csv
 import json
@@ -24,6 +24,7 @@ import tyro
 
 from twominds import artifacts
 from twominds.backbones import BACKBONES
+from twominds.corpus.manifest import read_corpus
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
@@ -32,6 +33,7 @@ from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_study
 from twominds.recipes.leya import leya
 from twominds.recipes.space import Choice, LogUniform
+from twominds.records import Split
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished
@@ -39,11 +41,16 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+PAGES = ("README.md", *(f"platform/twominds/{page}/README.md" for page in ("recipes", "pipelines/search")))
+BLOCKS = re.findall(
+    r"^```\w+\n(.*?)^```$", "\n".join((ROOT / page).read_text() for page in PAGES), re.MULTILINE | re.DOTALL
+)
 MAKE = "make demo    # from nothing to a score over HTTP"
+PYTHON = "from twominds.scoring.scorer import Scorer"
+TABLE = "video,split,label,participant,transcript"
+OWN = "python jobs/preprocess.py --corpus clips.csv --detector yunet"
 HEAD = "ray start --head --dashboard-host=127.0.0.1"
 CURL = "curl -F video=@interview.mp4 http://localhost:8000/v1/score"
-HELP = "python jobs/tune_fusion.py --help"
 PLAN = "python jobs/tune_fusion.py --dry-run"
 SPACE = "python jobs/tune_fusion.py --dry-run --space num_layers=1,2 optimizer=adamw learning_rate=1e-4..1e-3"
 DECISION = "python jobs/tune_fusion.py --decision.calibration temperature --decision.coverage 0.8"
@@ -169,7 +176,7 @@ def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], 
     for clip in clips:
         shutil.copy(clip.video_uri, tmp_path / "path" / "to" / "videos")
     environment = shell | {"TWOMINDS_HOME": str(mine)}
-    assert "--decision.calibration" in bash(here(block(HELP)), environment, tmp_path)
+    assert "--decision.calibration" in bash(here("python jobs/tune_fusion.py --help"), environment, tmp_path)
     over = len(list((mine / "search").glob("*/outcomes/*.json")))  # the job of the head's test went on with the search
     trials = f" --trials {over}"
     plan = bash(here(block(PLAN)).rstrip() + trials, environment, tmp_path)
@@ -205,6 +212,42 @@ def test_each_job_for_bah_finds_what_the_ones_before_it_made(monkeypatch: pytest
     assert "bah/report" in there
 
 
+def test_python_scores_a_clip_without_ray(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
+    clip = next(clip for clip in finished.clips() if clip.clip_id not in finished.quarantined())
+    shutil.copy(clip.video_uri, tmp_path / "interview.mp4")
+    (tmp_path / "runs").symlink_to(finished.workspace.root)
+    unarmed = "import sys; sys.modules['ray'] = None\n"  # whoever imports it fails
+    (tmp_path / "score.py").write_text(unarmed + block(PYTHON))
+    assert "Score(clip_id='1'" in bash(f"{shlex.quote(sys.executable)} score.py", shell, tmp_path)
+
+
+def test_the_table_for_own_videos_is_read_and_each_job_finds_what_the_ones_before_it_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = tmp_path / "clips.csv"
+    table.write_text(block(TABLE))
+    (tmp_path / "visits").mkdir()
+    for name in ("anna_1.mp4", "ben_1.mp4"):
+        (tmp_path / "visits" / name).touch()
+    corpus = read_corpus(str(table))
+    said = [(clip.split, clip.label, clip.participant_id, clip.transcript) for clip in corpus.clips]
+    assert said == [(Split.TRAIN, 1, "anna", "I want to, but then again"), (Split.VALIDATION, 0, "ben", None)]
+    home, *commands = block(OWN).splitlines()
+    assert home == "export TWOMINDS_HOME=$PWD/mine"
+    monkeypatch.setenv("TWOMINDS_HOME", str(tmp_path / "mine"))
+    there = {"clips.csv", f"{tmp_path}/mine/models"}  # the first job fills the bundle
+    scripts = [shlex.split(line, comments=True)[1:] for line in commands]
+    assert scripts[0] == ["jobs/fetch_models.py"]
+    for script, *flags in scripts[1:]:
+        config = tyro.cli(BAH_JOBS[script], args=flags)
+        written = {"output"} | ({"ensemble"} if isinstance(config, SearchConfig) else set[str]())
+        places = {name: getattr(config, name) for name in ("corpus", *FOLDERS, "output") if hasattr(config, name)}
+        missing = {name for name, place in places.items() if name not in written and place not in there}
+        assert not missing, f"{script}: nobody made its {missing}"
+        there |= {places[name] for name in written}
+    assert f"{tmp_path}/mine/report" in there
+
+
 def test_the_commands_of_the_papers_table_are_read(tmp_path: Path) -> None:
     """Each names recipes that there are; the second finds the parts of the first (what they do: test_study.py)."""
     configs = [tyro.cli(EvaluateConfig, args=shlex.split(line)[2:]) for line in block(STUDY).splitlines()]
@@ -232,7 +275,7 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 
 def test_no_block_of_commands_is_left_out() -> None:
-    tried = {MAKE, HEAD, CURL, PLAN, SPACE, HELP, DECISION, SCORE, BAH, STUDY}
+    tried = {MAKE, HEAD, CURL, PLAN, SPACE, DECISION, PYTHON, SCORE, TABLE, OWN, BAH, STUDY}
     commands = [text for text in BLOCKS if "─▶" not in text]
     assert len(commands) == len(tried)
     assert all(tried & set(text.splitlines()) for text in commands)

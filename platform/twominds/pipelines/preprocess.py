@@ -45,7 +45,7 @@ class PreprocessConfig:
     models: str = field(default_factory=lambda: Workspace.default().models)
     """The bundle of pre-trained weights."""
     recipe: str = "leya"
-    """The system to preprocess for (see the README's table of recipes)."""
+    """The system to preprocess for (`platform/twominds/recipes/README.md` names all)."""
     detector: Literal["yolo", "yunet", "corpus"] | None = None
     """Who finds faces: YOLO (AGPL-3.0), OpenCV's YuNet, or the crops that come with BAH; by default the recipe says."""
     modalities: tuple[Modality, ...] = ()

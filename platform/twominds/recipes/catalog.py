@@ -81,5 +81,5 @@ def find_study(name: str) -> tuple[Recipe, ...]:
 
 _WHAT_THERE_IS = (
     f"there are the systems {', '.join(SYSTEMS)}, their rows of the paper's Table 1 (as leya/01 to leya/24) and "
-    f"alternatives (as leya/fusion-concat; README.md names all), and the studies {', '.join(STUDIES)}."
+    f"alternatives (as leya/fusion-concat; recipes/README.md names all), and the studies {', '.join(STUDIES)}."
 )

@@ -159,7 +159,7 @@ class Recipe:
     name: str
     """As in `--recipe`."""
     description: str
-    """One line for the README's table."""
+    """One line for the table in `recipes/README.md`."""
     source: str
     """Paper and row."""
     media: MediaConfig

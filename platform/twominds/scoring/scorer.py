@@ -16,6 +16,7 @@ from twominds.media.reader import MediaReader
 from twominds.records import Clip, Embedding, Failure, Modality, Score
 from twominds.scoring.branch import Branch, check_encoder
 from twominds.scoring.ensemble import Ensemble
+from twominds.workspace import Workspace
 
 
 class Scorer:
@@ -28,13 +29,19 @@ class Scorer:
         self.ensemble = ensemble
 
     @classmethod
-    def load(cls, ensemble_uri: str, store: BackboneStore, *, device: str = "cpu") -> "Scorer":
+    def load(cls, ensemble_uri: str, store: BackboneStore | None = None, *, device: str = "cpu") -> "Scorer":
         """Everything that the ensemble at `ensemble_uri` needs.
+
+        Args:
+            ensemble_uri: The artifact's folder.
+            store: Where the backbones are; by default the workspace's bundle.
+            device: Where to compute.
 
         Raises:
             ArtifactError: the ensemble or one of its encoders is missing, was changed, or does not fit.
             BackboneError: the bundle has not all the backbones, or others than those of the training.
         """
+        store = store or BackboneStore(uri=Workspace.default().models)
         ensemble = Ensemble.load(ensemble_uri)
         config = ensemble.config
         branches: dict[Modality, Branch] = {}

@@ -13,7 +13,8 @@ import tyro
 ROOT = Path(__file__).resolve().parents[3]
 JOBS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "jobs").glob("*.py"))
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^(?:ray job submit -- )?python (jobs/\w+\.py[^#\n]*)", README, re.MULTILINE)
+PAGES = [README, *(page.read_text() for page in (ROOT / "platform").rglob("README.md"))]
+COMMANDS = re.findall(r"^(?:ray job submit -- )?python (jobs/\w+\.py[^#\n]*)", "\n".join(PAGES), re.MULTILINE)
 
 
 class ParsedError(Exception):

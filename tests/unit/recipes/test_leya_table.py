@@ -26,7 +26,7 @@ from twominds.recipes.space import Candidate, Choice, Dimension, Value, check_ca
 from twominds.records import Modality
 
 ROOT = Path(__file__).resolve().parents[3]
-README = (ROOT / "README.md").read_text().partition("## Recipes")[2].partition("\n## ")[0]
+README = (ROOT / "platform" / "twominds" / "recipes" / "README.md").read_text().partition("\n## A whole table")[0]
 ROWS = range(1, 25)
 SCENE, FACE, AUDIO, TEXT = Modality
 
