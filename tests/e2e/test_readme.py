@@ -14,10 +14,13 @@ import sysconfig
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import grpc
 import httpx
+import psutil
 import pytest
 import ray
 import tyro
@@ -70,6 +73,7 @@ BAH_JOBS: dict[str, Any] = {
 FOLDERS = ("models", "features", "encoders", "embeddings", "ensemble")
 """Where jobs read, by the names of their flags."""
 PORTS = (6379, 8000, 8265)
+LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 STANDARD_LIBRARY = str(Path(sysconfig.get_path("stdlib")) / "platform.py")
 PROBE = (
     "import platform; from ray import serve; print('platform of the job is', platform.__file__); "
@@ -101,13 +105,19 @@ def shell(finished: "Finished", ray_address: str) -> Iterator[dict[str, str]]:
     environment = os.environ | {"TWOMINDS_HOME": finished.workspace.root, "TWOMINDS_README": mark}
     environment.pop("RAY_ADDRESS", None)
     yield environment
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (process / "environ").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
-        except (OSError, ProcessLookupError):
-            continue
+    for process in psutil.process_iter():
+        if has_mark(process.pid, mark):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
     ray.init(address=ray_address, log_to_driver=False)
+
+
+def has_mark(pid: int, mark: str) -> bool:
+    """Whether a process has the mark in its environment."""
+    try:
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
 
 
 def bash(script: str, environment: dict[str, str], folder: Path = ROOT, timeout_s: float = 500) -> str:
@@ -132,6 +142,7 @@ def test_head_job_service_and_curl(finished: "Finished", ports: None, shell: dic
         setup = setup.replace("source .venv/bin/activate\n", "")
     before = artifacts.read_card(finished.workspace.ensemble).created
     started, job = setup.split("ray job submit")
+    shell = shell | {"HOME": str(tmp_path)}  # there is no token there yet
     bash(started, shell)
     exports = "\n".join(line for line in started.splitlines() if line.startswith(("source", "export")))
     printed = submit(f"{exports}\nray job submit{job}", shell)
@@ -141,16 +152,19 @@ def test_head_job_service_and_curl(finished: "Finished", ports: None, shell: dic
     other = f"{exports.replace('source .venv', f'source {ROOT}/.venv')}\ncd {ROOT}\n"
     printed = submit(f"{other}ray job submit --working-dir . -- python jobs/tune_fusion.py", shell, folder=tmp_path)
     assert "Stability search of leya/demo" in printed
-    serving = subprocess.Popen(
-        ["bash", "-c", f"{exports}\nexec serve run{service}"],
-        cwd=ROOT,
-        env=shell,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    terminal = tmp_path / "terminal"
+    with terminal.open("w") as lines:
+        serving = subprocess.Popen(
+            ["bash", "-c", f"{exports}\nexec serve run{service}"],
+            cwd=ROOT,
+            env=shell,
+            stdout=lines,
+            stderr=lines,
+            start_new_session=True,
+        )
     try:
         wait_until_it_scores(serving)
+        check_ports(shell["TWOMINDS_README"])
         clip = next(clip for clip in finished.clips() if clip.clip_id not in finished.quarantined() and clip.transcript)
         shutil.copy(clip.video_uri, tmp_path / "interview.mp4")
         for command in block(CURL).splitlines():
@@ -158,6 +172,10 @@ def test_head_job_service_and_curl(finished: "Finished", ports: None, shell: dic
             assert 0 <= answer["probability"] <= 1
             assert answer["weights"] == "debug"
             assert answer["artifact_id"] == artifacts.read_card(finished.workspace.ensemble).artifact_id
+        assert f"Ready: {CURL.replace('interview', 'clip').replace('localhost', '127.0.0.1')}" in terminal.read_text()
+        assert finished.workspace.ensemble in terminal.read_text()
+        with pytest.raises(AssertionError, match="A service runs on this cluster already"):
+            bash(f"{exports}\nserve run{service}", shell)
         # The folder platform/ hides nothing.
         printed = submit(f"{exports}\nray job submit --working-dir . -- python -c {shlex.quote(PROBE)}", shell)
         assert f"platform of the job is {STANDARD_LIBRARY}" in printed
@@ -165,6 +183,34 @@ def test_head_job_service_and_curl(finished: "Finished", ports: None, shell: dic
     finally:
         serving.send_signal(signal.SIGINT)
         serving.wait(timeout=60)
+
+
+def check_ports(mark: str) -> None:
+    """No port of what carries the mark answers from outside but with the wish for a token; a job needs one anyway."""
+    listening: dict[int, set[str]] = {}
+    for process in (process for process in psutil.process_iter() if has_mark(process.pid, mark)):
+        with suppress(psutil.NoSuchProcess):
+            for connection in process.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    listening.setdefault(connection.laddr.port, set()).add(connection.laddr.ip)
+    assert set(listening) >= set(PORTS)
+    cards = [address for addresses in psutil.net_if_addrs().values() for address in addresses]
+    for card in (card.address for card in cards if card.family == socket.AF_INET and card.address not in LOOPBACK):
+        for port, addresses in listening.items():
+            with socket.socket() as outside:
+                answers = outside.connect_ex((card, port)) == 0
+            assert answers == (not addresses <= LOOPBACK)
+            if answers:
+                assert refusal(f"{card}:{port}") == grpc.StatusCode.UNAUTHENTICATED
+    submitted = httpx.post("http://127.0.0.1:8265/api/jobs/", json={"entrypoint": "true"})
+    assert submitted.status_code == 401
+
+
+def refusal(address: str) -> grpc.StatusCode:
+    """How a server answers a call without a token: one that would have its bytes unpickled by a replica of Serve."""
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as error:
+        channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=20)
+    return cast(grpc.Call, error.value).code()
 
 
 def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
