@@ -41,6 +41,9 @@ RECORDED_PACKAGES = (
     "ray",
 )
 
+_RETIRED = frozenset({"decoder_threads"})
+"""Settings that older artifacts and folders hold and that never changed a result: passed over."""
+
 Weights = Literal["published", "debug"]
 T = TypeVar("T")
 
@@ -73,7 +76,7 @@ def _unknown(value: object, known: object, path: str = "") -> Iterator[str]:
         for name, inner in cast("Mapping[str, object]", value).items():
             if name in known_items:
                 yield from _unknown(inner, known_items[name], f"{path}{name}.")
-            else:
+            elif name not in _RETIRED:
                 yield f"{path}{name}"
     elif isinstance(value, list | tuple) and isinstance(known, list):
         for inner, known_inner in zip(cast("Sequence[object]", value), cast("list[object]", known), strict=False):

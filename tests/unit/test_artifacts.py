@@ -144,6 +144,13 @@ def test_a_setting_that_there_is_not_is_refused_by_name_however_deep() -> None:
         artifacts.from_json(Card, fields)
 
 
+def test_a_setting_that_older_versions_wrote_and_that_changed_nothing_is_passed_over() -> None:
+    config = EnsembleConfig(fusion=TransformerFusionConfig())
+    raw = artifacts.to_json(config)
+    raw["media"]["decoder_threads"] = 1
+    assert artifacts.from_json(EnsembleConfig, raw) == config
+
+
 def test_fingerprint_ignores_the_order_of_keys_but_not_values() -> None:
     assert artifacts.fingerprint({"a": 1, "b": 2}) == artifacts.fingerprint({"b": 2, "a": 1})
     assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": 2})

@@ -5,6 +5,7 @@ import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
@@ -42,7 +43,8 @@ DECODING_ERRORS = (FFmpegError, EOFError, RuntimeError)
 class MediaFile:
     """A file, local, remote or in memory, that is opened as often as its parts are read. A context manager.
 
-    Reads through Python's own file objects alone, so that FFmpeg opens nothing by itself.
+    Reads through Python's own file objects alone, so that FFmpeg opens nothing by itself. Threads may have it open at
+    the same time.
     """
 
     def __init__(self, source: str | Path | bytes | BinaryIO, *, name: str | None = None) -> None:
@@ -62,7 +64,9 @@ class MediaFile:
         else:
             self.name = name or "the uploaded file"
             self._handle = io.BytesIO(source) if isinstance(source, bytes) else source
-        if self._handle.seek(0, io.SEEK_END) == 0:
+        self._lock = Lock()
+        self._size = self._handle.seek(0, io.SEEK_END)
+        if self._size == 0:
             self.close()
             raise MediaError(f"{self.name} is empty.")
 
@@ -86,15 +90,13 @@ class MediaFile:
         Raises:
             MediaError: it is no video and no sound file.
         """
-        self._handle.seek(0)
-        start = self._handle.read(_PHOTO_START_BYTES)
+        view = _View(self._handle, self._lock, self._size)
+        start = view.read(_PHOTO_START_BYTES)
         if _PHOTO.match(start) and b"acTL" not in start:  # the mark of an animated PNG
             raise self.photo()
-        self._handle.seek(0)
+        view.seek(0)
         try:
-            container = av.open(
-                self._handle, "r", options=DECODER_OPTIONS, container_options={"format_whitelist": _CONTAINERS}
-            )
+            container = av.open(view, "r", options=DECODER_OPTIONS, container_options={"format_whitelist": _CONTAINERS})
         except (FFmpegError, EOFError, ValueError) as error:
             raise MediaError(
                 f"{self.name} is not a video that can be read: its content is of no known video or sound format, or "
@@ -106,6 +108,28 @@ class MediaFile:
     def photo(self) -> MediaError:
         """The error that says so."""
         return MediaError(f"{self.name} is a photo, not a video.")
+
+
+class _View:
+    """A file of several readers, with a position for each."""
+
+    def __init__(self, handle: BinaryIO, lock: Lock, size: int) -> None:
+        self._handle, self._lock, self._size = handle, lock, size
+        self._at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        with self._lock:
+            self._handle.seek(self._at)
+            data = self._handle.read(size)
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
 
 def _open_uri(uri: str, name: str) -> BinaryIO:

@@ -8,38 +8,37 @@ frames than T repeats some. Times are whole ticks of the stream's own clock, so 
 What the time stamps are worth, and when the last frame ends, `timeline` finds out.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import count, groupby
 from typing import Any, Literal, cast
 
 import numpy as np
-from av.container import InputContainer
-from av.error import ArgumentError
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from twominds.errors import MediaError
-from twominds.media.container import DECODER_OPTIONS, DECODING_ERRORS, MediaFile, packets_of, read_only, seek
-from twominds.media.timeline import Timeline, read_timeline
+from twominds.media.container import MediaFile
+from twominds.media.cursor import FrameCursor
+from twominds.media.timeline import read_timeline
 from twominds.media.tracks import choice, picture_tracks
 from twominds.records import ByteArray
 
 SceneFit = Literal["squeeze", "crop"]
 """How a frame becomes a square: all of it, or the middle of it after its shorter side was resized to the square's."""
 
-_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
-"""Containers whose index, when there is one, names all key frames."""
-_SEEKABLE = (*_INDEXED, "mpegts")
-"""Containers in which a seek lands on a key frame with the right time; others (MPEG-PS) are decoded throughout."""
-_SEEK_GAP_S = 2.0
-"""Where no index tells, seeking is tried over gaps longer than this: most key frames are at most so far apart."""
-_SEEK_FRAMES = 12
-"""Frames that a seek has to save: it throws away the few that the decoder holds for reordering."""
+Wanted = tuple[int, str]
+"""A tick, and what for: `scene` or `face`."""
+Drawn = tuple[str, ByteArray | None]
+Draw = Callable[[VideoFrame, str], ByteArray]
+
+_SHARES = 4
+"""A picture is decoded by at most so many threads."""
 _LONGEST_TO_SHORTEST = 16
 """A longer frame is squeezed to this before it is cropped: what is resized stays small."""
 _PIXEL_SHAPES = (Fraction(1, 4), Fraction(4))
@@ -92,111 +91,6 @@ def uniform_positions(first: int, end: int, count: int) -> list[int]:
     return [first + (end - first) * (2 * k + 1) // (2 * count) for k in range(count)]
 
 
-class FrameCursor:
-    """Goes through a picture's frames in the order of presentation, seeking where that saves decoding.
-
-    A frame that does not decode, or only in part, is passed over: the one before it stays on the screen.
-    """
-
-    def __init__(self, container: InputContainer, stream: VideoStream, timeline: Timeline, *, threads: int = 1) -> None:
-        """Stand at the first frame of `stream`, in a container that was just opened."""
-        self.decoded_frames = 0
-        self.failed_packets = 0
-        self.met_limit = False
-        """Whether the decoder refused a packet as it refuses frames above its limit."""
-        self.container = container
-        self.stream = stream
-        stream.thread_count = threads
-        stream.codec_context.options = DECODER_OPTIONS
-        read_only(container, stream)
-        self._timeline = timeline
-        self._tick_s = timeline.tick_s
-        self._indexed = container.format.name in _INDEXED
-        self._seek_gap = int(_SEEK_GAP_S / self._tick_s)
-        self._may_seek = container.format.name in _SEEKABLE and not timeline.counted
-        first = self._restart()
-        self.first = timeline.start if first is None else first
-        """Tick of the first frame that decodes."""
-        self.end = max(timeline.end, self.first + 1)
-        """Tick at which the last frame ends."""
-
-    @property
-    def start_s(self) -> float:
-        """When the first frame is shown, in the container's own time."""
-        return self._timeline.zero_s + float(self.first * self._tick_s)
-
-    @property
-    def duration_s(self) -> float:
-        """Time from the first frame to the end of the last."""
-        return float((self.end - self.first) * self._tick_s)
-
-    def at(self, tick: int) -> VideoFrame | None:
-        """The frame on the screen at `tick` (ask in ascending order); the first one before it, None if none decodes."""
-        if self._next is not None and self._worth_seeking(tick, self._next[0]):
-            self._seek(tick, self._next[0])
-        while self._next is not None and self._next[0] <= tick:
-            self._shown, self._next = self._next, next(self._frames, None)
-        found = self._shown or self._next
-        return found[1] if found else None
-
-    def _restart(self) -> int | None:
-        """Begin to decode where the container stands; the tick of the first frame."""
-        self._frames = self._decode()
-        self._shown: tuple[int, VideoFrame] | None = None
-        self._next = next(self._frames, None)
-        return self._next[0] if self._next else None
-
-    def _decode(self) -> Iterator[tuple[int, VideoFrame]]:
-        last: int | None = None
-        for packet in packets_of(self.container, self.stream):
-            try:
-                frames = self.stream.decode(cast(Any, packet))
-            except DECODING_ERRORS as error:
-                self.failed_packets += 1
-                self.met_limit |= isinstance(error, ArgumentError)
-                continue
-            for frame in frames:
-                self.decoded_frames += 1
-                if frame.is_corrupt:
-                    continue
-                last = self._time_of(frame, last)
-                yield last, frame
-
-    def _time_of(self, frame: VideoFrame, last: int | None) -> int:
-        """Frames leave the decoder in the order of presentation; a stamp that says otherwise (AVI) is not believed."""
-        for stamp in () if self._timeline.counted else (frame.pts, frame.dts):
-            if stamp is not None and (last is None or stamp > last):
-                return stamp
-        return self._timeline.start if last is None else last + self._timeline.frame_ticks
-
-    def _worth_seeking(self, tick: int, reached: int) -> bool:
-        if not self._may_seek or tick <= reached:
-            return False
-        index = self.stream.index_entries
-        if self._indexed and len(index) and index[len(index) - 1].timestamp >= tick:
-            entry = index.search_timestamp(tick, backward=True)
-            return entry >= 0 and index[entry].timestamp > reached + _SEEK_FRAMES * self._timeline.frame_ticks
-        return tick - reached > self._seek_gap
-
-    def _seek(self, tick: int, reached: int) -> None:
-        """Jump to a key frame before `tick`; where there is no landing, go back and never try again."""
-        back = 0
-        while tick - back > reached:
-            if not seek(self.container, self.stream, tick - back):
-                break
-            landed = self._restart()
-            if landed is not None and landed <= tick:
-                if landed <= reached:  # key frames are further apart than the gap
-                    self._seek_gap *= 2
-                return
-            back = max(int(1 / self._tick_s), 2 * back)
-        self._may_seek = False
-        start = self._timeline.start  # MPEG program streams, asked for its very tick, begin after it
-        if not seek(self.container, self.stream, start - int(1 / self._tick_s)):
-            seek(self.container, self.stream, start)
-        self._restart()
-
-
 def as_displayed(frame: VideoFrame, width: int, height: int) -> ByteArray:
     """RGB [height, width, 3] of a stored frame, scaled, then turned and mirrored as the file says it is displayed.
 
@@ -241,7 +135,7 @@ def _face_image(frame: VideoFrame, stream: VideoStream, max_side: int) -> ByteAr
 
 
 @contextmanager
-def _opened(file: MediaFile, threads: int) -> Generator[FrameCursor | None]:
+def _opened(file: MediaFile) -> Generator[FrameCursor | None]:
     """A cursor over the best picture of which a frame decodes.
 
     Raises:
@@ -262,7 +156,7 @@ def _opened(file: MediaFile, threads: int) -> Generator[FrameCursor | None]:
             continue  # a cover
         with file.container() as container:  # from its start: not every container can go back there
             stream = cast(VideoStream, container.streams[index])
-            cursor = FrameCursor(container, stream, timeline, threads=threads)
+            cursor = FrameCursor(container, stream, timeline)
             if cursor.at(cursor.first) is not None:
                 yield cursor
                 return
@@ -277,7 +171,7 @@ def probe(file: MediaFile) -> VideoInfo:
     """
     with file.container() as container:
         sound, subtitles = bool(container.streams.audio), bool(container.streams.subtitles)
-    with _opened(file, 1) as cursor:
+    with _opened(file) as cursor:
         frame = cursor.at(cursor.first) if cursor else None
         if not (cursor and frame):
             return VideoInfo(
@@ -314,7 +208,8 @@ def sample_pictures(
 ) -> Pictures | None:
     """Frames for the scene and for the faces, in one pass over the file.
 
-    Holds one decoded frame at a time beside its result, however long the file.
+    Holds one decoded frame a thread at a time beside its result, however long the file. The number of threads changes
+    no pixel. They help where the file's index names its key frames, and the frames that are wanted need several.
 
     Returns:
         None where the file has no moving picture or no frame of it decodes.
@@ -322,27 +217,24 @@ def sample_pictures(
     Raises:
         MediaError: the file is no video and no sound file, a photo, or its picture is too large.
     """
-    with _opened(file, threads) as cursor:
+    with _opened(file) as cursor:
         if cursor is None:
             return None
         wanted = sorted(
             [(tick, "scene") for tick in uniform_positions(cursor.first, cursor.end, scene_frames)]
             + [(tick, "face") for tick in uniform_positions(cursor.first, cursor.end, face_frames)]
         )
-        images: dict[str, list[ByteArray]] = {"scene": [], "face": []}
-        last: dict[str, VideoFrame] = {}
-        for tick, use in wanted:
-            frame = cursor.at(tick)
-            if frame is None:
-                return None
-            if last.get(use) is frame:
-                images[use].append(images[use][-1])
-                continue
-            last[use] = frame
+
+        def draw(frame: VideoFrame, use: str) -> ByteArray:
             if use == "scene":
-                images[use].append(_scene_image(frame, cursor.stream, scene_size_px, scene_fit))
-            else:
-                images[use].append(_face_image(frame, cursor.stream, max_side_px))
+                return _scene_image(frame, cursor.stream, scene_size_px, scene_fit)
+            return _face_image(frame, cursor.stream, max_side_px)
+
+        images: dict[str, list[ByteArray]] = {"scene": [], "face": []}
+        for use, image in _drawn(file, cursor, wanted, draw, threads):
+            if image is None:
+                return None
+            images[use].append(image)
         _check_limit(file, cursor)
         return Pictures(
             start_s=cursor.start_s,
@@ -352,6 +244,47 @@ def sample_pictures(
             decoded_frames=cursor.decoded_frames,
             warnings=choice("picture", picture_tracks(cursor.container), cursor.stream),
         )
+
+
+def _drawn(file: MediaFile, cursor: FrameCursor, wanted: Sequence[Wanted], draw: Draw, threads: int) -> list[Drawn]:
+    """Each of the wanted images, in order; None where no frame decodes.
+
+    The runs of frames that `cursor` tells apart are cut into shares, each with a cursor of its own; `cursor` adds up
+    what they decoded. As many shares for one thread as for several: damage in one run may reach the next.
+    """
+    runs = [list(run) for _, run in groupby(wanted, key=lambda item: cursor.run_of(item[0]))]
+    shares = min(_SHARES, len(runs))
+    cuts = [len(runs) * share // shares for share in range(shares + 1)]
+
+    def of_share(share: int) -> tuple[FrameCursor, list[Drawn]]:
+        items = [item for run in runs[cuts[share] : cuts[share + 1]] for item in run]
+        if share == 0:
+            return cursor, _drawn_by(cursor, items, draw)
+        with file.container() as container:
+            stream = cast(VideoStream, container.streams[cursor.stream.index])
+            own = FrameCursor(container, stream, cursor.timeline, first=cursor.first)
+            return own, _drawn_by(own, items, draw)
+
+    with ThreadPoolExecutor(min(threads, shares)) as pool:
+        parts = list(pool.map(of_share, range(shares)))
+    for own, _ in parts[1:]:
+        cursor.add(own)
+    return [image for _, drawn in parts for image in drawn]
+
+
+def _drawn_by(cursor: FrameCursor, wanted: Sequence[Wanted], draw: Draw) -> list[Drawn]:
+    cursor.expect([tick for tick, _ in wanted])
+    drawn: list[Drawn] = []
+    last: dict[str, tuple[VideoFrame, ByteArray]] = {}
+    for tick, use in wanted:
+        frame = cursor.at(tick)
+        if frame is None:
+            drawn.append((use, None))
+            continue
+        if use not in last or last[use][0] is not frame:
+            last[use] = frame, draw(frame, use)
+        drawn.append((use, last[use][1]))
+    return drawn
 
 
 def _check_limit(file: MediaFile, cursor: FrameCursor) -> None:

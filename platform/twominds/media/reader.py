@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
+import torch
 
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError, MediaError, TwomindsError
@@ -58,11 +59,9 @@ class MediaConfig:
     """Let Whisper transcribe clips that come without words, where the bundle has it."""
     language: str | None = "en"
     """Language spoken, for Whisper; None: it recognises it."""
-    decoder_threads: int = 1
-    """Threads that decode one video."""
 
     def __post_init__(self) -> None:
-        for name in ("scene_frames", "face_frames", "face_size_px", "max_side_px", "decoder_threads"):
+        for name in ("scene_frames", "face_frames", "face_size_px", "max_side_px"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.scene_fit not in ("squeeze", "crop"):
@@ -168,7 +167,7 @@ class MediaReader:
                 scene_fit=config.scene_fit,
                 face_frames=config.face_frames if self._detector else 0,
                 max_side_px=config.max_side_px,
-                threads=config.decoder_threads,
+                threads=torch.get_num_threads(),  # what this process may take, here as in the models
             )
             hears = Modality.AUDIO in self._wanted or (Modality.TEXT in self._wanted and clip.transcript is None)
             sound = (

@@ -7,7 +7,7 @@ off. Otherwise every frame is as long as the mean step that can be true; where t
 shared among the frames. An index that names every frame is asked first; where there is none, all packets are read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import cast
 
@@ -49,6 +49,10 @@ class Timeline:
     frames: int
     counted: bool
     """The stamps are not believed: frame k is shown from tick k to k + 1."""
+    keys: Ticks = field(default_factory=lambda: np.empty(0, np.int64))
+    """When the key frames are decoded, by an index that can be believed; empty without one."""
+    delay: int = 0
+    """How much later than it is decoded a frame is shown, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +78,14 @@ def read_timeline(file: MediaFile, index: int) -> Timeline:
     with file.container() as container:
         stream = cast(VideoStream, container.streams[index])
         listed = _listed(container, stream)
+        keys = np.array([entry.timestamp for entry in stream.index_entries if entry.is_keyframe], np.int64)
         if listed is not None:
             seek(container, stream, int(listed[-1]))
         packets = _read_packets(container, stream)
     if listed is not None:
         if len(packets.shown) and packets.shown.max() - listed[-1] <= LONGEST_STEP_S / packets.tick_s:
-            return _believed(file, packets, frames=len(listed), mean=_mean_step(listed, packets.tick_s))
+            believed = _believed(file, packets, frames=len(listed), mean=_mean_step(listed, packets.tick_s))
+            return replace(believed, keys=keys, delay=int((packets.shown - packets.decoded).max()))
         with file.container() as container:  # cut off before what the index promises, or wrong there
             packets = _read_packets(container, container.streams[index])
     frames, mean = len(packets.shown), _mean_step(packets.decoded, packets.tick_s)

@@ -51,6 +51,13 @@ def test_positions_are_midpoints_of_equal_segments() -> None:
         ("b_frames.mp4", "libx264", {"g": "50", "bf": "3", "preset": "veryfast"}),
         ("open_gop.mp4", "libx264", {"g": "50", "bf": "3", "preset": "veryfast", "x264-params": "open-gop=1"}),
         ("one_key_frame.mp4", "libx264", {"g": "9999", "preset": "ultrafast"}),
+        (
+            "phone.mp4",
+            "libx265",
+            {"preset": "superfast", "x265-params": "keyint=25:bframes=4:open-gop=1:log-level=none"},
+        ),
+        ("low_delay.mp4", "libx265", {"preset": "superfast", "x265-params": "keyint=25:bframes=0:log-level=none"}),
+        ("only_key_frames.mov", "mjpeg", {"strict": "unofficial"}),
         ("cues.mkv", "libx264", {"g": "50", "bf": "3", "preset": "veryfast"}),
         ("no_index.ts", "libx264", {"g": "50", "bf": "3", "preset": "veryfast"}),
         ("program_stream.mpg", "mpeg1video", {"g": "12", "bf": "2"}),
@@ -68,7 +75,7 @@ def test_exactly_the_frames_on_the_screen_at_the_midpoints(
     face_frames: int,
 ) -> None:
     path = write_video(CONSTANT_25, name=name, codec=codec, options=options, rate=25)
-    pictures = pictures_of(path, scene_frames=scene_frames, face_frames=face_frames)
+    pictures = pictures_of(path, scene_frames=scene_frames, face_frames=face_frames, threads=3)
     assert pictures.duration_s == pytest.approx(12.0)
     assert pictures.scene.shape == (scene_frames, 224, 224, 3)
     assert [number_in(image) for image in pictures.scene] == on_screen(CONSTANT_25, 12_000, scene_frames)
@@ -291,6 +298,35 @@ def test_random_damage_ends_in_pictures_or_in_a_media_error(write_video: Write, 
             read_sound(file)
     except MediaError:
         pass
+
+
+def test_frames_that_nothing_needs_are_not_decoded(write_video: Write, number_in: Number) -> None:
+    """No frame is made from a B-frame here, and two of three are one: those not on the screen are left out."""
+    options = {"g": "50", "bf": "2", "preset": "veryfast", "x264-params": "b-adapt=0:b-pyramid=none:scenecut=0"}
+    path = write_video(CONSTANT_25, options=options, rate=25)
+    pictures = pictures_of(path, scene_frames=16, face_frames=1)
+    assert [number_in(image) for image in pictures.scene] == on_screen(CONSTANT_25, 12_000, 16)
+    assert pictures.decoded_frames <= 100 + 17
+    few = pictures_of(path, scene_frames=1, face_frames=1)
+    assert few.decoded_frames < 25
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4"])
+def test_the_number_of_threads_changes_nothing_also_of_a_damaged_file(write_video: Write, codec: str) -> None:
+    options = {"g": "12", "bf": "2"} | ({} if codec == "mpeg4" else {"preset": "ultrafast"})
+    options |= {"x265-params": "keyint=12:log-level=none"} if codec == "libx265" else {}
+    whole = write_video(CONSTANT_25[:100], codec=codec, options=options, rate=25).read_bytes()
+    generator, start, different = np.random.default_rng(0), whole.index(b"mdat") + 8, 0
+    for _ in range(12):
+        data = bytearray(whole)
+        for place in generator.integers(start, whole.rindex(b"moov") - 60, 4):
+            data[place : place + 60] = generator.bytes(60)
+        one, several = (pictures_of(bytes(data), threads=threads) for threads in (1, 4))
+        np.testing.assert_array_equal(one.scene, several.scene)
+        assert len(one.faces) == len(several.faces)
+        assert all(np.array_equal(face, other) for face, other in zip(one.faces, several.faces, strict=True))
+        different += not np.array_equal(one.scene, pictures_of(whole).scene)
+    assert different > 6, "damage that is seen"
 
 
 def test_what_is_no_video_is_refused_with_its_name(tmp_path: Path) -> None:
