@@ -15,7 +15,7 @@ from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.corpus.synthetic.config import SplitShares, SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import make_corpus
-from twominds.errors import CorpusError, TwomindsError
+from twominds.errors import BackboneError, CorpusError, TwomindsError
 from twominds.features.debug import make_debug_models
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
@@ -84,10 +84,14 @@ def main(config: DemoConfig) -> None:
 
 def _weights(workspace: Workspace) -> Summary:
     store, summary = BackboneStore(uri=workspace.models), Summary(title="Debug weights", where=workspace.models)
-    whole = all(store.has(role) for role in find_recipe(RECIPE).frozen_roles() if role != WHISPER)
-    if not whole:
-        make_debug_models(workspace.models, size="tiny")  # also what an interrupted demo left unfinished
-    summary.add("weights", "there from before" if whole else "made now")
+    try:
+        for role in find_recipe(RECIPE).frozen_roles():
+            if role != WHISPER:
+                store.verify(role)
+        summary.add("weights", "there from before")
+    except BackboneError:  # also what an interrupted demo left unfinished
+        make_debug_models(workspace.models, size="tiny")
+        summary.add("weights", "made now")
     return summary
 
 

@@ -40,14 +40,20 @@ from twominds.workspace import Workspace, require
 
 @dataclass(frozen=True, kw_only=True)
 class BatchScoreConfig:
-    """Score a folder (or table) of videos."""
+    """Score a folder (or table) of videos.
+
+    scores.csv is the challenge's: id, p0, p1, pred. A video without a score has the shares of the training labels.
+
+    details.csv says the rest of each video. Columns: id; answer; p_CLASS, of each class; abstains, whether a person
+    should decide; threshold; of each modality MODALITY, whether it was there, MODALITY_reason, why not, and
+    MODALITY_probability, what its encoder by itself gives the last class; transcript_source; warnings; failed_in and
+    error, why there is no score; ensemble; weights.
+    """
 
     videos: str
     """A folder of videos, a table of clips (CSV, Parquet, JSON lines) or a BAH tree; local or s3://."""
     output: str
-    """Folder, local or s3://, for `scores.csv` (`id,p0,p1,pred`; of a video without a score the training labels'
-    shares), `details.csv` (answer, probabilities, abstention; whether each modality was there, why not, and what it
-    says by itself; the transcript's source, warnings, and why a video has no score), Parquet and the quarantine."""
+    """Folder for the two tables, the same in Parquet, and the quarantine; local or s3://."""
     ensemble: str = field(default_factory=lambda: Workspace.default().ensemble)
     """Folder of `jobs/tune_fusion.py`."""
     models: str = field(default_factory=lambda: Workspace.default().models)
