@@ -15,11 +15,12 @@ from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.corpus.synthetic.config import SplitShares, SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import make_corpus
-from twominds.errors import BackboneError, CorpusError, TwomindsError
+from twominds.errors import BackboneError, CorpusError
 from twominds.features.debug import make_debug_models
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
+from twominds.pipelines.job import in_sentences
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.search.fusion import SearchConfig, search_fusion
@@ -149,7 +150,5 @@ def _compared(clip: Clip, answer: dict[str, Any], workspace: Workspace) -> Summa
 
 
 if __name__ == "__main__":
-    try:
+    with in_sentences():
         main(tyro.cli(DemoConfig))
-    except TwomindsError as error:
-        raise SystemExit(f"demo: {error}") from error

@@ -22,6 +22,7 @@ from twominds.backbones import BACKBONES, BackboneStore, cache_folder, catalogue
 from twominds.backbones.hub import default_staging, fetch_role
 from twominds.backbones.local_files import import_file
 from twominds.errors import BackboneError, ConfigError, TwomindsError
+from twominds.pipelines.job import in_sentences
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER
 from twominds.workspace import Workspace, job_command
@@ -151,4 +152,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_sentences():
+        main()

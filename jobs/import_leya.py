@@ -18,6 +18,7 @@ from rich.console import Console
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError, TwomindsError
+from twominds.pipelines.job import in_sentences
 from twominds.recipes.leya_published import import_encoder, import_ensemble
 from twominds.records import Modality
 from twominds.workspace import Workspace, require
@@ -96,4 +97,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_sentences():
+        main()

@@ -15,6 +15,7 @@ from rich.table import Table
 from twominds.corpus.synthetic.config import SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import TRUTH_FILE, CorpusSummary, make_corpus
 from twominds.errors import ConfigError, TwomindsError
+from twominds.pipelines.job import in_sentences
 from twominds.workspace import Workspace, job_command
 
 
@@ -64,4 +65,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_sentences():
+        main()

@@ -18,6 +18,7 @@ from rich.console import Console
 from twominds.backbones import read_manifest
 from twominds.errors import TwomindsError
 from twominds.features.debug import make_debug_models
+from twominds.pipelines.job import in_sentences
 from twominds.workspace import Workspace, job_command
 
 
@@ -65,4 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_sentences():
+        main()

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from twominds.corpus.synthetic.config import CueStrengths, SplitShares, SyntheticCorpusConfig
 from twominds.corpus.synthetic.corpus import make_corpus
-from twominds.errors import TwomindsError
 from twominds.pipelines.cluster import cluster
+from twominds.pipelines.job import in_sentences
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
 from twominds.records import Modality
@@ -96,7 +96,5 @@ def _table(name: str, report: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
+    with in_sentences():
         main(tyro.cli(PlantedAblationConfig, config=(tyro.conf.EnumChoicesFromValues,)))
-    except TwomindsError as error:
-        raise SystemExit(str(error)) from error

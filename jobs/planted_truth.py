@@ -14,6 +14,7 @@ from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
+from twominds.pipelines.job import in_sentences
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.search.fusion import SearchConfig, search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
@@ -106,4 +107,5 @@ def _one(config: PlantedTruthConfig, preset: PresetName, seed: int) -> dict[str,
 
 
 if __name__ == "__main__":
-    main(tyro.cli(PlantedTruthConfig))
+    with in_sentences():
+        main(tyro.cli(PlantedTruthConfig))

@@ -17,6 +17,7 @@ from twominds.media.reader import for_new_videos
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
+from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
 from twominds.pipelines.quarantine import (
     QUARANTINE,
@@ -26,7 +27,7 @@ from twominds.pipelines.quarantine import (
     read_quarantine,
 )
 from twominds.pipelines.renewal import renew
-from twominds.pipelines.sink import ClipSink, process_clips
+from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
 from twominds.pipelines.submission import details, submission
@@ -76,6 +77,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         ArtifactError: the ensemble or one of its encoders was changed since it was saved.
         BackboneError: the bundle lacks a backbone of the ensemble, or has another one under its name.
         ConfigError: the output holds scores of another ensemble, or of other videos.
+        PipelineError: not one video could be scored; said after the files are written.
     """
     require(config.videos, what="folder or table of videos")
     require(config.ensemble, what="ensemble", made_by="python jobs/tune_fusion.py")
@@ -114,6 +116,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     ):
         write_whole(UPath(config.output) / name, text.encode())
     failures = [*before, *sink.failures]
+    check_usable(len(scored), failures, config.output)
     summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures)
     summary.notes = [*renewal.notes(), *corpus.notes]
     summary.add("videos", len(corpus.clips))
@@ -127,6 +130,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         )
         summary.add("without a score", f"{guessed}; scores.csv has the training labels' shares for them ({shares})")
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
+    add_coverage(summary, config.output, ensemble.modalities)
     summary.add("files", "scores.csv for the challenge, details.csv to read")
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
     return summary

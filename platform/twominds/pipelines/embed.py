@@ -14,10 +14,11 @@ from twominds.artifacts import Card, fingerprint
 from twominds.pipelines import tables
 from twominds.pipelines.about import claim_folder, read_about
 from twominds.pipelines.cluster import cluster
+from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.quarantine import carry_quarantine, quarantined_clips
 from twominds.pipelines.renewal import renew
-from twominds.pipelines.sink import ClipSink
+from twominds.pipelines.sink import ClipSink, check_usable
 from twominds.pipelines.stages import InOneProcess, StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
@@ -49,6 +50,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     Raises:
         MissingInputError: features or encoders are not there.
         ConfigError: the output holds embeddings of another corpus.
+        PipelineError: not one clip could be embedded.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     about = read_about(config.features)
@@ -70,14 +72,15 @@ def embed_features(config: EmbedConfig) -> Summary:
     if total - done:
         with cluster(config.address) as cpus:
             sink.take(_dataset(config, done, cpus), expected=len(total - done))
-    summary = Summary(
-        title="Embedding", where=config.output, failures=[*lacking, *sink.failures], notes=renewal.notes()
-    )
+    failures = [*lacking, *sink.failures]
+    check_usable(len(done) + sink.clips, failures, config.output)
+    summary = Summary(title="Embedding", where=config.output, failures=failures, notes=renewal.notes())
     summary.add("clips with features", len(total))
     summary.add("embedded now", sink.clips)
     summary.add("there from before", len(done))
     summary.add("failed", len(sink.failures))
     summary.add("without features", f"{len(lacking)}, in quarantine since they were preprocessed" if lacking else 0)
+    add_coverage(summary, config.output, config.modalities)
     summary.next_step = job_command("tune_fusion", embeddings=config.output, encoders=config.encoders)
     return summary
 

@@ -21,9 +21,10 @@ from twominds.corpus.manifest import read_corpus
 from twominds.pipelines import tables
 from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
+from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
 from twominds.pipelines.renewal import Renewal, renew
-from twominds.pipelines.sink import ClipSink, process_clips
+from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
 from twominds.pipelines.summary import Summary
@@ -69,6 +70,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
     Raises:
         MissingInputError: the corpus or the bundle is not there.
         ConfigError: the output holds features that were made with other settings.
+        PipelineError: not one clip could be used.
     """
     require(config.corpus, what="corpus", made_by="python jobs/make_corpus.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
@@ -93,6 +95,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, recipe, store, cpus, size))
     failures = [*before, *sink.failures]
+    check_usable(len(renewal.done) + sink.clips, failures, config.output)
     return _summary(config, corpus, renewal, sink=sink, failures=failures)
 
 
@@ -156,5 +159,6 @@ def _summary(
     summary.add("there from before", len(renewal.done))
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
     summary.failures = failures
+    add_coverage(summary, config.output, config.modalities)
     summary.next_step = job_command("train_encoders", features=config.output, models=config.models)
     return summary

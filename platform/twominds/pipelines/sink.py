@@ -17,7 +17,8 @@ from upath import UPath
 from twominds.errors import TwomindsError
 from twominds.pipelines import tables
 from twominds.pipelines.progress import counted_clips
-from twominds.pipelines.quarantine import Aside, nameless, put_aside, read_quarantine
+from twominds.pipelines.quarantine import QUARANTINE, Aside, nameless, put_aside, read_quarantine
+from twominds.pipelines.summary import commonest
 from twominds.records import Clip, Failure
 from twominds.storage import write_whole
 
@@ -124,6 +125,26 @@ def process_clips(sink: ClipSink, clips: Sequence[Clip], dataset_of: Callable[[S
             "say of what (`ray logs`, or the newest folder of /tmp/ray)."
         )
     sink.quarantine(lost, stage="process", reason=LOST)
+
+
+def check_usable(usable: int, failures: Sequence[Failure], uri: str) -> None:
+    """Ends a job that has nothing to go on with.
+
+    Args:
+        usable: How many clips have a result in the folder.
+        failures: Why the others do not, without names.
+        uri: The folder.
+
+    Raises:
+        PipelineError: no clip has a result.
+    """
+    if usable:
+        return
+    reasons = "".join(f"\n  {count} x {stage}: {reason}" for stage, reason, count in commonest(failures))
+    raise PipelineError(
+        f"Not one of {len(failures)} clips could be used:{reasons}\nWhich clips, and where their files are looked for, "
+        f"is in {uri}/{QUARANTINE}. The same command tries those again whose file or words have changed by then."
+    )
 
 
 def _unaccounted(uri: str, clips: Sequence[Clip]) -> list[Clip]:

@@ -1,9 +1,11 @@
 """What a job tells a person at its end: what it did, where that is, and what to run next."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from twominds.records import Failure
@@ -38,18 +40,17 @@ class Summary:
             console.print(table)
         width = max((len(what) for what, _ in self.facts), default=0)
         for what, value in self.facts:
-            console.print(f"  {what.ljust(width)}  {value}", highlight=False, soft_wrap=True)
-        for (stage, reason), count in sorted(self._reasons().items(), key=lambda item: -item[1])[:SHOWN_FAILURES]:
-            console.print(f"  [yellow]{count} x {stage}[/yellow]: {reason}", highlight=False, soft_wrap=True)
+            console.print(f"  {what.ljust(width)}  {escape(value)}", highlight=False, soft_wrap=True)
+        for stage, reason, count in commonest(self.failures):
+            console.print(f"  [yellow]{count} x {stage}[/yellow]: {escape(reason)}", highlight=False, soft_wrap=True)
         for note in self.notes:
-            console.print(f"  [yellow]note[/yellow]:   {note}", highlight=False, soft_wrap=True)
-        console.print(f"  [green]result[/green]: {self.where}", highlight=False, soft_wrap=True)
+            console.print(f"  [yellow]note[/yellow]:   {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"  [green]result[/green]: {escape(self.where)}", highlight=False, soft_wrap=True)
         if self.next_step:
-            console.print(f"  [green]next[/green]:   {self.next_step}", highlight=False, soft_wrap=True)
+            console.print(f"  [green]next[/green]:   {escape(self.next_step)}", highlight=False, soft_wrap=True)
 
-    def _reasons(self) -> dict[tuple[str, str], int]:
-        counts: dict[tuple[str, str], int] = {}
-        for failure in self.failures:
-            key = (failure.stage, failure.reason)
-            counts[key] = counts.get(key, 0) + 1
-        return counts
+
+def commonest(failures: Sequence[Failure]) -> list[tuple[str, str, int]]:
+    """The stages and reasons that most clips failed at and for, with how many, the most first."""
+    counts = Counter((failure.stage, failure.reason) for failure in failures)
+    return [(stage, reason, count) for (stage, reason), count in counts.most_common(SHOWN_FAILURES)]

@@ -34,6 +34,7 @@ from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
 from twominds.pipelines.cluster import cluster, cpus_of_a_worker, outside_main_thread
+from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.labelled import clip_counts, labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import printed_lines
 from twominds.pipelines.summary import Summary
@@ -390,5 +391,6 @@ def _summary(config: TrainConfig, recipe: Recipe, trained: list[Modality]) -> Su
     summary = Summary(title=f"Unimodal encoders of {recipe.name}", where=config.output, tables=[table])
     if config.protocol != "validation":
         summary.add("selected_on", config.protocol)
+    add_coverage(summary, config.features, config.modalities)
     summary.next_step = job_command("embed", features=config.features, encoders=config.output)
     return summary

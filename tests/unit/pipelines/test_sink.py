@@ -10,7 +10,7 @@ import pytest
 
 from twominds.pipelines import tables
 from twominds.pipelines.quarantine import carry_quarantine, quarantine_corpus, quarantined_clips, read_quarantine
-from twominds.pipelines.sink import LOST, ClipSink, PipelineError, process_clips
+from twominds.pipelines.sink import LOST, ClipSink, PipelineError, check_usable, process_clips
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.records import Clip, Corpus, Failure, Split
 
@@ -122,3 +122,18 @@ def test_what_is_made_of_results_knows_the_clips_they_lack(tmp_path: Path) -> No
     quarantine_corpus(str(features), Corpus(clips=(TOLD,)), done=())
     assert carry_quarantine(str(features), str(embeddings)) == [], "it was mended"
     assert [clip.clip_id for clip, _ in quarantined_clips(str(embeddings))] == ["0.mp4"]
+
+
+def test_a_job_with_nothing_to_go_on_with_says_why_and_where_names_are(tmp_path: Path) -> None:
+    missing = [Failure(clip_id=str(i), stage="decode", reason="The file is not there.") for i in range(3)]
+    other = Failure(clip_id="x", stage="corpus", reason="The path has backslashes.")
+    check_usable(1, [*missing, other], str(tmp_path))
+    with pytest.raises(PipelineError) as error:
+        check_usable(0, [other, *missing], str(tmp_path))
+    lines = str(error.value).splitlines()
+    assert lines[:3] == [
+        "Not one of 4 clips could be used:",
+        "  3 x decode: The file is not there.",
+        "  1 x corpus: The path has backslashes.",
+    ]
+    assert f"{tmp_path}/quarantine" in lines[3]
