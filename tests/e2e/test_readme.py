@@ -144,6 +144,7 @@ def test_head_job_service_and_curl(finished: "Finished", ports: None, shell: dic
     started, job = setup.split("ray job submit")
     shell = shell | {"HOME": str(tmp_path)}  # there is no token there yet
     bash(started, shell)
+    shell["RAY_ADDRESS"] = "127.0.0.1:6379"  # else the newest head, which may be one of other tests
     exports = "\n".join(line for line in started.splitlines() if line.startswith(("source", "export")))
     printed = submit(f"{exports}\nray job submit{job}", shell)
     assert "Stability search of leya/demo" in printed

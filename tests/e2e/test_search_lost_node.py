@@ -1,7 +1,6 @@
 """A search on two nodes whose state is on an object store, and one of the nodes is lost in mid-search."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -36,8 +35,11 @@ class TwoNodes:
 
 
 @pytest.fixture
-def two_nodes(s3_server: Callable[[], AbstractContextManager[ThreadedMotoServer]]) -> Iterator[TwoNodes]:
-    """Two raylets of one CPU each on this machine, beside an S3 server; their workers know the way to it."""
+def two_nodes(
+    s3_server: Callable[[], AbstractContextManager[ThreadedMotoServer]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TwoNodes]:
+    """Two raylets of one CPU each on this machine, beside an S3 server; they know the way to it, and the home there."""
+    monkeypatch.setenv("TWOMINDS_HOME", HOME)
     with s3_server():
         UPath("s3://nodes").mkdir()
         settings = {"num_cpus": 1, "object_store_memory": 150_000_000}
@@ -53,7 +55,6 @@ def start(address: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [*command, "--trials", str(TRIALS), "--storage", f"{HOME}/search", "--stopping.risk", "0"],
         cwd=ROOT,
-        env=os.environ | {"TWOMINDS_HOME": HOME},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
