@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -29,15 +30,14 @@ def import_file(uri: str, role: str, file: Path, *, staging: Path) -> BundleEntr
         raise BackboneError(f"{role} can't be imported from one file. These can: {', '.join(_IMPORTERS)}.")
     if not file.is_file():
         raise BackboneError(f"No file at {file}.")
-    folder = staging / role / "import"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    staging.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{role}-", dir=staging))  # its own: another may import the same role
     try:
         _IMPORTERS[role](file, folder)
         entry = BundleEntry(weights="published", hub_id=None, revision=file.name, licence=licence)
         return add_to_bundle(uri, role, folder, entry)
     finally:
-        shutil.rmtree(staging / role, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _import_efficientnet(file: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Thread
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import ray
 import ray.data
@@ -16,6 +16,8 @@ from ray._private import ray_constants
 
 from twominds.errors import ConfigError
 from twominds.workspace import check_same_root, fixed_root
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +70,12 @@ def cluster(address: str | None = None) -> Generator[int]:
         ray.shutdown()
 
 
-def outside_main_thread(work: Callable[[], object]) -> None:
-    """Does `work` in a thread of its own and waits for it, so that Ctrl-C ends the wait.
+def outside_main_thread(work: Callable[[], T]) -> T:
+    """What `work` comes to in a thread of its own; Ctrl-C ends the wait for it.
 
     In the main thread Ray Train takes Ctrl-C for itself, and never gives it back.
     """
-    outcome = Future[object]()
+    outcome = Future[T]()
 
     def run() -> None:
         try:
@@ -82,7 +84,7 @@ def outside_main_thread(work: Callable[[], object]) -> None:
             outcome.set_exception(error)
 
     Thread(target=run, daemon=True).start()
-    outcome.result()
+    return outcome.result()
 
 
 def cpus_of_a_worker(workers: int) -> float:

@@ -28,7 +28,7 @@ from twominds.pipelines.study.answers import (
 from twominds.pipelines.study.comparison import read_report
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import Answers, RowResult, StudyResults
+from twominds.pipelines.study.results import Answers, RowResult, StudyResults, what_is_lost
 from twominds.pipelines.study.run import run_study
 from twominds.pipelines.study.scores import REPORTED, measured
 from twominds.pipelines.summary import Summary
@@ -148,6 +148,7 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
         modalities=ensemble.config.modalities,
         reports="ensemble",
         answers=served,
+        note=what_is_lost(card),
         without=_hidden(ensemble, inputs, reported, guess) if len(parts) > 1 else {},
         seeds=card.seeds,
         parameters=sum(p.numel() for p in next(iter(ensemble.models.values())).parameters()),

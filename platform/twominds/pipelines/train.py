@@ -29,7 +29,7 @@ from twominds.encoders.artifact import save_encoder, used_backbone
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.encoders.classical import ClassicalTextEncoder
 from twominds.encoders.encoder import Encoder
-from twominds.errors import ArtifactError, ConfigError, MissingInputError
+from twominds.errors import ArtifactError, ConfigError, MissingInputError, TrainingError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
@@ -128,6 +128,7 @@ def train_encoders(config: TrainConfig) -> Summary:
         MissingInputError: there are no features, or no labelled clips of a split among them.
         BackboneError: the bundle lacks a backbone.
         ConfigError: DeepSpeed is asked for, but not installed.
+        TrainingError: an encoder came to nothing; the others are trained.
     """
     if config.zero_stage:
         load_deepspeed()
@@ -142,24 +143,22 @@ def train_encoders(config: TrainConfig) -> Summary:
     wanted = [m for m in config.modalities if config.retrain or not _trained(config, recipe, m)]
     if wanted:
         with cluster(config.address):
-            _run(config, recipe, wanted, config.cpus or cpus_of_a_worker(config.workers))
+            untrained = _run(config, recipe, wanted, config.cpus or cpus_of_a_worker(config.workers))
+        if untrained:
+            raise TrainingError(untrained)
     return _summary(config, recipe, trained=wanted)
 
 
-def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: float) -> None:
+def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: float) -> str:
+    """Trains the encoders; returns why some came to nothing, or ""."""
     # Its own: a job for another modality may train beside this one, and the same name would resume an older run.
     run = f"encoders-{uuid.uuid4().hex[:8]}"
     filesystem, path = storage_of(f"{config.output}/.train")
+    arguments = {"config": config, "recipe": recipe.name, "modalities": modalities, "cpus": cpus}
     with printed_lines() as lines:
         trainer = TorchTrainer(
             _train_worker,
-            train_loop_config={
-                "config": config,
-                "recipe": recipe.name,
-                "modalities": modalities,
-                "lines": lines,
-                "cpus": cpus,
-            },
+            train_loop_config={**arguments, "lines": lines},
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=config.use_gpu,
@@ -174,25 +173,33 @@ def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: 
             ),
         )
         try:
-            outside_main_thread(trainer.fit)
+            return cast("str", outside_main_thread(trainer.fit).return_value)
         finally:
             checkpoints = UPath(f"{config.output}/.train/{run}")
             if checkpoints.exists():
                 checkpoints.fs.rm(checkpoints.path, recursive=True)
 
 
-def _train_worker(arguments: dict[str, Any]) -> None:
-    """Runs on every worker: trains each modality, reporting a resumable checkpoint now and then."""
+def _train_worker(arguments: dict[str, Any]) -> str:
+    """Runs on every worker: trains each modality, reporting a resumable checkpoint now and then.
+
+    Returns why some came to nothing, or "": an error would have Ray Train start the workers again, to the same end.
+    """
     config, recipe = cast("TrainConfig", arguments["config"]), find_recipe(cast("str", arguments["recipe"]))
     workers = Workers.joined(get_device() if config.use_gpu else "cpu")
     if not config.use_gpu:
         torch.set_num_threads(max(1, int(cast("float", arguments["cpus"]))))
     current, state = _last_checkpoint()
+    untrained: list[str] = []
     for modality in cast("list[Modality]", arguments["modalities"]):
         if workers.agreed(not config.retrain and _trained(config, recipe, modality) is not None):
             continue  # finished before the workers were started again
         resume = state if modality == current else None
-        _train_one(config, recipe, modality, workers, resume, cast("Queue", arguments["lines"]))
+        try:
+            _train_one(config, recipe, modality, workers, resume, cast("Queue", arguments["lines"]))
+        except TrainingError as error:  # of all workers alike: they see the same loss
+            untrained.append(f"The {modality} encoder could not be trained. {error}")
+    return " ".join(untrained)
 
 
 def _train_one(
@@ -222,17 +229,8 @@ def _train_one(
                 ray.train.report(metrics)
             saved = time.monotonic()
 
-    encoder, result = trained_encoder(
-        recipe,
-        modality,
-        clips,
-        store,
-        device=workers.device,
-        on_epoch=on_epoch,
-        resume=resume,
-        workers=workers,
-        deepspeed=deepspeed,
-    )
+    of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume, "workers": workers, "deepspeed": deepspeed}
+    encoder, result = trained_encoder(recipe, modality, clips, store, device=workers.device, **of_fit)
     if not workers.first:
         return
     best = f"best epoch {result.best_epoch} of {len(result.history)}, " if result.history else ""

@@ -13,7 +13,7 @@ import torch
 from twominds import artifacts
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.encoders.artifact import load_encoder
-from twominds.errors import ConfigError
+from twominds.errors import ConfigError, TrainingError
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.cluster import cpus_of_a_worker
@@ -26,13 +26,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 FACE = Modality.FACE
 
 
-def features(uri: Path, models: str) -> str:
+def features(uri: Path, models: str, scale: float = 1.0) -> str:
     """Faces of 60 clips; their mean says the label."""
     rng, rows = np.random.default_rng(0), list[tables.Row]()
     for i in range(60):
         split = Split.TRAIN if i < 30 else Split.VALIDATION if i < 45 else Split.TEST
         clip = Clip(clip_id=f"{i}", video_uri="", split=split, label=i % 2)
-        values = (rng.standard_normal((3, 8)) + 1.5 * (i % 2)).astype(np.float32)
+        values = (rng.standard_normal((3, 8)) + 1.5 * (i % 2)).astype(np.float32) * np.float32(scale)
         row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
         found = Features(clip_id=clip.clip_id, modality=FACE, presence=PRESENT, values=values, pooled=values.mean(0))
         rows.append(row | tables.features_to_row(found))
@@ -85,6 +85,21 @@ def test_two_workers_save_one_encoder_that_says_what_chose_it(ray_session: None,
     assert artifacts.read_card(f"{config.output}/face").created == created, "it was trained again"
     # Two workers on this cluster of two CPUs have one each, and more than two no less.
     assert [cpus_of_a_worker(count) for count in (1, 2, 5)] == [2.0, 1.0, 1.0]
+
+
+def test_an_encoder_that_diverges_ends_with_its_sentence_at_once(ray_session: None, tmp_path: Path) -> None:
+    models = bundle(tmp_path / "models", ["face.emotion_efficientnet_b0", "detect.yolo_face"])
+    config = TrainConfig(
+        features=features(tmp_path / "features", models, scale=np.inf),  # of which no training makes a number
+        output=str(tmp_path / "encoders"),
+        models=models,
+        modalities=(FACE,),
+        workers=2,
+        max_failures=100,  # to try it again would take for ever
+    )
+    with pytest.raises(TrainingError, match=r"The face encoder could not be trained\. The training loss is nan in"):
+        train_encoders(config)
+    assert not (tmp_path / "encoders" / "face").exists()
 
 
 def test_settings_out_of_range_are_named() -> None:

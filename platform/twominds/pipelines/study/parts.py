@@ -21,6 +21,7 @@ from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
+from twominds.errors import MissingInputError, TrainingError
 from twominds.pipelines.about import ABOUT, absolute, read_about
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.labelled import labels_fingerprint
@@ -83,6 +84,14 @@ class Part:
         return artifacts.read_card(self.encoder)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unmade:
+    """What could not be made of a study, where the rest could: the rows that need it are reported without numbers."""
+
+    reason: str
+    """The error's sentence."""
+
+
 class PartsMaker:
     """Makes the parts of recipes, those that are missing."""
 
@@ -92,8 +101,8 @@ class PartsMaker:
         self._store = BackboneStore(uri=config.models)
         self._fingerprints: dict[tuple[str, Modality], str] = {}
 
-    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, Modality], Part]:
-        """The parts of every recipe, by its name and modality.
+    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, Modality], Part | Unmade]:
+        """The parts of every recipe, by its name and modality, or why there is none.
 
         Raises:
             BackboneError: the bundle lacks a backbone of a recipe; said before anything is made.
@@ -105,14 +114,18 @@ class PartsMaker:
         features = self._features(recipes, pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
         # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
         labels = {folder: labels_fingerprint(folder, self._config.protocol) for folder in set(features.values())}
-        parts: dict[str, Part] = {}
-        found: dict[tuple[str, Modality], Part] = {}
+        parts: dict[str, Part | Unmade] = {}
+        found: dict[tuple[str, Modality], Part | Unmade] = {}
         for recipe in recipes:
             for modality in recipe.modalities:
                 folder = features[modality, self._features_fingerprint(recipe, modality)]
                 name = f"{modality}-{self._encoder_fingerprint(recipe, modality, labels[folder])}"
                 if name not in parts:
-                    parts[name] = self._trained(recipe, modality, folder, name)
+                    try:
+                        parts[name] = self._trained(recipe, modality, folder, name)
+                    except (TrainingError, MissingInputError) as error:  # other rows can do without it
+                        parts[name] = Unmade(reason=str(error))
+                        self._say(f"no {modality} of {recipe.name}: {error}")
                 found[recipe.name, modality] = parts[name]
         return found
 

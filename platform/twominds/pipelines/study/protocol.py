@@ -26,6 +26,11 @@ def banners(scores: StudyScores) -> list[str]:
             f"Quarantine: {results.failures} clips could not be processed. Those with a label count all the same: "
             "every row has the training majority for them."
         )
+    notes: dict[str, list[str]] = {}
+    for row in results.rows:
+        if row.note:
+            notes.setdefault(row.note, []).append(row.recipe)
+    texts += [f"Not whole: {', '.join(recipes)}. {note}" for note, recipes in notes.items()]
     other = scores.comparison and scores.comparison.other
     if other and other.selected_on != scores.headline.row.selected_on:
         texts.append(

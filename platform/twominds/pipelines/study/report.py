@@ -117,8 +117,9 @@ def _json(scores: StudyScores) -> str:
             "published_percent": score.row.published and asdict(score.row.published),
             "parameters": score.row.parameters,
             "selected_on": score.row.selected_on if score.row.modalities else None,
-            "weights": score.row.weights if score.row.modalities else None,
+            "weights": score.row.weights if score.row.modalities and score.row.answers else None,
             "artifact_id": score.row.artifact_id,
+            "note": score.row.note,
         }
         for score in scores.rows
     ]

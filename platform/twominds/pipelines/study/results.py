@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from twominds.artifacts import Weights
+from twominds.artifacts import Card, Weights
 from twominds.recipes.recipe import PublishedScores, Reports
 from twominds.records import Clip, Modality, Split
 from twominds.training.metrics import IntArray
 from twominds.training.selection import SelectionProtocol
+
+SEEDS_LOST = "seeds_lost"
+"""In a card's metrics: why a seed came to nothing, by the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,9 @@ class RowResult:
     """Empty for a baseline that sees no video."""
     reports: Reports
     answers: Mapping[Split, Answers]
-    """Per labelled split that is reported."""
+    """Per labelled split that is reported; none at all where the row could not be made."""
+    note: str = ""
+    """What its recipe promises and is not there, and why: some of the seeds, or the whole row."""
     published: PublishedScores | None = None
     without: Mapping[Modality, Mapping[Split, float]] = field(default_factory=dict[Modality, Mapping[Split, float]])
     """Macro F1 with one modality masked in every clip (rows that fuse)."""
@@ -73,3 +78,12 @@ class StudyResults:
     """What the artifact of the headline row says as it is saved and served: one answer to each clip."""
     failures: int = 0
     """Clips in quarantine. Those of them that have a label count."""
+
+
+def what_is_lost(card: Card) -> str:
+    """Which of the seeds that a row promises came to nothing, and why; "" where all are there."""
+    lost: dict[str, str] = card.metrics.get(SEEDS_LOST, {})
+    if not lost:
+        return ""
+    reasons = " ".join(f"Seed {seed}: {reason}" for seed, reason in lost.items())
+    return f"{len(card.seeds)} of {len(card.seeds) + len(lost)} seeds. {reasons}"

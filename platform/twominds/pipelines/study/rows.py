@@ -17,6 +17,7 @@ from upath import UPath
 
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
+from twominds.errors import TrainingError
 from twominds.fusion.batch import fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
@@ -26,8 +27,8 @@ from twominds.pipelines.about import read_about
 from twominds.pipelines.labelled import clip_counts, clip_rows
 from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.pipelines.study.answers import ensemble_answers, without
-from twominds.pipelines.study.parts import Part
-from twominds.pipelines.study.results import Answers
+from twominds.pipelines.study.parts import Part, Unmade
+from twominds.pipelines.study.results import SEEDS_LOST, Answers
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Embedding, Modality, Split, absent
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
@@ -128,16 +129,22 @@ def models_of(
 
 def train_rows(
     rows: Sequence[RowModels], clips: Sequence[ClipEmbeddings], gpus: float, on_done: Callable[[], None]
-) -> None:
+) -> dict[str, Unmade]:
     """Trains what is missing, each seed of a fusion in a task of the cluster; `on_done` after each of `rows`' models.
+
+    A seed that comes to nothing leaves its row to the others, whose card says so.
+
+    Returns:
+        By the place of their models, the rows of which no seed came to anything.
 
     Raises:
         SelectionError: a split has no labelled clip.
     """
     train = cast("Any", ray.remote(num_cpus=1, num_gpus=gpus, max_retries=2)(_train_seed))
     device = "cuda" if gpus else "cpu"
-    tasks: dict[Any, RowModels] = {}
-    results: dict[str, list[SeedResult]] = {}
+    tasks: dict[Any, tuple[RowModels, int]] = {}
+    outcomes: dict[str, dict[int, SeedResult | Unmade]] = {}
+    unmade: dict[str, Unmade] = {}
     for row in {row.uri: row for row in rows}.values():
         if row.card() is not None:
             on_done()
@@ -146,15 +153,22 @@ def train_rows(
             on_done()
         else:
             data = ray.put(selection_data(row, clips))
-            tasks |= {train.remote(row.recipe, seed, data, row.uri, device): row for seed in row.recipe.fusion.seeds}
+            seeds = row.recipe.fusion.seeds
+            tasks |= {train.remote(row.recipe, seed, data, row.uri, device): (row, seed) for seed in seeds}
     while tasks:
         done = cast("Any", ray).wait(list(tasks), num_returns=1)[0][0]
-        row = tasks.pop(done)
-        finished = results.setdefault(row.uri, [])
-        finished.append(cast("SeedResult", cast("Any", ray).get(done)))
-        if len(finished) == len(row.recipe.fusion.seeds):
-            _save_fusion(row, clips, sorted(finished, key=lambda result: row.recipe.fusion.seeds.index(result.seed)))
+        row, seed = tasks.pop(done)
+        of_seeds = outcomes.setdefault(row.uri, {})
+        of_seeds[seed] = cast("SeedResult | Unmade", cast("Any", ray).get(done))
+        if len(of_seeds) == len(row.recipe.fusion.seeds):
+            results = [found for s in row.recipe.fusion.seeds if isinstance(found := of_seeds[s], SeedResult)]
+            lost = {s: found.reason for s, found in of_seeds.items() if isinstance(found, Unmade)}
+            if results:
+                _save_fusion(row, clips, results, lost)
+            else:
+                unmade[row.uri] = Unmade(reason=" ".join(dict.fromkeys(lost.values())))
             on_done()
+    return unmade
 
 
 def selection_data(row: RowModels, clips: Sequence[ClipEmbeddings]) -> SearchData:
@@ -175,14 +189,19 @@ def selection_data(row: RowModels, clips: Sequence[ClipEmbeddings]) -> SearchDat
     return LabelledSplits(splits).for_selection(row.protocol)
 
 
-def _train_seed(recipe: Recipe, seed: int, data: SearchData, uri: str, device: str) -> SeedResult:
+def _train_seed(recipe: Recipe, seed: int, data: SearchData, uri: str, device: str) -> SeedResult | Unmade:
     """Runs in a task; a seed that is finished is in storage."""
     torch.set_num_threads(1)
     fusion, store = replace(recipe.fusion, seeds=(seed,)), CandidateStore(uri, {})
-    return train_candidate({}, fusion, data, store, num_classes=recipe.task.num_classes, device=device)[0]
+    try:
+        return train_candidate({}, fusion, data, store, num_classes=recipe.task.num_classes, device=device)[0]
+    except TrainingError as error:
+        return Unmade(reason=str(error))
 
 
-def _save_fusion(row: RowModels, clips: Sequence[ClipEmbeddings], results: Sequence[SeedResult]) -> None:
+def _save_fusion(
+    row: RowModels, clips: Sequence[ClipEmbeddings], results: Sequence[SeedResult], lost: Mapping[int, str]
+) -> None:
     store, fusion = CandidateStore(row.uri, {}), row.recipe.fusion
     data = selection_data(row, clips)
     config = EnsembleConfig(fusion=fusion.model, inputs=fusion.inputs, modalities=fusion.modalities, media=_media(row))
@@ -191,6 +210,7 @@ def _save_fusion(row: RowModels, clips: Sequence[ClipEmbeddings], results: Seque
         "validation_mf1_mean": float(np.mean(scores)),
         "validation_mf1_std": float(np.std(scores)),
         "validation_mf1": {str(result.seed): result.validation_mf1 for result in results},
+        **({SEEDS_LOST: {str(seed): reason for seed, reason in lost.items()}} if lost else {}),
     }
     card = _card(row, metrics, clip_counts(row.recipe.task, data.train.labels, data.validation.labels))
     _save(row, {result.seed: store.state(result.seed) for result in results}, config, data.train.inputs.dims, card)

@@ -17,15 +17,16 @@ from upath import UPath
 
 from twominds import artifacts
 from twominds.corpus.manifest import read_corpus
+from twominds.errors import TrainingError
 from twominds.model_card import publish
 from twominds.pipelines import tables
 from twominds.pipelines.about import absolute
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
 from twominds.pipelines.study.answers import baselines, ensemble_answers, label_of, mean_mf1
 from twominds.pipelines.study.comparison import OtherReport
-from twominds.pipelines.study.parts import PartsMaker, StudyConfig
+from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import RowResult, StudyResults
+from twominds.pipelines.study.results import RowResult, StudyResults, what_is_lost
 from twominds.pipelines.study.rows import (
     ClipEmbeddings,
     RowModels,
@@ -41,7 +42,7 @@ from twominds.pipelines.submission import submission
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Score, Split
+from twominds.records import Clip, Modality, Score, Split
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import require_writable, write_whole
 from twominds.training.metrics import majority
@@ -75,6 +76,7 @@ def run_study(
         MissingInputError: the corpus or the bundle is not there.
         SelectionError: the training or the validation split has no labelled clip.
         BackboneError: the bundle lacks a backbone.
+        TrainingError: not one row could be made; of a row by itself the report says so.
     """
     recipes = [*{recipe.name: recipe for part in name.split(",") for recipe in find_study(part)}.values()]
     # Absolute: the processes of a cluster that was started elsewhere have other working folders.
@@ -90,12 +92,18 @@ def run_study(
     with cluster(address):
         warn_of_missing_gpus(config.use_gpu or config.gpus_per_fusion or config.resources.model_gpus)
         maker = PartsMaker(config, console)
-        parts = maker.make(recipes)
+        made = maker.make(recipes)
+        parts = {key: part for key, part in made.items() if isinstance(part, Part)}
+        unmade = _rows_without(made)
         unique = list({part.encoder: part for part in parts.values()}.values())
         seen = read_embeddings(unique, visible_splits(config.protocol))
-        models = models_of(recipes, parts, seen, config.folder, config.protocol)
+        whole = [recipe for recipe in recipes if recipe.name not in unmade]
+        models = models_of(whole, parts, seen, config.folder, config.protocol)
         with _progress(console, "models", len({row.uri for row in models.values()})) as on_done:
-            train_rows(list(models.values()), seen, config.gpus_per_fusion, on_done)
+            lost = train_rows(list(models.values()), seen, config.gpus_per_fusion, on_done)
+    unmade |= {name: lost[row.uri].reason for name, row in models.items() if row.uri in lost}
+    if len(unmade) == len(recipes):
+        raise TrainingError(f"No row of {name} could be made. {' '.join(dict.fromkeys(unmade.values()))}")
     # Who they are, what they were asked and their labels: as the corpus has it now.
     read = read_corpus(config.corpus, purpose=config.purpose, task=recipes[0].task)
     corpus = {clip.clip_id: clip for clip in read.clips}
@@ -103,7 +111,7 @@ def run_study(
     clips = [replace(item, clip=corpus[item.clip.clip_id]) for item in found]
     failures = [failure for failure in maker.quarantined(unique) if failure.clip_id in corpus]
     place = f"{output}/headline"
-    results = _results(name, recipes, models, clips, console, len(failures), place)
+    results = _results(name, recipes, models, unmade, clips, console, len(failures), place)
     summary = write_report(results, output, other)
     summary.failures, summary.notes = failures, read.notes
     summary.add("headline", f"{results.headline}, best on {config.protocol}: saved whole at {place}")
@@ -120,6 +128,7 @@ def _results(
     name: str,
     recipes: Sequence[Recipe],
     models: Mapping[str, RowModels],
+    unmade: Mapping[str, str],
     clips: Sequence[ClipEmbeddings],
     console: Console,
     failures: int,
@@ -134,10 +143,11 @@ def _results(
     rows: list[RowResult] = []
     with _progress(console, "rows", len(recipes)) as on_done:
         for recipe in recipes:
-            rows.append(_row(recipe, models[recipe.name], splits, guess))
+            reason = unmade.get(recipe.name)
+            rows.append(_row(recipe, models[recipe.name], splits, guess) if reason is None else _row_of(recipe, reason))
             on_done()
     clips_of = {split: tuple(item.clip for item in found) for split, found in every.items()}
-    headline = _headline(rows, clips_of, classes)
+    headline = _headline([row for row in rows if row.answers], clips_of, classes)
     best = models[headline]
     save_whole(best, next(recipe for recipe in recipes if recipe.name == headline), place)
     saved = Ensemble.load(place)
@@ -161,13 +171,9 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
     report = LabelledSplits(splits)
     clips = {split: report.for_report(split, artifact_id=card.artifact_id) for split in splits}
     hidden = recipe.modalities if len(recipe.modalities) > 1 else ()
-    return RowResult(
-        recipe=recipe.name,
-        description=recipe.description,
-        modalities=recipe.modalities,
-        reports=recipe.reports,
+    return replace(
+        _row_of(recipe, what_is_lost(card)),
         answers={split: answers(row, recipe, found, guess) for split, found in clips.items()},
-        published=recipe.published,
         without={
             modality: {
                 split: mean_mf1(answers(row, recipe, found, guess, modality), [item.clip for item in found], classes)
@@ -182,6 +188,28 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
         artifact_id=card.artifact_id,
         artifact=row.uri,
     )
+
+
+def _row_of(recipe: Recipe, note: str) -> RowResult:
+    """A row of which there is nothing but its recipe."""
+    return RowResult(
+        recipe=recipe.name,
+        description=recipe.description,
+        modalities=recipe.modalities,
+        reports=recipe.reports,
+        answers={},
+        note=note,
+        published=recipe.published,
+    )
+
+
+def _rows_without(made: Mapping[tuple[str, Modality], Part | Unmade]) -> dict[str, str]:
+    """Why a part of a recipe is not there, by the recipe, of those that lack one."""
+    reasons: dict[str, list[str]] = {}
+    for (recipe, _), part in made.items():
+        if isinstance(part, Unmade):
+            reasons.setdefault(recipe, []).append(part.reason)
+    return {recipe: " ".join(found) for recipe, found in reasons.items()}
 
 
 def _parameters(row: RowModels, recipe: Recipe) -> int:

@@ -24,6 +24,7 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
     """A row as people read it, by the titles of the columns."""
     row, over = score.row, score.over_unimodal
     any_paper = any(each.published for each in scores.results.rows)
+    any_note = any(each.note for each in scores.results.rows)
     found = [score.splits.get(split) for split in REPORTED]
     several = any(len(split.by_model) > 1 for split in found if split)
     validation, test = (NONE if split is None else estimate(split.mf1) for split in found)
@@ -43,8 +44,9 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
         "Seeds' SD: val / test": spread if several else NONE,
         "Parameters": f"{row.parameters:,}" if row.parameters else NONE,
         "Selected on": row.selected_on if row.modalities else "training labels",
-        "Weights": row.weights if row.modalities else NONE,
+        "Weights": row.weights if row.modalities and row.answers else NONE,
         "Artifact": row.artifact_id or NONE,
+        **({"Not there": row.note or NONE} if any_note else {}),
     }
 
 
@@ -108,7 +110,7 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
         ]
     header += ["mean_mf1", "paper_validation", "paper_test", "paper_mean", "paper_private", "best_unimodal"]
     header += ["test_minus_best_unimodal", "difference_ci_low", "difference_ci_high", "p_value"]
-    header += ["parameters", "selected_on", "weights", "artifact_id"]
+    header += ["parameters", "selected_on", "weights", "artifact_id", "note"]
     rows = [header]
     for score in scores.rows:
         row, over = score.row, score.over_unimodal
@@ -124,7 +126,8 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
         cells += [percent(score.average, ""), *(points(value, "") for value in paper(row))]
         cells += [scores.best_unimodal or "", *([percent(over.value, ""), *_bounds(over)] if over else [""] * 3)]
         cells += ["" if over is None or over.p_value is None else f"{over.p_value:.4f}", str(row.parameters)]
-        rows.append([*cells, *((row.selected_on, row.weights) if row.modalities else ("", "")), row.artifact_id])
+        made_by = (row.selected_on, row.weights) if row.modalities and row.answers else ("", "")
+        rows.append([*cells, *made_by, row.artifact_id, row.note])
     return rows
 
 

@@ -1,7 +1,7 @@
 """Which parts a study makes and which it finds again, with stand-ins for the jobs that make them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from rich.console import Console
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BACKBONES, BackboneStore, BundleEntry, add_to_bundle
-from twominds.errors import BackboneError
+from twominds.errors import BackboneError, TrainingError
 from twominds.pipelines import tables
 from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.preprocess import PreprocessConfig, features_fingerprint
 from twominds.pipelines.study import parts as study_parts
-from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig
+from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import WHISPER, Recipe
@@ -128,9 +128,16 @@ def make(tmp_path: Path, models: str, jobs: Jobs) -> Make:
         places = {"corpus": "/corpora/a", "models": models, "folder": str(tmp_path / "study")}
         config = replace(StudyConfig(), **(places | settings))
         found = [each if isinstance(each, Recipe) else find_recipe(each) for each in recipes]
-        return PartsMaker(config, Console(quiet=True)).make(found)
+        return made(PartsMaker(config, Console(quiet=True)).make(found))
 
     return make
+
+
+def made(found: Mapping[tuple[str, Modality], Part | Unmade]) -> dict[tuple[str, Modality], Part]:
+    """All of them: none is lacking."""
+    parts = {key: part for key, part in found.items() if isinstance(part, Part)}
+    assert len(parts) == len(found)
+    return parts
 
 
 def place(part: Part) -> tuple[str, str, str]:
@@ -156,10 +163,33 @@ def table(tmp_path_factory: pytest.TempPathFactory, models: str) -> Table:
     config = StudyConfig(corpus="/corpora/a", models=models, folder=str(tmp_path_factory.mktemp("table")))
     with pytest.MonkeyPatch.context() as patched:
         jobs = stand_ins(patched)
-        parts = PartsMaker(config, Console(quiet=True)).make(find_study("leya/all"))
+        parts = made(PartsMaker(config, Console(quiet=True)).make(find_study("leya/all")))
         jobs_again = stand_ins(patched)
-        again = PartsMaker(config, Console(quiet=True)).make(find_study("leya/11"))
+        again = made(PartsMaker(config, Console(quiet=True)).make(find_study("leya/11")))
     return Table(parts=parts, jobs=jobs, again=again, jobs_again=jobs_again)
+
+
+def test_an_encoder_that_comes_to_nothing_is_missing_alone(
+    tmp_path: Path, models: str, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Modality] = []
+
+    def train(config: TrainConfig) -> None:
+        tried.extend(config.modalities)
+        if AUDIO in config.modalities:
+            raise TrainingError("The audio encoder could not be trained. The training loss is nan.")
+        jobs.train_encoders(config)
+
+    monkeypatch.setattr(study_parts, "train_encoders", train)
+    config = StudyConfig(corpus="/corpora/a", models=models, folder=str(tmp_path))
+    rows = [find_recipe(f"leya/{number}") for number in ("01", "03", "14")]
+    found = PartsMaker(config, Console(quiet=True)).make(rows)
+    lacking = {key: part.reason for key, part in found.items() if isinstance(part, Unmade)}
+    assert set(found) == {(row.name, modality) for row in rows for modality in row.modalities}
+    assert set(lacking) == {(row.name, AUDIO) for row in rows if AUDIO in row.modalities}
+    assert ("leya/03", AUDIO) in lacking
+    assert set(lacking.values()) == {"The audio encoder could not be trained. The training loss is nan."}
+    assert tried.count(AUDIO) == 1, "rows that share an encoder try it once"
 
 
 def test_the_whole_table_takes_three_passes_and_seven_encoders(table: Table) -> None:
@@ -253,10 +283,10 @@ def test_weights_that_join_the_bundle_remake_what_they_bear_on(jobs: Jobs, tmp_p
     """Whisper hears the words of clips without: text is another then, face is what it was."""
     models = bundle(tmp_path, [role for role in BACKBONES if role != WHISPER])
     config = StudyConfig(corpus="/corpora/a", models=models, folder=str(tmp_path / "study"))
-    before = PartsMaker(config, Console(quiet=True)).make(find_study("leya/16"))
+    before = made(PartsMaker(config, Console(quiet=True)).make(find_study("leya/16")))
     bundle(tmp_path, [WHISPER])
     jobs.forget()
-    after = PartsMaker(config, Console(quiet=True)).make(find_study("leya/16"))
+    after = made(PartsMaker(config, Console(quiet=True)).make(find_study("leya/16")))
     assert {modality for modalities in jobs.passes for modality in modalities} >= {TEXT}
     assert set(place(before["leya/16", TEXT])).isdisjoint(place(after["leya/16", TEXT]))
     store = BackboneStore(uri=models)

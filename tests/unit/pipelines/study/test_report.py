@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -340,3 +341,37 @@ def test_every_table_of_a_study_says_what_its_rows_were_selected_on() -> None:
 def test_no_labelled_clip_is_no_report() -> None:
     with pytest.raises(ValueError, match="validation or test"):
         score_study(replace(RESULTS, clips={Split.TEST: ()}))
+
+
+def test_what_a_row_lacks_is_said_in_the_row_and_before_any_number() -> None:
+    lost = replace(FUSION, recipe="r/4", answers={}, without={}, artifact_id="", note="The audio encoder diverged.")
+    fewer = replace(FUSION, recipe="r/5", note="1 of 2 seeds. Seed 2: The training loss is nan.")
+    scores = score_study(replace(RESULTS, rows=(*RESULTS.rows, lost, replace(lost, recipe="r/6"), fewer)))
+    assert [text for text in banners(scores) if text.startswith("Not whole")] == [
+        "Not whole: r/4, r/6. The audio encoder diverged.",
+        "Not whole: r/5. 1 of 2 seeds. Seed 2: The training loss is nan.",
+    ]
+    assert not any(text.startswith("Not whole") for text in banners(score_study(RESULTS)))
+    assert "Not there" not in row_cells(score_study(RESULTS).rows[0], score_study(RESULTS))
+    cells = {score.row.recipe: row_cells(score, scores) for score in scores.rows}
+    assert [cells[name]["Not there"] for name in ("r/3", "r/4", "r/5")] == ["–", lost.note, fewer.note]
+    empty = ("Validation MF1 [95 % CI]", "Test MF1 [95 % CI]", "Mean", "Seeds' SD: val / test", "Weights", "Artifact")
+    assert {cells["r/4"][name] for name in empty} == {"–"}
+    assert cells["r/5"] | {"Recipe": "r/3", "Not there": "–"} == cells["r/3"]
+    header, *rows = csv.reader(as_csv(table_rows(scores)).splitlines())
+    by_recipe = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert {name: row["note"] for name, row in by_recipe.items() if row["note"]} == {
+        "r/4": lost.note,
+        "r/6": lost.note,
+        "r/5": fewer.note,
+    }
+    assert (by_recipe["r/4"]["test_mf1"], by_recipe["r/4"]["models"]) == ("", "0")
+
+
+def test_a_report_is_written_although_a_row_lacks_everything(tmp_path: Path) -> None:
+    lost = replace(FUSION, recipe="r/4", answers={}, without={}, note="The audio encoder diverged.")
+    write_report(replace(RESULTS, rows=(*RESULTS.rows, lost)), str(tmp_path))
+    found = json.loads((tmp_path / "results.json").read_text())["rows"][-1]
+    assert (found["recipe"], found["note"], found["splits"]) == ("r/4", "The audio encoder diverged.", {})
+    for name in ("table.md", "report.html"):
+        assert "The audio encoder diverged." in (tmp_path / name).read_text()

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from twominds.pipelines.search.candidate import CandidateStore, train_candidate
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.study.parts import Part
+from twominds.pipelines.study.results import what_is_lost
 from twominds.pipelines.study.rows import (
     ClipEmbeddings,
     answers,
@@ -33,7 +35,7 @@ from twominds.pipelines.study.rows import (
 from twominds.recipes.recipe import Recipe
 from twominds.records import Modality, Split
 from twominds.scoring.ensemble import Ensemble
-from twominds.training.fit import FitConfig
+from twominds.training.fit import FitConfig, FitResult, fit
 from twominds.training.losses import FusionLoss
 from twominds.training.metrics import macro_f1
 from twominds.training.selection import SelectionProtocol
@@ -265,6 +267,50 @@ def test_a_seed_that_is_finished_survives_an_interruption(
     card = row.card()
     assert card is not None
     assert card.metrics["validation_mf1"]["22"] == 0.123, "it was trained again"
+
+
+def diverge(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
+    """Has these seeds train with steps so large that their loss is soon no number."""
+
+    def steep(model: Any, train: Any, validation: Any, config: FitConfig, *, seed: int, **rest: Any) -> FitResult:
+        config = replace(config, learning_rate=1e30) if seed in seeds else config
+        return fit(model, train, validation, config, seed=seed, **rest)
+
+    monkeypatch.setattr("twominds.pipelines.search.candidate.fit", steep)
+
+
+def test_a_seed_that_diverges_leaves_its_row_to_the_others(
+    made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, done = (tiny("fusion", FACE, AUDIO, fit=FAST), tiny("other", FACE, fit=FAST)), list[int]()
+    whole = made_up.trained(*rows, folder="whole")
+    diverge(monkeypatch, 22)
+    models = made_up.models(*rows)
+    for _ in range(2):  # the second time they are there
+        assert train_rows(list(models.values()), made_up.clips(), 0.0, lambda: done.append(1)) == {}
+        for name, row in models.items():
+            card = row.card()
+            assert card is not None
+            assert (card.seeds, list(card.metrics["validation_mf1"])) == ((11, 33), ["11", "33"])
+            assert re.match(r"2 of 3 seeds\. Seed 22: The training loss is .* \(seed 22\)\.", what_is_lost(card))
+            tensors, expected = (artifacts.load_tensors(models[name].uri) for models in (models, whole))
+            assert {key for key in expected if not key.startswith("seed-22.")} == set(tensors)
+            assert all(torch.equal(tensors[key], expected[key]) for key in tensors)
+            assert what_is_lost(artifacts.read_card(whole[name].uri)) == ""
+    assert len(done) == 4
+
+
+def test_a_row_of_which_every_seed_diverges_is_not_made_and_the_others_are(
+    made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverge(monkeypatch, 11, 22)
+    rows = tiny("lost", FACE, AUDIO, fit=FAST, seeds=(11, 22)), tiny("made", FACE, fit=FAST, seeds=(33,))
+    models, done = made_up.models(*rows), list[int]()
+    unmade = train_rows(list(models.values()), made_up.clips(), 0.0, lambda: done.append(1))
+    assert list(unmade) == [models["lost"].uri]
+    assert all(f"(seed {seed})" in unmade[models["lost"].uri].reason for seed in (11, 22))
+    assert (models["lost"].card() is None, models["made"].card() is None) == (True, False)
+    assert len(done) == 2
 
 
 # --- embeddings from disk ---

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from twominds import artifacts
+from twominds.errors import TrainingError
 from twominds.pipelines.study import run as study
 from twominds.pipelines.study.answers import mean_mf1
-from twominds.pipelines.study.parts import Part, StudyConfig
+from twominds.pipelines.study.parts import Part, StudyConfig, Unmade
 from twominds.pipelines.study.results import StudyResults
 from twominds.pipelines.study.rows import ClipEmbeddings, labelled
 from twominds.pipelines.study.run import run_study
@@ -68,14 +69,15 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
         tiny("both", FACE, AUDIO, fit=FitConfig(epochs=1, patience=1)),
     )
     parts, results = made_up.parts(*recipes), list[StudyResults]()
+    lacking: dict[tuple[str, Modality], Unmade] = {}
     broken = Clip(clip_id="broken", video_uri="", split=Split.PRIVATE)
     truth = {item.clip.clip_id: item.clip.label for item in made_up.clips() if item.clip.label is not None}
 
     class MadeBefore:
         def __init__(self, *_: object) -> None: ...
 
-        def make(self, _: object) -> dict[tuple[str, Modality], Part]:
-            return parts
+        def make(self, _: object) -> Mapping[tuple[str, Modality], Part | Unmade]:
+            return parts | lacking
 
         def quarantined(self, _: object) -> list[Failure]:
             return [Failure(clip_id=clip_id, stage="decode", reason="broken") for clip_id in ("broken", "left")]
@@ -95,8 +97,13 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
     monkeypatch.setattr(study, "find_study", {"a": recipes[:2], "b": recipes}.__getitem__)
 
     def run(
-        *, flipped: Sequence[Split] = (), protocol: SelectionProtocol = "validation", folder: str = "study"
+        *,
+        flipped: Sequence[Split] = (),
+        protocol: SelectionProtocol = "validation",
+        folder: str = "study",
+        unmade: Sequence[tuple[str, Modality]] = (),
     ) -> tuple[StudyResults, Summary]:
+        lacking.update({key: Unmade(reason=f"The {key[1]} encoder could not be trained.") for key in unmade})
         clips = planted(made_up.clips(flipped=flipped), truth, [parts["face", FACE], parts["audio", AUDIO]])
         asked: list[Sequence[Split] | None] = []
 
@@ -157,6 +164,21 @@ def test_under_the_papers_protocol_they_choose_and_it_is_said(run: Run, made_up:
     honest, summary = run()
     assert "face, best on validation:" in dict(summary.facts)["headline"]
     assert {row.selected_on for row in honest.rows if row.modalities} == {"validation"}
+
+
+def test_a_row_that_could_not_be_made_says_why_and_takes_no_other_along(run: Run) -> None:
+    results, _ = run(unmade=[("face", FACE), ("both", FACE)])
+    rows = {row.recipe: row for row in results.rows}
+    assert list(rows) == ["majority", "question only", "face", "audio", "both"]
+    assert results.headline == "audio", "the best of what is there"
+    for name in ("face", "both"):
+        assert (rows[name].answers, rows[name].note) == ({}, "The face encoder could not be trained.")
+    assert (rows["audio"].note, set(rows["audio"].answers)) == ("", {Split.VALIDATION, Split.TEST})
+
+
+def test_a_study_of_which_no_row_could_be_made_says_why(run: Run) -> None:
+    with pytest.raises(TrainingError, match=r"No row of a,b could be made\. The face .* The audio encoder could not"):
+        run(unmade=[("face", FACE), ("audio", AUDIO), ("both", AUDIO)])
 
 
 def test_every_row_is_there_once_and_says_what_it_is(run: Run, made_up: "MadeUpStudy") -> None:
