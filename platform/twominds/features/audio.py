@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
@@ -61,14 +61,17 @@ class AudioFeatures:
         self.device = device
         self._pooled = pooled
         self._model = load_pretrained(Wav2Vec2Model, store, config.backbone, device=device)
-        layers = self._model.encoder.layers
+        encoder: Any = self._model.encoder
+        layers = encoder.layers
         if config.hidden_state >= len(layers):
             raise ConfigError(
                 f"audio.hidden_state is {config.hidden_state}, {config.backbone} has {len(layers)} layers: take a "
                 f"smaller one. (After the last layer comes a normalisation that the hidden states lack.)"
             )
-        # Hidden state n is the input of layer n: the layers after it are not needed.
-        self._model.encoder.layers = layers[: config.hidden_state + 1]
+        # Hidden state n is what the first n layers make: the others are not needed, nor the normalisation after them.
+        encoder.layers = layers[: config.hidden_state]
+        if self._model.config.do_stable_layer_norm:
+            encoder.layer_norm = nn.Identity()
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`. Sound of less than 25 ms, and sound with NaNs, counts as absent."""
@@ -82,10 +85,8 @@ class AudioFeatures:
             row[: len(window)] = torch.from_numpy(window)
         mask = torch.arange(padded.shape[1])[None, :] < lengths[:, None]
         with torch.inference_mode(), autocast(self.device, self.config.precision):
-            output = cast(Any, self._model)(
-                padded.to(self.device), attention_mask=mask.long().to(self.device), output_hidden_states=True
-            )
-            rows = cast(Tensor, output.hidden_states[self.config.hidden_state]).float().cpu()
+            output = cast(Any, self._model)(padded.to(self.device), attention_mask=mask.long().to(self.device))
+            rows = cast(Tensor, output.last_hidden_state).float().cpu()
         counts = cast(Tensor, cast(Any, self._model)._get_feat_extract_output_lengths(lengths))
         return [hidden[: int(count)].numpy() for hidden, count in zip(rows, counts, strict=True)]
 
