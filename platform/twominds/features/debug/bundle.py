@@ -21,6 +21,7 @@ from twominds.features.debug.drawn import drawn_clips, drawn_faces
 from twominds.features.debug.random_models import (
     FACE_IMAGE_PX,
     FACE_WIDTH,
+    TOKENS,
     BundleSize,
     clip,
     deberta,
@@ -157,12 +158,12 @@ def _face(folder: Path, size: BundleSize, seed: int) -> None:
 
 
 def _text(folder: Path, size: BundleSize, seed: int) -> None:
-    vocabulary = train_tokenizer(folder)
+    vocabulary = train_tokenizer(folder, filled_to=TOKENS[size])
     save_transformer(seeded(seed, lambda: roberta(size, vocabulary)), folder)
 
 
 def _deberta(folder: Path, size: BundleSize, seed: int) -> None:
-    vocabulary = train_deberta_tokenizer(folder)
+    vocabulary = train_deberta_tokenizer(folder, filled_to=TOKENS[size])
     save_transformer(seeded(seed, lambda: deberta(size, vocabulary)), folder)
 
 

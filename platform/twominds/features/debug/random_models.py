@@ -61,7 +61,8 @@ CLIP_EMBEDDING: dict[BundleSize, int] = {"tiny": 32, "full": 512}
 CLIP_VOCABULARY: dict[BundleSize, int] = {"tiny": 16, "full": 49_408}
 FACE_WIDTH: dict[BundleSize, float] = {"tiny": 0.2, "full": 1.0}
 FACE_IMAGE_PX: dict[BundleSize, int] = {"tiny": 112, "full": 224}
-ROBERTA_VOCABULARY = 50_265
+TOKENS: dict[BundleSize, int] = {"tiny": 0, "full": 50_265}
+"""What the vocabularies of RoBERTa and DeBERTa are filled to; 0: as they come."""
 
 
 def videomae(size: BundleSize) -> nn.Module:
@@ -121,7 +122,7 @@ def roberta(size: BundleSize, vocabulary: int) -> nn.Module:
 
     shape = TEXT[size]
     config = RobertaConfig(
-        vocab_size=ROBERTA_VOCABULARY if size == "full" else vocabulary,
+        vocab_size=vocabulary,
         max_position_embeddings=514,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
@@ -144,7 +145,7 @@ def deberta(size: BundleSize, vocabulary: int) -> nn.Module:
 
     shape = DEBERTA[size]
     config = DebertaConfig(
-        vocab_size=ROBERTA_VOCABULARY if size == "full" else vocabulary,
+        vocab_size=vocabulary,
         max_position_embeddings=512,
         relative_attention=True,
         max_relative_positions=-1,

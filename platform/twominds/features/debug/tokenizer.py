@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+_TRAINED_TOKENS = 800
 DEBERTA_SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 SENTENCES = (
     "I want to change, but I am not sure that I can.",
@@ -26,17 +27,21 @@ SENTENCES = (
 )
 
 
-def train_tokenizer(folder: Path, vocabulary: int = 800) -> int:
+def train_tokenizer(folder: Path, *, filled_to: int) -> int:
     """Write tokenizer.json, tokenizer_config.json, vocab.json and merges.txt of a byte-level BPE.
 
     Bytes are its alphabet, so that it takes any text in any language.
 
+    Args:
+        folder: Where to.
+        filled_to: Tokens that no text has are added up to this number, where it is more: a published model has them.
+
     Returns:
-        The size of the vocabulary, at most `vocabulary`.
+        The size of the vocabulary, at most 800 where it is not filled.
     """
     from tokenizers import processors
 
-    tokenizer = _byte_level_bpe(folder, SPECIAL_TOKENS, vocabulary)
+    tokenizer = _byte_level_bpe(folder, SPECIAL_TOKENS, filled_to)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_config(
@@ -54,18 +59,18 @@ def train_tokenizer(folder: Path, vocabulary: int = 800) -> int:
     return tokenizer.get_vocab_size()
 
 
-def train_deberta_tokenizer(folder: Path, vocabulary: int = 800) -> int:
+def train_deberta_tokenizer(folder: Path, *, filled_to: int) -> int:
     """The same with DeBERTa's special tokens, as vocab.json, merges.txt and the two settings that it is published with.
 
     Returns:
-        The size of the vocabulary, at most `vocabulary`.
+        The size of the vocabulary, at most 800 where it is not filled.
     """
-    tokenizer = _byte_level_bpe(folder, DEBERTA_SPECIAL_TOKENS, vocabulary)
+    tokenizer = _byte_level_bpe(folder, DEBERTA_SPECIAL_TOKENS, filled_to)
     _write_config(folder, do_lower_case=False, vocab_type="gpt2")
     return tokenizer.get_vocab_size()
 
 
-def _byte_level_bpe(folder: Path, special_tokens: tuple[str, ...], vocabulary: int) -> Any:
+def _byte_level_bpe(folder: Path, special_tokens: tuple[str, ...], filled_to: int) -> Any:
     """A trained tokenizer, its vocab.json and merges.txt written; the special tokens have the first ids."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -74,12 +79,17 @@ def _byte_level_bpe(folder: Path, special_tokens: tuple[str, ...], vocabulary: i
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+        vocab_size=_TRAINED_TOKENS,
         special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
+    if filled_to:
+        described = json.loads(tokenizer.to_str())["model"]
+        filling = {f"<unused-{number}>": number for number in range(tokenizer.get_vocab_size(), filled_to)}
+        merges = [tuple(merge) for merge in described["merges"]]
+        tokenizer.model = models.BPE(vocab=described["vocab"] | filling, merges=merges)
     tokenizer.model.save(str(folder))
     return tokenizer
 

@@ -1,5 +1,6 @@
 """Debug bundles: honest about what they are, the same for a seed, of the published shapes, with signals alive."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from twominds.errors import ConfigError
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.debug import DebugTraining, make_debug_models
 from twominds.features.debug.random_models import (
+    TOKENS,
     clip,
     deberta,
     efficientnet,
@@ -28,6 +30,7 @@ from twominds.features.debug.random_models import (
     wav2vec2,
     whisper,
 )
+from twominds.features.debug.tokenizer import train_deberta_tokenizer, train_tokenizer
 from twominds.features.face import CropFeatures, FaceFeatures, FaceFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
@@ -97,8 +100,12 @@ def test_full_is_of_the_published_sizes() -> None:
         assert parameters(efficientnet("full")) == pytest.approx(
             5.29 - 1.28, abs=0.01
         )  # EfficientNet, table 2, headless
-        assert parameters(roberta("full", 800)) == pytest.approx(81.5, abs=0.1)  # the card of distilroberta-base: 82 M
-        assert parameters(deberta("full", 800)) == pytest.approx(138.6, abs=0.1)  # its repository: base, 140 M
+        assert parameters(roberta("full", TOKENS["full"])) == pytest.approx(
+            81.5, abs=0.1
+        )  # the card of distilroberta-base: 82 M
+        assert parameters(deberta("full", TOKENS["full"])) == pytest.approx(
+            138.6, abs=0.1
+        )  # its repository: base, 140 M
         assert parameters(vit("full")) == pytest.approx(86.6 - 0.77, abs=0.1)  # timm's ViT-B/16, headless
         both_towers = clip("full")
         assert parameters(both_towers) == pytest.approx(151.3, abs=0.1)  # OpenCLIP's table of models: ViT-B/32
@@ -109,6 +116,18 @@ def test_full_is_of_the_published_sizes() -> None:
     assert parameters(audio) == pytest.approx(315.4 - 12 * 12.6, abs=1.5)
     assert cast(Any, audio).config.inputs_to_logits_ratio == 320
     assert len(cast(Any, audio).encoder.layers) == 12
+
+
+@pytest.mark.parametrize("train", [train_tokenizer, train_deberta_tokenizer])
+def test_a_full_tokenizer_has_the_published_number_of_tokens_and_cuts_text_as_a_tiny_one(
+    train: Callable[..., int], tmp_path: Path
+) -> None:
+    sizes = [train(tmp_path / size, filled_to=TOKENS[size]) for size in ("tiny", "full")]
+    small, full = (json.loads((tmp_path / size / "vocab.json").read_text()) for size in ("tiny", "full"))
+    assert sizes == [len(small), len(full)]
+    assert sorted(full.values()) == list(range(50_265))
+    assert full.items() >= small.items()
+    assert (tmp_path / "tiny" / "merges.txt").read_text() == (tmp_path / "full" / "merges.txt").read_text()
 
 
 def test_random_face_features_tell_a_flushed_face_on_new_people(store: BackboneStore) -> None:
