@@ -1,4 +1,7 @@
-"""Clusters that a job starts or joins: who can talk to the first, and whose results lie where on the second."""
+"""Clusters that a job starts or joins: who can talk to the first, and whose results lie where on the second.
+
+Here and not in `tests/ray`, which another process runs: a job submitted to the README's head would join the newest.
+"""
 
 import ipaddress
 import os
