@@ -8,7 +8,7 @@ from upath import UPath
 
 from twominds.pipelines import tables
 from twominds.records import Clip, Corpus, Failure
-from twominds.storage import files_in, write_whole
+from twominds.storage import files_in, read_if_there, write_whole
 
 QUARANTINE = "quarantine"
 _OF_CORPUS = "corpus"
@@ -33,8 +33,10 @@ def read_aside(path: UPath) -> list[Aside]:
 
 
 def write_aside(path: UPath, aside: Sequence[Aside]) -> None:
-    """Writes one file."""
-    write_whole(path, "".join(json.dumps(_line(*one)) + "\n" for one in aside).encode())
+    """Writes one file, unless it says the same already, or nothing is to be said and it is not there."""
+    text = "".join(json.dumps(_line(*one)) + "\n" for one in aside).encode()
+    if text != (read_if_there(path) or b""):
+        write_whole(path, text)
 
 
 def put_aside(uri: str, name: str, aside: Sequence[Aside]) -> None:
@@ -54,7 +56,7 @@ def quarantine_corpus(uri: str, corpus: Corpus, done: Collection[str]) -> None:
     They take the place of those of an earlier run: the corpus may have been mended since.
     """
     clips = {clip.clip_id: clip for clip in corpus.clips}
-    _replace(uri, _OF_CORPUS, [(clips[f.clip_id], f) for f in corpus.failures if f.clip_id not in done])
+    put_aside(uri, _OF_CORPUS, [(clips[f.clip_id], f) for f in corpus.failures if f.clip_id not in done])
 
 
 def carry_quarantine(source: str, uri: str) -> list[Failure]:
@@ -63,13 +65,8 @@ def carry_quarantine(source: str, uri: str) -> list[Failure]:
     They take the place of those of an earlier run. Returns why they are there.
     """
     aside = quarantined_clips(source)
-    _replace(uri, _CARRIED, aside)
+    put_aside(uri, _CARRIED, aside)
     return [nameless(*one) for one in aside]
-
-
-def _replace(uri: str, name: str, aside: Sequence[Aside]) -> None:
-    if aside or (UPath(uri) / QUARANTINE / f"{name}.jsonl").exists():
-        put_aside(uri, name, aside)
 
 
 def quarantined_clips(uri: str) -> list[Aside]:

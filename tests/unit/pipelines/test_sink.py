@@ -118,6 +118,9 @@ def test_what_is_made_of_results_knows_the_clips_they_lack(tmp_path: Path) -> No
     (carried,) = carry_quarantine(str(features), str(embeddings))
     assert carried.reason == "The file is no video."
     found = {clip.clip_id: (clip.label, failure.stage) for clip, failure in quarantined_clips(str(embeddings))}
+    before = {path: path.stat().st_mtime_ns for path in embeddings.rglob("*.jsonl")}
+    carry_quarantine(str(features), str(embeddings))
+    assert {path: path.stat().st_mtime_ns for path in embeddings.rglob("*.jsonl")} == before, "it said the same"
     assert found == {"a.mp4": (1, "decode"), "0.mp4": (None, "encoders.face")}
     quarantine_corpus(str(features), Corpus(clips=(TOLD,)), done=())
     assert carry_quarantine(str(features), str(embeddings)) == [], "it was mended"
