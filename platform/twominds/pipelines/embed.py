@@ -65,7 +65,8 @@ def embed_features(config: EmbedConfig) -> Summary:
     require_writable(config.output)
     claim_folder(config.output, replace(about, parts=parts, fingerprint=fingerprint(made_of, parts)), renewable=True)
     clips, aside = tables.read_clips(config.features), quarantined_clips(config.features)
-    renewal = renew(config.output, [*clips, *(clip for clip, _ in aside)])
+    words = "all" if Modality.TEXT in config.modalities else "nothing"
+    renewal = renew(config.output, [*clips, *(clip for clip, _ in aside)], words=words)
     total, done = {clip.clip_id for clip in clips}, renewal.done
     columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.modalities for f in tables.embedding_fields(m))]
     sink, lacking = ClipSink(config.output, columns), carry_quarantine(config.features, config.output)

@@ -52,12 +52,22 @@ def labelled_rows(uri: str, columns: Sequence[str], protocol: SelectionProtocol)
     return LabelledSplits({split: rows for split, rows in splits.items() if rows}).for_selection(protocol)
 
 
-def labels_fingerprint(uri: str, protocol: SelectionProtocol) -> str:
-    """Of the clips that the protocol sees, their splits and labels, and sources of those that could be processed."""
+def labels_fingerprint(uri: str, protocol: SelectionProtocol, *, words: bool = True) -> str:
+    """Of the clips that the protocol sees, their splits and labels, and sources of those that could be processed.
+
+    Args:
+        uri: Folder of features or embeddings.
+        protocol: Which splits count.
+        words: Whether what is trained hangs on the corpus's words.
+    """
     rows = clip_rows(uri, ["label", "source"], visible_splits(protocol))
     known = [[row["clip_id"], row["split"], row["label"]] for row in rows]
-    sources = [None if row["error"] else [row.get("source")] for row in rows]
-    return fingerprint(known, sources)
+    return fingerprint(known, [None if row["error"] else _made_of(row, words=words) for row in rows])
+
+
+def _made_of(row: Row, *, words: bool) -> list[str]:
+    source: dict[str, str] = row.get("source") or {}
+    return [source.get("video", ""), source.get("words", "") if words else ""]
 
 
 def clip_counts(task: Task, train: Tensor, validation: Tensor) -> dict[str, Any]:

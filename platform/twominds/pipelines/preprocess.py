@@ -23,7 +23,7 @@ from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
-from twominds.pipelines.renewal import Renewal, renew
+from twominds.pipelines.renewal import Renewal, Words, renew, replace_text
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
@@ -33,6 +33,9 @@ from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Clip, Corpus, Failure, Modality
 from twominds.storage import require_writable
 from twominds.workspace import Workspace, job_command, require
+
+TEXTS = "texts"
+"""Below the features, while texts are made again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,19 +87,43 @@ def preprocess(config: PreprocessConfig) -> Summary:
     claim_folder(config.output, _about(config, recipe, store))
     clips = with_sources(corpus.clips, face_crops=recipe.media.detector == "corpus")
     corpus = replace(corpus, clips=tuple(clips))
-    renewal = renew(config.output, clips)
+    renewal = renew(config.output, clips, words=_words(config.modalities))
     if config.retry_quarantined:
         empty_quarantine(config.output)
     quarantine_corpus(config.output, corpus, renewal.done)
     before = read_quarantine(config.output)
-    missing = [clip for clip in clips if clip.clip_id not in renewal.done | {failure.clip_id for failure in before}]
+    over = renewal.done | renewal.reworded | {failure.clip_id for failure in before}
+    missing = [clip for clip in clips if clip.clip_id not in over]
+    reworded = [clip for clip in clips if clip.clip_id in renewal.reworded]
     sink = ClipSink(config.output, _columns(config.modalities), block_size=config.resources.block_size)
-    if missing:
+    texts = _text_sink(config)
+    if missing or reworded:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, recipe, store, cpus, size))
-    failures = [*before, *sink.failures]
-    check_usable(len(renewal.done) + sink.clips, failures, config.output)
-    return _summary(config, corpus, renewal, sink=sink, failures=failures)
+            text = replace(config, modalities=(Modality.TEXT,))
+            process_clips(texts, reworded, lambda clips, size: _dataset(clips, text, recipe, store, cpus, size))
+    replace_text(config.output, texts.uri)
+    failures = [*before, *sink.failures, *texts.failures]
+    check_usable(len(renewal.done) + sink.clips + texts.clips, failures, config.output)
+    summary = _summary(config, corpus, renewal, sink=sink, failures=failures)
+    if reworded:
+        summary.add("texts made again", texts.clips)
+    return summary
+
+
+def _words(modalities: Sequence[Modality]) -> Words:
+    """What of the features hangs on the corpus's words."""
+    if Modality.TEXT not in modalities:
+        return "nothing"
+    return "text" if len(modalities) > 1 else "all"
+
+
+def _text_sink(config: PreprocessConfig) -> ClipSink:
+    """Where the text's features rest until they replace those of other words; empty of what an interrupted job left."""
+    folder = UPath(f"{config.output}/{TEXTS}")
+    if folder.exists():
+        folder.fs.rm(folder.path, recursive=True)
+    return ClipSink(str(folder), _columns([Modality.TEXT]), block_size=config.resources.block_size)
 
 
 def check_backbones(recipe: Recipe, store: BackboneStore, modalities: Sequence[Modality] = tuple(Modality)) -> None:

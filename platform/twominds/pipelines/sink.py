@@ -20,7 +20,7 @@ from twominds.pipelines.progress import counted_clips
 from twominds.pipelines.quarantine import QUARANTINE, Aside, nameless, put_aside, read_quarantine
 from twominds.pipelines.summary import commonest
 from twominds.records import Clip, Failure
-from twominds.storage import write_whole
+from twominds.storage import require_writable, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +108,14 @@ def process_clips(sink: ClipSink, clips: Sequence[Clip], dataset_of: Callable[[S
 
     Raises:
         PipelineError: not one clip came through: it is no clip's fault.
+        ConfigError: clips were lost, and the folder can't be written any more.
     """
     for attempt in (1, 2):
         lost = _unaccounted(sink.uri, clips)
         if not lost:
             return
         if attempt == 2:
+            require_writable(sink.uri)  # a full disk is no clip's fault either
             logger.warning("%d clips were lost with their processes; each is tried once more by itself.", len(lost))
         dataset = dataset_of(lost, sink.block_size if attempt == 1 else 1)
         dataset.context.max_errored_blocks = -1  # the others go on

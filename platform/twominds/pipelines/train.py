@@ -367,7 +367,8 @@ def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | 
 
 def data_fingerprint(features_uri: str, modality: Modality, protocol: SelectionProtocol) -> str:
     """Of the features of one modality and of the labels that the protocol sees."""
-    return fingerprint(read_about(features_uri).parts[modality], labels_fingerprint(features_uri, protocol))
+    labels = labels_fingerprint(features_uri, protocol, words=modality == Modality.TEXT)
+    return fingerprint(read_about(features_uri).parts[modality], labels)
 
 
 def _fit_fingerprint(recipe: Recipe, modality: Modality) -> str:

@@ -1,6 +1,7 @@
 """A folder of results follows its corpus: what has changed goes, what is only said otherwise is mended."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from twominds.errors import ConfigError
 from twominds.pipelines import tables
 from twominds.pipelines.quarantine import put_aside, quarantined_clips
-from twominds.pipelines.renewal import renew
+from twominds.pipelines.renewal import renew, replace_text
 from twominds.records import PRESENT, Clip, Failure, Features, Modality, Source, Split
 
 CLIPS = [
@@ -34,21 +35,27 @@ AUDIO = [f.name for f in tables.features_fields(Modality.AUDIO)]
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     """Features of clips 0 to 3 in two files; clip 4 is in quarantine."""
-    for name, clips in (("a", CLIPS[:2]), ("b", CLIPS[2:4])):
-        rows = [features_row(clip) for clip in clips]
-        table = tables.clips_to_table(clips).drop_columns(["transcript"])
-        pq.write_table(
-            tables.append_columns(table, tables.features_fields(Modality.AUDIO), rows), tmp_path / f"{name}.parquet"
-        )
+    write_features(tmp_path, CLIPS[:2], (Modality.AUDIO,), name="a")
+    write_features(tmp_path, CLIPS[2:4], (Modality.AUDIO,), name="b")
     put_aside(str(tmp_path), "c", [(CLIPS[4], Failure(clip_id="4.mp4", stage="decode", reason="/v/4.mp4 is empty."))])
     return str(tmp_path)
 
 
-def features_row(clip: Clip) -> tables.Row:
-    values = np.full((2, 3), int(clip.clip_id[0]), np.float32)
-    return tables.features_to_row(
-        Features(clip_id=clip.clip_id, modality=Modality.AUDIO, presence=PRESENT, values=values, pooled=values[0])
-    )
+def write_features(
+    folder: Path, clips: Sequence[Clip], modalities: Sequence[Modality], *, name: str = "0", shift: int = 0
+) -> None:
+    """A file of features whose values are the clip's number, shifted."""
+    table = tables.clips_to_table(clips).drop_columns(["transcript"])
+    for modality in modalities:
+        values = [np.full((2, 3), int(clip.clip_id[0]) + shift, np.float32) for clip in clips]
+        features = [
+            Features(clip_id=clip.clip_id, modality=modality, presence=PRESENT, values=array, pooled=array[0])
+            for clip, array in zip(clips, values, strict=True)
+        ]
+        rows = [tables.features_to_row(one) for one in features]
+        table = tables.append_columns(table, tables.features_fields(modality), rows)
+    folder.mkdir(exist_ok=True)
+    pq.write_table(table, folder / f"{name}.parquet")
 
 
 def state(folder: str) -> dict[str, tuple[int, bytes]]:
@@ -155,3 +162,37 @@ def test_a_quarantine_without_a_source_is_of_an_older_version(folder: str) -> No
     row = json.loads(path.read_text())
     path.write_text(json.dumps({name: row[name] for name in ("clip_id", "video_uri", "stage", "reason")}) + "\n")
     assert renew(folder, CLIPS).again == {"4.mp4"}
+
+
+def test_of_features_new_words_cost_the_text_alone(tmp_path: Path) -> None:
+    """Clips 0 and 1 have other words; the text of 1 cannot be made. Clip 2 has another video."""
+    uri, again = tmp_path / "features", tmp_path / "features" / "texts"
+    write_features(uri, CLIPS[:3], (Modality.AUDIO, Modality.TEXT))
+    other = [replace(clip, label=1, source=Source(video=f"v{i}", words="new")) for i, clip in enumerate(CLIPS[:2])]
+    other += [replace(CLIPS[2], source=Source(video="new", words="w2"))]
+    renewal = renew(str(uri), other, words="text")
+    assert (renewal.reworded, renewal.again, renewal.done) == ({"0.mp4", "1.mp4"}, {"2.mp4"}, set())
+    assert renewal.notes() == [
+        "Changed since they were made: 2 transcripts and 1 video; 1 clip and the text of 2 clips to be made again."
+    ]
+    assert renew(str(uri), other[:2], words="text").reworded == renewal.reworded, "until they have been replaced"
+    write_features(again, other[:1], (Modality.TEXT,), shift=100)
+    put_aside(str(again), "x", [(other[1], Failure(clip_id="1.mp4", stage="features.text", reason="no."))])
+    replace_text(str(uri), str(again))
+    assert not again.exists()
+    (row,) = tables.read_rows(str(uri))
+    assert tables.clip_from_row(row) == replace(other[0], transcript=None)
+    values = [tables.features_from_row(row, modality).values for modality in (Modality.AUDIO, Modality.TEXT)]
+    assert [float(found[0, 0]) for found in values if found is not None] == [0.0, 100.0]
+    ((lost, failure),) = quarantined_clips(str(uri))
+    assert (lost.clip_id, lost.source, failure.stage) == ("1.mp4", other[1].source, "features.text")
+    assert renew(str(uri), other[:2], words="text").done == {"0.mp4"}
+
+
+def test_new_words_cost_nothing_where_nobody_reads_them(folder: str) -> None:
+    other = [replace(clip, source=Source(video=f"v{i}", words="new")) for i, clip in enumerate(CLIPS[:4])]
+    before = held(folder)
+    renewal = renew(folder, [*other, CLIPS[4]], words="nothing")
+    assert (renewal.done, renewal.notes()) == ({clip.clip_id for clip in CLIPS[:4]}, [])
+    assert held(folder) == before
+    assert renew(folder, [*other, CLIPS[4]]).done == {clip.clip_id for clip in CLIPS[:4]}, "the rows know the new words"

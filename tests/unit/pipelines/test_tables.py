@@ -1,5 +1,7 @@
 """Records survive Arrow and Parquet unchanged, absent modalities and all."""
 
+import io
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -8,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
 from twominds.pipelines import tables
 from twominds.records import PRESENT, Clip, ClipMedia, Embedding, Features, Modality, Split, absent
@@ -143,6 +146,35 @@ def test_read_rows_gives_each_clip_once_in_order_and_only_the_split_asked_for(tm
     assert [row["clip_id"] for row in tables.read_rows(str(tmp_path))] == ["a", "b"]
     assert [row["clip_id"] for row in tables.read_rows(str(tmp_path), ["label"], [Split.TRAIN])] == ["a"]
     assert tables.read_rows(str(tmp_path / "missing")) == []
+
+
+def test_a_file_is_read_by_the_thread_that_asks_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow's threads outlive the interpreter: a Python file that one of them still holds ends the process by abort."""
+    table = pa.table({"clip_id": ["a", "b"], "split": ["train", "val"], "values": [b"x" * 10**6, b"y" * 10**6]})
+    for name in ("1", "2"):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    opened, readers = list[Any](), set[int]()
+
+    class Watched(io.FileIO):
+        def readinto(self, *arguments: Any) -> Any:
+            readers.add(threading.get_ident())
+            return super().readinto(*arguments)
+
+        def read(self, *arguments: Any) -> Any:
+            readers.add(threading.get_ident())
+            return super().read(*arguments)
+
+    def open_watched(path: UPath, mode: str) -> io.FileIO:
+        opened.append(Watched(path.path, mode))
+        return opened[-1]
+
+    monkeypatch.setattr(type(UPath(tmp_path)), "open", open_watched)
+    abandoned = tables.read_tables(str(tmp_path), ["values"], [Split.TRAIN])
+    assert next(abandoned)["clip_id"].to_pylist() == ["a"]
+    assert opened
+    assert all(file.closed for file in opened), "although the reader may never come back"
+    assert len(tables.read_rows(str(tmp_path))) == 2
+    assert readers == {threading.get_ident()}
 
 
 def test_transcripts_do_not_travel_with_results() -> None:

@@ -5,8 +5,8 @@
     embeddings/<modality>-<hash>/  what that encoder says of every clip, as `jobs/embed.py`
 
 The hash of a part is that of what bears on it: the corpus's place, settings, weights, and for what is trained the
-clips, splits and labels. So a corpus that grew, another bundle or another recipe make what is theirs beside what is
-there. What is not seen is that a file was replaced by another of the same name: then take another folder.
+clips, splits, labels and sources. So a corpus that grew or changed, another bundle or another recipe make what is
+theirs beside what is there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -113,13 +113,18 @@ class PartsMaker:
         self._fingerprints.clear()  # the bundle may have changed
         features = self._features(recipes, pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
         # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
-        labels = {folder: labels_fingerprint(folder, self._config.protocol) for folder in set(features.values())}
+        labels = {
+            (folder, words): labels_fingerprint(folder, self._config.protocol, words=words)
+            for folder in set(features.values())
+            for words in (False, True)
+        }
         parts: dict[str, Part | Unmade] = {}
         found: dict[tuple[str, Modality], Part | Unmade] = {}
         for recipe in recipes:
             for modality in recipe.modalities:
                 folder = features[modality, self._features_fingerprint(recipe, modality)]
-                name = f"{modality}-{self._encoder_fingerprint(recipe, modality, labels[folder])}"
+                data = labels[folder, modality == Modality.TEXT]
+                name = f"{modality}-{self._encoder_fingerprint(recipe, modality, data)}"
                 if name not in parts:
                     try:
                         parts[name] = self._trained(recipe, modality, folder, name)
