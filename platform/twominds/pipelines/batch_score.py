@@ -140,7 +140,8 @@ def _dataset(
     clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
-    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.modalities)
+    threads = resources.threads(cpus, clips=len(clips), modalities=len(ensemble.modalities))
+    dataset = read_stage(clips, ensemble.media, store, resources, cpus, threads, ensemble.modalities)
     arguments = [
         {
             "modality": modality,
@@ -151,12 +152,13 @@ def _dataset(
         }
         for modality in ensemble.modalities
     ]
-    dataset = map_models(dataset, EmbedMedia, arguments, resources, cpus)
+    dataset = map_models(dataset, EmbedMedia, arguments, resources, cpus, threads)
     return map_stage(
         dataset,
         ScoreEmbeddings,
-        {"ensemble_uri": config.ensemble},
+        [{"ensemble_uri": config.ensemble}],
         actors=1,
+        threads=1,
         cpus=model_cpus(cpus),
         gpus=0,
         batch_size=resources.block_size,  # more would be held back, with the media of all, until there are as many

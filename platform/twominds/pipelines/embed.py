@@ -19,7 +19,7 @@ from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.quarantine import carry_quarantine, quarantined_clips
 from twominds.pipelines.renewal import renew
 from twominds.pipelines.sink import ClipSink, check_usable
-from twominds.pipelines.stages import InOneProcess, StageResources, map_stage, model_cpus, stored_rows
+from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.summary import Summary
 from twominds.records import Modality
 from twominds.storage import require_writable
@@ -96,9 +96,10 @@ def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset
     ]
     return map_stage(
         stored_rows(config.features, done, resources.block_size, schema),
-        InOneProcess,  # on any number of cores: to start a process takes longer than its encoder
-        {"stage": EmbedFeatures, "arguments": arguments},
+        EmbedFeatures,
+        arguments,  # in one process on any number of cores: to start one takes longer than its encoder
         actors=resources.models,
+        threads=max(1, cpus // resources.models),
         cpus=model_cpus(cpus),
         gpus=resources.model_gpus,
         batch_size=resources.block_size,

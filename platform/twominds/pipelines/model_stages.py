@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-import torch
 
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder
@@ -22,7 +21,6 @@ class EmbedMedia:
 
     def __init__(self, modality: Modality, encoder_uri: str, store: BackboneStore, device: str, pooled: bool) -> None:
         """Loads both; the backbone only where it is needed, such as for a fusion that takes `pooled` features."""
-        torch.set_num_threads(1)
         self._modality = modality
         self._branch, _ = Branch.load(encoder_uri, store, device=device, pooled=pooled)
 
@@ -38,7 +36,6 @@ class EmbedFeatures:
 
     def __init__(self, modality: Modality, encoder_uri: str, device: str) -> None:
         """Loads the encoder."""
-        torch.set_num_threads(1)
         self._modality = modality
         self._encoder = load_encoder(encoder_uri)[0].to(device)
         self._device = device
@@ -61,7 +58,6 @@ class ScoreEmbeddings:
 
     def __init__(self, ensemble_uri: str) -> None:
         """Loads the seed models."""
-        torch.set_num_threads(1)
         self._ensemble = Ensemble.load(ensemble_uri)
 
     def __call__(self, table: pa.Table) -> pa.Table:

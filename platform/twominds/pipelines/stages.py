@@ -8,6 +8,7 @@ Modalities share a process where the cluster has few cores (`map_models`). A cli
 `error_stage` and `error` say why, and the later stages leave it alone.
 """
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,15 @@ class StageResources:
         """
         return min(modalities, max(1, cpus // 2))
 
+    def threads(self, cpus: int, *, clips: int, modalities: int) -> int:
+        """Threads of each process that reads or runs models: its share of the CPUs.
+
+        All of them where the clips are one block, which goes from process to process while the others wait.
+        """
+        if clips <= self.block_size:
+            return cpus
+        return max(1, cpus // (self.reader_actors(cpus) + self.models * self.model_pools(cpus, modalities)))
+
     @property
     def device(self) -> str:
         """Where the models run."""
@@ -68,7 +78,6 @@ class Read:
         self, config: MediaConfig, store: BackboneStore, device: str, modalities: Sequence[Modality] = tuple(Modality)
     ) -> None:
         """Loads the face detector, where faces are wanted."""
-        torch.set_num_threads(1)
         self._reader = MediaReader(config, store, device, modalities)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -84,7 +93,6 @@ class ExtractFeatures:
         self, modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str, pooled: bool
     ) -> None:
         """Loads the backbone, where it is needed."""
-        torch.set_num_threads(1)
         self._modality = modality
         self._extractor = build_extractor(modality, config, store, device=device, pooled=pooled)
 
@@ -101,14 +109,15 @@ class ExtractFeatures:
 def map_stage(
     dataset: ray.data.Dataset,
     stage: type,
-    arguments: dict[str, Any],
+    arguments: Sequence[dict[str, Any]],
     *,
     actors: int,
+    threads: int,
     cpus: float,
     gpus: float,
     batch_size: int,
 ) -> ray.data.Dataset:
-    """`dataset` with the columns of `stage` added by its own pool of actors.
+    """`dataset` with the columns that `stage` adds with each of the arguments, by a pool of actors of its own.
 
     Clips that come one by one wait for each other outside of the actor, where another's crash can't take them along.
     """
@@ -116,8 +125,8 @@ def map_stage(
         # Ray 2.60 has no other way to say max_task_retries, and calls this one deprecated.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         return dataset.map_batches(
-            stage,
-            fn_constructor_kwargs=arguments,
+            InOneProcess,
+            fn_constructor_kwargs={"stage": stage, "arguments": arguments, "threads": threads},
             batch_format="pyarrow",
             batch_size=batch_size,
             compute=ray.data.ActorPoolStrategy(
@@ -134,8 +143,9 @@ def map_stage(
 class InOneProcess:
     """Stages one after another, without the table leaving the process in between."""
 
-    def __init__(self, stage: type, arguments: Sequence[dict[str, Any]]) -> None:
-        """Builds a stage with each of the arguments."""
+    def __init__(self, stage: type, arguments: Sequence[dict[str, Any]], threads: int) -> None:
+        """Builds a stage with each of the arguments, and gives the process its threads, no more than it has cores."""
+        torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
         self._stages = [stage(**named) for named in arguments]
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -151,6 +161,7 @@ def map_models(
     arguments: Sequence[dict[str, Any]],
     resources: StageResources,
     cpus: int,
+    threads: int,
 ) -> ray.data.Dataset:
     """`dataset` with the columns that `stage` adds with each of the arguments, one of which is a modality's.
 
@@ -160,9 +171,10 @@ def map_models(
     for first in range(pools):
         dataset = map_stage(
             dataset,
-            InOneProcess,
-            {"stage": stage, "arguments": arguments[first::pools]},
+            stage,
+            arguments[first::pools],
             actors=resources.models,
+            threads=threads,
             cpus=model_cpus(cpus),
             gpus=resources.model_gpus,
             batch_size=resources.block_size,
@@ -176,6 +188,7 @@ def read_stage(
     store: BackboneStore,
     resources: StageResources,
     cpus: int,
+    threads: int,
     modalities: Sequence[Modality] = tuple(Modality),
 ) -> ray.data.Dataset:
     """The start of a pipeline over files: clips in blocks, decoded."""
@@ -183,8 +196,9 @@ def read_stage(
     return map_stage(
         dataset.repartition(target_num_rows_per_block=resources.block_size),
         Read,
-        {"config": media, "store": store, "device": resources.device, "modalities": tuple(modalities)},
+        [{"config": media, "store": store, "device": resources.device, "modalities": tuple(modalities)}],
         actors=resources.reader_actors(cpus),
+        threads=threads,
         cpus=min(1.0, cpus / 4),
         gpus=resources.model_gpus,
         batch_size=resources.block_size,

@@ -47,8 +47,9 @@ class ServeArgs(BaseModel):
     """Clips of different requests that a model sees at once."""
     batch_wait_s: float = Field(default=0.01, ge=0)
     """How long the first clip of a batch waits for others."""
-    torch_threads: int = Field(default=1, ge=1)
-    """Threads of each replica: six of them share the cores."""
+    torch_threads: int = Field(default=0, ge=0)
+    """Threads of the decoder and of each encoder. 0: the decoder, which comes first, takes all cores of its machine, an
+    encoder half of them, since scene and audio do nearly all of the work that then goes on side by side."""
     cpus_per_replica: float = Field(default=0.0, ge=0)
     """CPUs that each replica reserves unless the config file says otherwise. 0: the service takes none away from
     jobs on a small machine, and starts beside one that has taken them all."""

@@ -6,6 +6,7 @@ to collect the next batch and to answer pings. What is heavy is imported by the 
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Part:
     device: str
     """Where the models run."""
     torch_threads: int
-    """Threads of one replica."""
+    """Threads of the decoder and of each encoder; 0: all cores, and half of them."""
     max_batch_size: int
     """Clips that a model sees at once."""
     batch_wait_s: float
@@ -47,10 +48,10 @@ class Part:
 class Replica:
     """Base of the deployments: one working thread, torch held to its share of the cores."""
 
-    def __init__(self, torch_threads: int) -> None:
+    def __init__(self, threads: int) -> None:
         import torch
 
-        torch.set_num_threads(torch_threads)
+        torch.set_num_threads(threads)
         self._thread = ThreadPoolExecutor(max_workers=1)
 
     async def ping(self) -> None:
@@ -66,7 +67,7 @@ class MediaDecoder(Replica):
 
     def __init__(self, part: Part, config: "MediaConfig", modalities: Sequence[Modality]) -> None:
         """Loads the face detector, where the ensemble looks at faces."""
-        super().__init__(part.torch_threads)
+        super().__init__(part.torch_threads or _cores())
         from twominds.backbones import BackboneStore
         from twominds.media.reader import MediaReader
 
@@ -97,7 +98,7 @@ class Encoder(Replica):
 
     def __init__(self, part: Part, modality: Modality, artifact_id: str) -> None:
         """Loads both, and checks that the encoder is the one of the ensemble that was deployed."""
-        super().__init__(part.torch_threads)
+        super().__init__(part.torch_threads or max(1, _cores() // 2))
         from twominds.backbones import BackboneStore
         from twominds.scoring.branch import Branch
         from twominds.scoring.scorer import encoder_uri
@@ -122,7 +123,7 @@ class EnsembleModel(Replica):
 
     def __init__(self, part: Part, artifact_id: str) -> None:
         """Loads them, and checks that they are those that were deployed."""
-        super().__init__(part.torch_threads)
+        super().__init__(1)  # small matrices
         from twominds.scoring.ensemble import Ensemble
 
         self._ensemble = Ensemble.load(part.ensemble)
@@ -137,6 +138,10 @@ class EnsembleModel(Replica):
     async def score_batch(self, clips: list[dict[Modality, Embedding]]) -> list[Score | Failure]:
         """The scores of the clips that came together."""
         return await self._work(self._ensemble.score, clips)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _opened(video: ByteArray) -> BinaryIO:

@@ -41,7 +41,9 @@ class Fragile:
 def fragile(deadly: set[str], clips: Sequence[Clip], block_size: int) -> ray.data.Dataset:
     dataset = cast("ray.data.Dataset", ray.data.from_arrow(tables.clips_to_table(clips)))
     dataset = dataset.repartition(target_num_rows_per_block=block_size)
-    return map_stage(dataset, Fragile, {"deadly": deadly}, actors=1, cpus=0.5, gpus=0, batch_size=block_size)
+    return map_stage(
+        dataset, Fragile, [{"deadly": deadly}], actors=1, threads=1, cpus=0.5, gpus=0, batch_size=block_size
+    )
 
 
 def available_cpus() -> float:

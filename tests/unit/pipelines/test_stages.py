@@ -1,7 +1,11 @@
 """How modalities share processes."""
 
+import os
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pytest
+import torch
 
 from twominds.pipelines.stages import InOneProcess, StageResources
 
@@ -24,8 +28,35 @@ class Column:
         return table.append_column(self._name, pa.array([table.num_columns] * table.num_rows))
 
 
+@pytest.mark.parametrize(
+    ("cpus", "clips", "models", "threads"),
+    [(2, 1, 1, 2), (2, 8, 1, 2), (2, 9, 1, 1), (16, 8, 1, 16), (16, 100, 1, 1), (64, 100, 1, 1), (3, 100, 1, 1)],
+)
+def test_a_single_block_has_all_threads_and_processes_side_by_side_share_them(
+    cpus: int, clips: int, models: int, threads: int
+) -> None:
+    assert StageResources(models=models).threads(cpus, clips=clips, modalities=4) == threads
+    few = StageResources(readers=1, block_size=1)
+    assert few.threads(16, clips=100, modalities=1) == 8, "one process reads, one runs the model"
+
+
+@pytest.fixture
+def keep_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("keep_threads")
+def test_a_process_has_the_threads_that_it_is_given_and_no_more_than_cores() -> None:
+    for asked in (1, 10_000):
+        InOneProcess(Column, [], threads=asked)
+        assert torch.get_num_threads() == min(asked, len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.usefixtures("keep_threads")
 def test_each_stage_gets_what_the_one_before_it_made() -> None:
-    both = InOneProcess(Column, [{"name": "scene"}, {"name": "face"}])
+    both = InOneProcess(Column, [{"name": "scene"}, {"name": "face"}], threads=1)
     assert both(pa.table({"clip_id": ["a", "b"]})).to_pylist() == [
         {"clip_id": "a", "scene": 1, "face": 2},
         {"clip_id": "b", "scene": 1, "face": 2},
