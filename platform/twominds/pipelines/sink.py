@@ -20,7 +20,7 @@ from twominds.pipelines.progress import counted_clips
 from twominds.pipelines.quarantine import QUARANTINE, Aside, nameless, put_aside, read_quarantine
 from twominds.pipelines.summary import commonest
 from twominds.records import Clip, Failure
-from twominds.storage import require_writable, write_whole
+from twominds.storage import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class Written:
 
     clips: int
     failures: tuple[Failure, ...]
+    problem: str = ""
+    """Why nothing could be written, if so. No error: one that a task ends with is taken for that of a clip."""
 
 
 class ClipSink(Datasink[Written]):
@@ -52,13 +54,23 @@ class ClipSink(Datasink[Written]):
         self.block_size = block_size
         self._columns = columns
         self._progress: Queue | None = None
+        self._problem = ""
         self.clips = 0
         self.failures: list[Failure] = []
 
     def take(self, dataset: Dataset, *, expected: int) -> None:
-        """Runs the dataset into this sink, and shows how many of the `expected` clips are done."""
+        """Runs the dataset into this sink, and shows how many of the `expected` clips are done.
+
+        Raises:
+            PipelineError: the folder could not be written any more.
+        """
         with counted_clips(expected) as self._progress:
             dataset.write_datasink(self)
+        if self._problem:
+            raise PipelineError(
+                f"Not all can be kept at {self.uri}: {self._problem}. What was finished is kept: make room or see to "
+                "it, and the same command goes on from there."
+            )
 
     def quarantine(self, clips: Sequence[Clip], *, stage: str, reason: str) -> None:
         """Puts clips aside that no task could."""
@@ -70,7 +82,10 @@ class ClipSink(Datasink[Written]):
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Written:
         """Writes the rows of one task."""
-        return self.write_table(pa.concat_tables([BlockAccessor.for_block(b).to_arrow() for b in blocks]))
+        try:
+            return self.write_table(pa.concat_tables([BlockAccessor.for_block(b).to_arrow() for b in blocks]))
+        except OSError as error:
+            return Written(clips=0, failures=(), problem=error.strerror or str(error))
 
     def write_table(self, table: pa.Table) -> Written:
         """Writes rows, those that failed to quarantine."""
@@ -93,6 +108,7 @@ class ClipSink(Datasink[Written]):
         for written in cast("list[Written]", write_result.write_returns):
             self.clips += written.clips
             self.failures.extend(written.failures)
+            self._problem = self._problem or written.problem
 
 
 def process_clips(sink: ClipSink, clips: Sequence[Clip], dataset_of: Callable[[Sequence[Clip], int], Dataset]) -> None:
@@ -107,15 +123,13 @@ def process_clips(sink: ClipSink, clips: Sequence[Clip], dataset_of: Callable[[S
         dataset_of: The pipeline over some of the clips, in blocks of so many.
 
     Raises:
-        PipelineError: not one clip came through: it is no clip's fault.
-        ConfigError: clips were lost, and the folder can't be written any more.
+        PipelineError: not one clip came through, or the folder can't be written any more: it is no clip's fault.
     """
     for attempt in (1, 2):
         lost = _unaccounted(sink.uri, clips)
         if not lost:
             return
         if attempt == 2:
-            require_writable(sink.uri)  # a full disk is no clip's fault either
             logger.warning("%d clips were lost with their processes; each is tried once more by itself.", len(lost))
         dataset = dataset_of(lost, sink.block_size if attempt == 1 else 1)
         dataset.context.max_errored_blocks = -1  # the others go on

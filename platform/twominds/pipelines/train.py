@@ -197,7 +197,7 @@ def _train_worker(arguments: dict[str, Any]) -> str:
         resume = state if modality == current else None
         try:
             _train_one(config, recipe, modality, workers, resume, cast("Queue", arguments["lines"]))
-        except TrainingError as error:  # of all workers alike: they see the same loss
+        except (TrainingError, ArtifactError) as error:  # of a loss all workers see; or the first cannot save it
             untrained.append(f"The {modality} encoder could not be trained. {error}")
     return " ".join(untrained)
 

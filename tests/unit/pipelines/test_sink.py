@@ -1,13 +1,17 @@
 """What becomes of clips that no task brought to an end; `tests/ray/pipelines/test_lost_clips.py` really loses some."""
 
+import errno
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 
+from twominds.pipelines import sink as sink_module
 from twominds.pipelines import tables
 from twominds.pipelines.quarantine import carry_quarantine, quarantine_corpus, quarantined_clips, read_quarantine
 from twominds.pipelines.sink import LOST, ClipSink, PipelineError, check_usable, process_clips
@@ -140,3 +144,32 @@ def test_a_job_with_nothing_to_go_on_with_says_why_and_where_names_are(tmp_path:
         "  1 x corpus: The path has backslashes.",
     ]
     assert f"{tmp_path}/quarantine" in lines[3]
+
+
+def test_a_full_disk_is_no_clips_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block can be written, one cannot: the job says so, and puts nobody aside."""
+    sink = ClipSink(str(tmp_path), ["clip_id"])
+    rows = [tables.clip_to_row(clip) | {"error_stage": "", "error": ""} for clip in CLIPS]
+    blocks = [pa.Table.from_pylist([row]) for row in rows[:2]]
+    first = sink.write([blocks[0]], cast("Any", None))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/x")
+
+    monkeypatch.setattr(sink_module, "write_whole", full)
+    second = sink.write([blocks[1]], cast("Any", None))
+
+    class Dataset:
+        def write_datasink(self, sink: ClipSink) -> None:
+            sink.on_write_complete(SimpleNamespace(write_returns=[first, second]))
+
+    def uncounted(_: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    monkeypatch.setattr(sink_module, "counted_clips", uncounted)
+    with pytest.raises(PipelineError, match=r"No space left on device\. What was finished is kept"):
+        sink.take(cast("Any", Dataset()), expected=2)
+    assert sink.clips == 1
+    assert sink.failures == []
+    assert quarantined_clips(str(tmp_path)) == []
+    assert [clip.clip_id for clip in tables.read_clips(str(tmp_path))] == ["0.mp4"]
