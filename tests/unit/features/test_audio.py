@@ -52,6 +52,17 @@ def test_the_rows_are_hugging_faces_hidden_state(store: BackboneStore, make_clip
     np.testing.assert_allclose(features.pooled, [*expected.mean(axis=0), *expected.std(axis=0)], atol=2e-5)
 
 
+@pytest.mark.parametrize("samples", [32_080, 32_400, 64_080, 80_003])
+def test_two_seconds_at_a_time_are_the_whole(
+    store: BackboneStore, extractor: AudioFeatures, make_clip: MakeClip, samples: int
+) -> None:
+    """100 rows are one piece, 101 two; and so on."""
+    audio = sound(5, 6.0)[:samples]
+    (features,) = extractor.extract([make_clip(audio=audio)])
+    assert features.values is not None
+    np.testing.assert_allclose(features.values, huggingface_rows(store, audio), atol=2e-5)
+
+
 def test_padding_changes_nothing(store: BackboneStore, extractor: AudioFeatures, make_clip: MakeClip) -> None:
     lengths = (2.0, 0.7, 1.31, 0.05)
     media = [make_clip(str(i), audio=sound(i, seconds)) for i, seconds in enumerate(lengths)]
