@@ -140,8 +140,7 @@ def _dataset(
     clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
-    threads = resources.threads(cpus, clips=len(clips), modalities=len(ensemble.modalities))
-    dataset = read_stage(clips, ensemble.media, store, resources, cpus, threads, ensemble.modalities)
+    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.modalities)
     arguments = [
         {
             "modality": modality,
@@ -152,7 +151,7 @@ def _dataset(
         }
         for modality in ensemble.modalities
     ]
-    dataset = map_models(dataset, EmbedMedia, arguments, resources, cpus, threads)
+    dataset = map_models(dataset, EmbedMedia, arguments, resources, cpus=cpus, clips=len(clips))
     return map_stage(
         dataset,
         ScoreEmbeddings,

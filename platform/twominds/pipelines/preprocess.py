@@ -147,11 +147,10 @@ def _dataset(
     clips: Sequence[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
-    threads = resources.threads(cpus, clips=len(clips), modalities=len(config.modalities))
-    dataset = read_stage(clips, recipe.media, store, resources, cpus, threads, config.modalities)
+    dataset = read_stage(clips, recipe.media, store, resources, cpus, config.modalities)
     of_all = {"config": recipe.features, "store": store, "device": resources.device, "pooled": config.pooled}
     arguments = [{"modality": modality, **of_all} for modality in config.modalities]
-    return map_models(dataset, ExtractFeatures, arguments, resources, cpus, threads)
+    return map_models(dataset, ExtractFeatures, arguments, resources, cpus=cpus, clips=len(clips))
 
 
 def _columns(modalities: Sequence[Modality]) -> list[str]:

@@ -56,14 +56,17 @@ class StageResources:
         """
         return min(modalities, max(1, cpus // 2))
 
-    def threads(self, cpus: int, *, clips: int, modalities: int) -> int:
-        """Threads of each process that reads or runs models: its share of the CPUs.
+    def reader_threads(self, cpus: int, *, clips: int) -> int:
+        """Threads of each reader: all of them where the clips are one block, which goes from process to process."""
+        return cpus if clips <= self.block_size else max(1, cpus // 2 // self.reader_actors(cpus))
 
-        All of them where the clips are one block, which goes from process to process while the others wait.
+    def model_threads(self, cpus: int, *, clips: int, modalities: int) -> int:
+        """Threads of each process that runs models: their share of all CPUs.
+
+        The readers' as well: models take several times as long as reading, which mostly waits for them (full-size
+        models, clips of 27 s, two cores: 8 s a clip, 11 s where a core was left to the reader).
         """
-        if clips <= self.block_size:
-            return cpus
-        return max(1, cpus // (self.reader_actors(cpus) + self.models * self.model_pools(cpus, modalities)))
+        return cpus if clips <= self.block_size else max(1, cpus // (self.models * self.model_pools(cpus, modalities)))
 
     @property
     def device(self) -> str:
@@ -160,8 +163,9 @@ def map_models(
     stage: type,
     arguments: Sequence[dict[str, Any]],
     resources: StageResources,
+    *,
     cpus: int,
-    threads: int,
+    clips: int,
 ) -> ray.data.Dataset:
     """`dataset` with the columns that `stage` adds with each of the arguments, one of which is a modality's.
 
@@ -174,7 +178,7 @@ def map_models(
             stage,
             arguments[first::pools],
             actors=resources.models,
-            threads=threads,
+            threads=resources.model_threads(cpus, clips=clips, modalities=len(arguments)),
             cpus=model_cpus(cpus),
             gpus=resources.model_gpus,
             batch_size=resources.block_size,
@@ -188,7 +192,6 @@ def read_stage(
     store: BackboneStore,
     resources: StageResources,
     cpus: int,
-    threads: int,
     modalities: Sequence[Modality] = tuple(Modality),
 ) -> ray.data.Dataset:
     """The start of a pipeline over files: clips in blocks, decoded."""
@@ -198,7 +201,7 @@ def read_stage(
         Read,
         [{"config": media, "store": store, "device": resources.device, "modalities": tuple(modalities)}],
         actors=resources.reader_actors(cpus),
-        threads=threads,
+        threads=resources.reader_threads(cpus, clips=len(clips)),
         cpus=min(1.0, cpus / 4),
         gpus=resources.model_gpus,
         batch_size=resources.block_size,

@@ -28,7 +28,7 @@ class WhoDidIt:
 def test_three_modalities_on_four_cpus(ray_session: None) -> None:
     dataset = cast("ray.data.Dataset", ray.data.from_arrow(pa.table({"clip_id": ["a", "b", "c"]})))
     arguments = [{"modality": name} for name in ("scene", "face", "audio")]
-    rows = map_models(dataset, WhoDidIt, arguments, StageResources(), cpus=4, threads=1).take_all()
+    rows = map_models(dataset, WhoDidIt, arguments, StageResources(), cpus=4, clips=3).take_all()
     assert sorted(row["clip_id"] for row in rows) == ["a", "b", "c"]
     (row,) = {(row["scene"], row["face"], row["audio"]) for row in rows}
     assert row[0] == row[2] != row[1]

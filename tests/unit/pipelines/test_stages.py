@@ -29,15 +29,20 @@ class Column:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "clips", "models", "threads"),
-    [(2, 1, 1, 2), (2, 8, 1, 2), (2, 9, 1, 1), (16, 8, 1, 16), (16, 100, 1, 1), (64, 100, 1, 1), (3, 100, 1, 1)],
+    ("cpus", "clips", "readers", "models"),
+    [(2, 8, 2, 2), (2, 9, 1, 2), (3, 100, 1, 3), (8, 100, 1, 2), (16, 8, 16, 16), (64, 100, 1, 16)],
 )
-def test_a_single_block_has_all_threads_and_processes_side_by_side_share_them(
-    cpus: int, clips: int, models: int, threads: int
-) -> None:
-    assert StageResources(models=models).threads(cpus, clips=clips, modalities=4) == threads
-    few = StageResources(readers=1, block_size=1)
-    assert few.threads(16, clips=100, modalities=1) == 8, "one process reads, one runs the model"
+def test_models_share_the_cpus_and_a_single_block_has_all(cpus: int, clips: int, readers: int, models: int) -> None:
+    resources = StageResources()
+    assert resources.reader_threads(cpus, clips=clips) == readers
+    assert resources.model_threads(cpus, clips=clips, modalities=4) == models
+
+
+def test_processes_of_one_kind_share_what_there_is() -> None:
+    few = StageResources(readers=2, models=2, block_size=1)
+    assert few.reader_threads(16, clips=100) == 4
+    assert few.model_threads(16, clips=100, modalities=1) == 8
+    assert few.model_threads(2, clips=100, modalities=4) == 1
 
 
 @pytest.fixture
