@@ -10,9 +10,11 @@ import pyarrow as pa
 import ray.data
 
 from twominds import artifacts
-from twominds.artifacts import Card, fingerprint
+from twominds.artifacts import Card, fingerprint, from_json
+from twominds.errors import ConfigError
+from twominds.media.reader import MediaConfig
 from twominds.pipelines import tables
-from twominds.pipelines.about import claim_folder, read_about
+from twominds.pipelines.about import About, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedFeatures
@@ -49,7 +51,7 @@ def embed_features(config: EmbedConfig) -> Summary:
 
     Raises:
         MissingInputError: features or encoders are not there.
-        ConfigError: the output holds embeddings of another corpus.
+        ConfigError: the output holds embeddings of another corpus, or an encoder was trained on other pictures.
         PipelineError: not one clip could be embedded.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
@@ -60,6 +62,7 @@ def embed_features(config: EmbedConfig) -> Summary:
         uri = f"{config.encoders}/{modality}"
         require(uri, what=f"{modality} encoder", made_by=f"python jobs/train_encoders.py --modalities {modality}")
         cards[modality], _ = artifacts.verified(uri)
+        check_scene_fit(modality, cards[modality], about)
     parts = {modality: card.artifact_id for modality, card in cards.items()}
     made_of = {modality: about.parts.get(modality) for modality in config.modalities}
     require_writable(config.output)
@@ -84,6 +87,23 @@ def embed_features(config: EmbedConfig) -> Summary:
     add_coverage(summary, config.output, config.modalities)
     summary.next_step = job_command("tune_fusion", embeddings=config.output, encoders=config.encoders)
     return summary
+
+
+def check_scene_fit(modality: Modality, card: Card, about: About) -> None:
+    """Refuses a scene encoder that knows frames of another shape than the features hold; all else would go on well.
+
+    Raises:
+        ConfigError: one has squeezed frames, the other cropped ones.
+    """
+    if modality is not Modality.SCENE or "media" not in card.config:
+        return
+    trained_on = from_json(MediaConfig, card.config["media"]).scene_fit
+    if trained_on != about.media.scene_fit:
+        raise ConfigError(
+            f"The scene encoder was trained on frames made square by `{trained_on}`, the features have "
+            f"`{about.media.scene_fit}`. Make features of its kind, with another --output: "
+            f"`python jobs/preprocess.py --scene-fit {trained_on}`."
+        )
 
 
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:

@@ -18,6 +18,7 @@ from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
+from twominds.media.decode import SceneFit
 from twominds.pipelines import tables
 from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
@@ -52,6 +53,9 @@ class PreprocessConfig:
     """The system to preprocess for (`platform/twominds/recipes/README.md` names all)."""
     detector: Literal["yolo", "yunet", "corpus"] | None = None
     """Who finds faces: YOLO (AGPL-3.0), OpenCV's YuNet, or the crops that come with BAH; by default the recipe says."""
+    scene_fit: SceneFit | None = None
+    """How a frame becomes the scene's square: `squeeze`, or `crop` as LEYA's published weights want it; by default the
+    recipe says."""
     modalities: tuple[Modality, ...] = ()
     """Which; by default those that the recipe looks at. The others are not even decoded."""
     pooled: bool = False
@@ -78,8 +82,8 @@ def preprocess(config: PreprocessConfig) -> Summary:
     require(config.corpus, what="corpus", made_by="python jobs/make_corpus.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
-    if config.detector:
-        recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
+    media = replace(recipe.media, detector=config.detector or recipe.media.detector)
+    recipe = replace(recipe, media=replace(media, scene_fit=config.scene_fit or media.scene_fit))
     config = replace(config, modalities=config.modalities or recipe.modalities, pooled=_pools(config, recipe))
     check_backbones(recipe, store, config.modalities)
     corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task)
