@@ -70,9 +70,10 @@ def split_of(cell: object) -> Split:
 
 
 def label_of(cell: object, task: Task) -> int:
-    """The class that a cell names: its number, or yes or no where there are two."""
+    """The class that a cell names: its name, its number, or yes or no where there are two."""
     text = text_of(cell).casefold()
-    label = _YES_NO.get(text) if task.num_classes == 2 else None
+    names = {name.casefold(): label for label, name in enumerate(task.classes)}
+    label = names.get(text, _YES_NO.get(text) if task.num_classes == 2 else None)
     label = _whole(text) if label is None else label
     if label is None or label >= task.num_classes:
         classes = [f"{number} ({name})" for number, name in enumerate(task.classes)]

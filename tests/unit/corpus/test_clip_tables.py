@@ -127,7 +127,18 @@ def test_half_characters_can_be_written_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "label"),
-    [("0", 0), ("1", 1), ("1.0", 1), ("Yes", 1), ("NO", 0), ("TRUE", 1), ("false", 0), (" 1 ", 1)],
+    [
+        ("0", 0),
+        ("1", 1),
+        ("1.0", 1),
+        ("Yes", 1),
+        ("NO", 0),
+        ("TRUE", 1),
+        ("false", 0),
+        (" 1 ", 1),
+        ("AH", 1),
+        ("no_ah", 0),
+    ],
 )
 def test_labels_that_are_unambiguous(tmp_path: Path, written: str, label: int) -> None:
     assert labels(read(tmp_path / "t.csv", f"video,label\na.mp4,{written}\n")) == [label]
@@ -141,7 +152,7 @@ def test_labels_that_are_none_of_the_tasks_are_refused(tmp_path: Path, written: 
 
 def test_labels_are_those_of_the_task(tmp_path: Path) -> None:
     three = Task(name="three", classes=("none", "some", "much"))
-    assert labels(read(tmp_path / "t.csv", "video,label\na.mp4,2\nb.mp4,0\n", three)) == [2, 0]
+    assert labels(read(tmp_path / "t.csv", "video,label\na.mp4,2\nb.mp4,0\nc.mp4,Some\n", three)) == [2, 0, 1]
     for written in ("3", "yes"):
         with pytest.raises(CorpusError, match=r"write 0 \(none\), 1 \(some\) or 2 \(much\)"):
             read(tmp_path / "t.csv", f"video,label\na.mp4,{written}\n", three)
