@@ -1,4 +1,4 @@
-"""How sure a macro F1 is: percentile bootstrap over the people of a split, not over their videos.
+"""How sure a score is: percentile bootstrap over the people of a split, not over their videos.
 
 A person's videos resemble each other, so a resample takes whole people (clusters): as many as there are, with
 replacement. Every row of a table is scored on the same resamples, which pairs the rows (Efron and Tibshirani, "An
@@ -7,11 +7,12 @@ Introduction to the Bootstrap", chapters 13 and 16).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from twominds.training.metrics import IntArray, IntLike, macro_f1
+from twominds.training.metrics import IntArray, Metric, Numbers
 
 RESAMPLES = 2000
 SEED = 2025
@@ -22,7 +23,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A macro F1 in [0, 1] and how sure it is."""
+    """A score and how sure it is."""
 
     value: float
     """Of the clips as they are, not the mean of the resamples."""
@@ -32,7 +33,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What one row's macro F1 has over another's on the same clips."""
+    """What one row's score has over another's on the same points."""
 
     value: float
     interval: Interval | None
@@ -41,13 +42,13 @@ class Difference:
 
 
 class PeopleBootstrap:
-    """Resamples of the people of N labelled clips, the same for every row that is asked for."""
+    """Resamples of the people of N labelled points, the same for every row that is asked for."""
 
     def __init__(
         self,
-        labels: IntLike,
+        truths: npt.ArrayLike,
         people: Sequence[str | None],
-        num_classes: int,
+        metric: Metric,
         *,
         resamples: int = RESAMPLES,
         seed: int = SEED,
@@ -55,13 +56,13 @@ class PeopleBootstrap:
         """Draws the resamples.
 
         Args:
-            labels: True classes [N].
-            people: Who is in each clip [N]; a clip of nobody known (None) counts as a person of its own.
-            num_classes: C, as for `macro_f1`.
+            truths: True classes [N], or intensities [N, K].
+            people: Who is in each point [N]; a point of nobody known (None) counts as a person of its own.
+            metric: What rows are scored by.
             resamples: How many, B.
             seed: Of the draws.
         """
-        self._labels, self._classes = np.asarray(labels, dtype=np.int64), num_classes
+        self._truths, self._metric = np.asarray(truths), metric
         names = [("clip", str(i)) if person is None else ("person", person) for i, person in enumerate(people)]
         codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
         self._codes = np.array([codes[name] for name in names], dtype=np.int64)
@@ -73,17 +74,17 @@ class PeopleBootstrap:
         self.times: IntArray = draws.astype(np.int64)
         """How often each person, in the order of first appearance, is in each resample: [B, P]."""
 
-    def estimate(self, predictions: IntArray) -> Estimate:
-        """Macro F1, mean over the models, with its interval.
+    def estimate(self, predictions: npt.NDArray[Any]) -> Estimate:
+        """The score, mean over the models, with its interval.
 
         Args:
-            predictions: Of S models [S, N].
+            predictions: Of S models [S, N], or [S, N, K].
         """
-        return Estimate(value=self._mean_macro_f1(predictions), interval=self._interval(self._scores(predictions)))
+        return Estimate(value=self._mean_score(predictions), interval=self._interval(self._scores(predictions)))
 
-    def difference(self, predictions: IntArray, reference: IntArray) -> Difference:
+    def difference(self, predictions: npt.NDArray[Any], reference: npt.NDArray[Any]) -> Difference:
         """What the first row has over the second, on the same resamples; the rows may differ in how many models."""
-        value = self._mean_macro_f1(predictions) - self._mean_macro_f1(reference)
+        value = self._mean_score(predictions) - self._mean_score(reference)
         # Rounded, so that the mean of several equal models ties with one of them.
         differences = np.round(self._scores(predictions) - self._scores(reference), 12)
         interval = self._interval(differences)
@@ -92,27 +93,24 @@ class PeopleBootstrap:
         p_value = None if interval is None else min(1.0, 2 * float(min(tails)) / (len(differences) + 1))
         return Difference(value=value, interval=interval, p_value=p_value)
 
-    def _mean_macro_f1(self, predictions: IntArray) -> float:
-        return float(np.mean([macro_f1(self._labels, row, self._classes) for row in predictions]))
+    def _mean_score(self, predictions: npt.NDArray[Any]) -> float:
+        return float(np.mean([self._metric(self._truths, row) for row in predictions]))
 
-    def _scores(self, predictions: IntArray) -> npt.NDArray[np.float64]:
-        """Mean over the models of macro F1 in every resample [B].
+    def _scores(self, predictions: npt.NDArray[Any]) -> Numbers:
+        """Mean over the models of the score in every resample [B].
 
-        F1 = 2 TP / (true + predicted) per class, and both counts add up over people: one product with how often each
-        is drawn. Counts are whole numbers far below 2^53, so float64 (which has a fast product) is exact.
+        A metric's statistics add up over people: one product with how often each is drawn. Counts are whole numbers
+        far below 2^53, so float64 (which has a fast product) is exact.
         """
-        classes = np.arange(self._classes)
-        truth = self._labels[:, None] == classes  # [N, C]
         scores = np.zeros(len(self.times))
         for row in predictions:
-            guess = row[:, None] == classes
-            counts = np.zeros((self.people, 2 * self._classes))
-            np.add.at(counts, self._codes, np.hstack([2.0 * (truth & guess), 1.0 * truth + guess]))
-            hits, total = np.hsplit(self.times.astype(np.float64) @ counts, 2)
-            scores += (hits / np.maximum(total, 1)).mean(axis=1)
+            points = self._metric.statistics(self._truths, row)
+            of_people = np.zeros((self.people, points.shape[1]))
+            np.add.at(of_people, self._codes, points)
+            scores += self._metric.score(self.times.astype(np.float64) @ of_people)
         return scores / len(predictions)
 
-    def _interval(self, values: npt.NDArray[np.float64]) -> Interval | None:
+    def _interval(self, values: Numbers) -> Interval | None:
         if self.people < 2:
             return None
         low, high = np.percentile(values, [2.5, 97.5])

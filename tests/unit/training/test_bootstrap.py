@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from twominds.training.bootstrap import PeopleBootstrap
-from twominds.training.metrics import IntArray, macro_f1
+from twominds.training.metrics import IntArray, macro_f1, metric_of_classes, metric_of_intensities
 
+MF1_OF_2, MF1_OF_3 = metric_of_classes("macro_f1", 2), metric_of_classes("macro_f1", 3)
 LABELS = [0, 1, 1, 0, 2, 1, 0, 2]
 PEOPLE = ["a", "a", "b", None, "b", "c", None, "c"]
 PREDICTIONS = np.array([[0, 1, 0, 0, 2, 2, 1, 2], [0, 0, 1, 1, 2, 1, 0, 0]])
@@ -26,7 +27,7 @@ def brute_force(bootstrap: PeopleBootstrap, predictions: IntArray) -> list[float
 
 
 def test_interval_equals_resampling_one_clip_after_the_other() -> None:
-    bootstrap = PeopleBootstrap(LABELS, PEOPLE, 3, resamples=200, seed=1)
+    bootstrap = PeopleBootstrap(LABELS, PEOPLE, MF1_OF_3, resamples=200, seed=1)
     estimate = bootstrap.estimate(PREDICTIONS)
     assert bootstrap.people == 5
     assert estimate.value == pytest.approx(np.mean([macro_f1(LABELS, row, 3) for row in PREDICTIONS]))
@@ -35,7 +36,7 @@ def test_interval_equals_resampling_one_clip_after_the_other() -> None:
 
 
 def test_difference_is_taken_on_the_same_resamples() -> None:
-    bootstrap = PeopleBootstrap(LABELS, PEOPLE, 3, resamples=200, seed=1)
+    bootstrap = PeopleBootstrap(LABELS, PEOPLE, MF1_OF_3, resamples=200, seed=1)
     one, other = PREDICTIONS[:1], PREDICTIONS
     difference = bootstrap.difference(one, other)
     expected = np.array(brute_force(bootstrap, one)) - np.array(brute_force(bootstrap, other))
@@ -48,7 +49,7 @@ def test_difference_is_taken_on_the_same_resamples() -> None:
 
 
 def test_equal_rows_do_not_differ_at_all() -> None:
-    bootstrap = PeopleBootstrap(LABELS, PEOPLE, 3)
+    bootstrap = PeopleBootstrap(LABELS, PEOPLE, MF1_OF_3)
     difference = bootstrap.difference(PREDICTIONS, PREDICTIONS.copy())
     assert (difference.value, difference.interval, difference.p_value) == (0.0, (0.0, 0.0), 1.0)
     thrice = bootstrap.difference(PREDICTIONS[:1], PREDICTIONS[[0, 0, 0]])
@@ -57,7 +58,7 @@ def test_equal_rows_do_not_differ_at_all() -> None:
 
 def test_a_row_that_is_always_right_beats_one_that_is_always_wrong() -> None:
     labels = np.tile([0, 1], 40)
-    bootstrap = PeopleBootstrap(labels, [f"p{i // 4}" for i in range(80)], 2, resamples=999)
+    bootstrap = PeopleBootstrap(labels, [f"p{i // 4}" for i in range(80)], MF1_OF_2, resamples=999)
     difference = bootstrap.difference(labels[None], 1 - labels[None])
     assert (difference.value, difference.interval) == (1.0, (1.0, 1.0))
     assert difference.p_value == pytest.approx(2 / 1000)
@@ -67,12 +68,12 @@ def test_a_person_counts_as_one_however_many_clips() -> None:
     rng = np.random.default_rng(3)
     labels, predictions = rng.integers(0, 2, 60), rng.integers(0, 2, (2, 60))
     people = [f"p{i // 3}" for i in range(60)]
-    once = PeopleBootstrap(labels, people, 2).estimate(predictions)
-    twice = PeopleBootstrap(np.tile(labels, 2), people * 2, 2).estimate(np.tile(predictions, 2))
+    once = PeopleBootstrap(labels, people, MF1_OF_2).estimate(predictions)
+    twice = PeopleBootstrap(np.tile(labels, 2), people * 2, MF1_OF_2).estimate(np.tile(predictions, 2))
     assert twice.interval == once.interval
     # Were the copies people of their own, the interval would be narrower by about the square root of 2.
     others = [*people, *(f"{person}-copy" for person in people)]
-    apart = PeopleBootstrap(np.tile(labels, 2), others, 2).estimate(np.tile(predictions, 2))
+    apart = PeopleBootstrap(np.tile(labels, 2), others, MF1_OF_2).estimate(np.tile(predictions, 2))
     assert apart.interval is not None
     assert once.interval is not None
     assert np.diff(apart.interval)[0] == pytest.approx(np.diff(once.interval)[0] / np.sqrt(2), rel=0.15)
@@ -87,7 +88,7 @@ def test_intervals_cover_the_truth_where_intervals_over_clips_do_not() -> None:
         labels = rng.integers(0, 2, 120)
         predictions = np.where(np.repeat(rng.random(40) < 0.75, 3), labels, 1 - labels)[None]
         for unit, names in (("people", people), ("clips", [None] * 120)):
-            estimate = PeopleBootstrap(labels, names, 2, resamples=300, seed=seed).estimate(predictions)
+            estimate = PeopleBootstrap(labels, names, MF1_OF_2, resamples=300, seed=seed).estimate(predictions)
             assert estimate.interval is not None
             covered[unit] += estimate.interval[0] <= 0.75 <= estimate.interval[1]
     assert 0.88 <= covered["people"] / 150 <= 0.99
@@ -101,14 +102,14 @@ def test_p_values_of_equally_good_rows_are_spread_evenly() -> None:
     for seed in range(100):
         labels = rng.integers(0, 2, 200)
         one, other = (np.where(rng.random(200) < 0.7, labels, 1 - labels)[None] for _ in range(2))
-        p_value = PeopleBootstrap(labels, people, 2, resamples=300, seed=seed).difference(one, other).p_value
+        p_value = PeopleBootstrap(labels, people, MF1_OF_2, resamples=300, seed=seed).difference(one, other).p_value
         assert p_value is not None
         small += p_value < 0.2
     assert 10 <= small <= 32  # 20 expected, standard deviation 4
 
 
 def test_one_person_has_no_interval() -> None:
-    bootstrap = PeopleBootstrap([0, 1], ["a", "a"], 2)
+    bootstrap = PeopleBootstrap([0, 1], ["a", "a"], MF1_OF_2)
     estimate = bootstrap.estimate(np.array([[0, 1]]))
     assert (estimate.value, estimate.interval) == (1.0, None)
     difference = bootstrap.difference(np.array([[0, 1]]), np.array([[1, 1]]))
@@ -116,7 +117,9 @@ def test_one_person_has_no_interval() -> None:
 
 
 def test_same_seed_same_interval() -> None:
-    intervals = [PeopleBootstrap(LABELS, PEOPLE, 3, seed=seed).estimate(PREDICTIONS[:1]).interval for seed in (7, 7, 8)]
+    intervals = [
+        PeopleBootstrap(LABELS, PEOPLE, MF1_OF_3, seed=seed).estimate(PREDICTIONS[:1]).interval for seed in (7, 7, 8)
+    ]
     assert intervals[0] == intervals[1] != intervals[2]
 
 
@@ -124,7 +127,24 @@ def test_eight_rows_of_five_models_take_a_fraction_of_a_second() -> None:
     rng = np.random.default_rng(6)
     labels, predictions = rng.integers(0, 2, 525), rng.integers(0, 2, (8, 5, 525))
     start = time.process_time()
-    bootstrap = PeopleBootstrap(labels, [f"p{i // 7}" for i in range(525)], 2)
+    bootstrap = PeopleBootstrap(labels, [f"p{i // 7}" for i in range(525)], MF1_OF_2)
     for row in predictions:
         bootstrap.estimate(row)
     assert time.process_time() - start < 2  # 0.06 s; the rest is for a busy machine
+
+
+def test_intensities_are_resampled_by_person_as_a_plain_loop_does() -> None:
+    rng = np.random.default_rng(5)
+    truths, answers = rng.random((2, 40, 3))
+    people = [f"p{i // 5}" for i in range(40)]
+    metric = metric_of_intensities("pearson", 3)
+    bootstrap = PeopleBootstrap(truths, people, metric, resamples=100)
+    loop: list[float] = []
+    for times in bootstrap.times.tolist():
+        points = [
+            i for person, often in enumerate(times) for _ in range(often) for i in range(5 * person, 5 * person + 5)
+        ]
+        loop.append(float(np.mean([np.corrcoef(truths[points, k], answers[points, k])[0, 1] for k in range(3)])))
+    estimate = bootstrap.estimate(answers[None])
+    assert estimate.value == pytest.approx(np.mean([np.corrcoef(truths[:, k], answers[:, k])[0, 1] for k in range(3)]))
+    assert estimate.interval == pytest.approx(tuple(np.percentile(loop, [2.5, 97.5])), abs=1e-9)

@@ -17,6 +17,7 @@ from twominds.errors import ConfigError, MissingInputError
 from twominds.pipelines.study.results import StudyResults
 from twominds.records import Split
 from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap
+from twominds.training.metrics import metric_of_classes
 
 SCORES = "scores.csv"
 """Of a report: what its ensemble says of each labelled clip."""
@@ -111,7 +112,9 @@ def _paired(results: StudyResults, split: Split, other: OtherReport) -> Paired |
             "ensembles on the same corpus."
         )
     own = results.served[split].predictions[:, both]
-    draws = PeopleBootstrap(labels, [clips[i].participant_id for i in both], results.num_classes)
+    draws = PeopleBootstrap(
+        labels, [clips[i].participant_id for i in both], metric_of_classes("macro_f1", results.num_classes)
+    )
     right, other_right = own[0] == labels, predicted == labels
     return Paired(
         clips=len(both),

@@ -10,7 +10,7 @@ from twominds.pipelines.study.comparison import Comparison, OtherReport, compare
 from twominds.pipelines.study.results import Answers, RowResult, StudyResults
 from twominds.records import Clip, Modality, Split
 from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap
-from twominds.training.metrics import IntArray, confusion, macro_f1
+from twominds.training.metrics import IntArray, confusion, macro_f1, metric_of_classes
 
 REPORTED = (Split.VALIDATION, Split.TEST)
 FEW_CLIPS = 10
@@ -284,7 +284,9 @@ def _drop(score: RowScore, modality: Modality) -> DropScore:
 
 
 def _bootstrap(clips: Sequence[Clip], num_classes: int) -> PeopleBootstrap:
-    return PeopleBootstrap(_labels(clips), [clip.participant_id for clip in clips], num_classes)
+    return PeopleBootstrap(
+        _labels(clips), [clip.participant_id for clip in clips], metric_of_classes("macro_f1", num_classes)
+    )
 
 
 def _labels(clips: Sequence[Clip]) -> IntArray:
