@@ -110,7 +110,7 @@ class UsedBackbone:
     licence: str
     weights: Weights
     digest: str = ""
-    """Of its files: who runs the artifact must have the same ones."""
+    """Digest of its files: who runs the artifact must have the same ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

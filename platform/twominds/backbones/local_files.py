@@ -16,7 +16,7 @@ from twominds.backbones.torchvision_names import timm_names
 from twominds.errors import BackboneError
 
 _HEADS = ("classifier.", "emotion_head.", "va_head.")
-"""Of timm and torchvision, and of LEYA's published face backbone."""
+"""How the names of heads begin in timm, torchvision and LEYA's published face backbone; heads are left out."""
 
 
 def import_file(uri: str, role: str, file: Path, *, staging: Path) -> BundleEntry:

@@ -23,7 +23,7 @@ class About:
     corpus: str
     """Where the videos are: an absolute path or a URI."""
     fingerprint: str
-    """Of everything that changes a feature: configs and weights."""
+    """Digest of everything that changes a feature: configs and weights."""
     models: str
     parts: dict[Modality, str] = field(default_factory=dict[Modality, str])
     """Per modality: of features the fingerprint of all that bears on them, of embeddings the encoder's artifact id."""

@@ -53,7 +53,7 @@ def labelled_rows(uri: str, columns: Sequence[str], protocol: SelectionProtocol)
 
 
 def labels_fingerprint(uri: str, protocol: SelectionProtocol, *, words: bool = True) -> str:
-    """Of the clips that the protocol sees, their splits and labels, and sources of those that could be processed.
+    """Digest of the clips that the protocol sees, their splits and labels, and sources of those that were processed.
 
     Args:
         uri: Folder of features or embeddings.

@@ -57,7 +57,7 @@ class PreprocessConfig:
     """How a frame becomes the scene's square: `squeeze`, or `crop` as LEYA's published weights want it; by default the
     recipe says."""
     modalities: tuple[Modality, ...] = ()
-    """Which; by default those that the recipe looks at. The others are not even decoded."""
+    """What features are made of; by default what the recipe looks at. The others are not even decoded."""
     pooled: bool = False
     """Make pooled features too where the recipe takes none: for another fusion later (`tune_fusion --inputs pooled`).
     They cost a pass through VideoMAE and through the text backbone."""
@@ -176,7 +176,7 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
 
 
 def features_fingerprint(recipe: Recipe, store: BackboneStore, modality: Modality) -> str:
-    """Of all that bears on one modality's features: how clips are read, the backbone's settings, the weights."""
+    """Digest of all that bears on one modality's features: how clips are read, the backbone's settings, the weights."""
     used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles([modality]) if store.has(role)}
     return fingerprint(to_json(recipe.media), to_json(recipe.features.of(modality)), used)
 

@@ -14,7 +14,7 @@ from twominds.records import Clip, Source
 from twominds.storage import errors_of_storage
 
 LISTINGS_AT_ONCE = 16
-"""Of an object store's folders."""
+"""How many folders of an object store are listed at the same time."""
 _TELLS_CHANGE = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified")
 """What filesystems call a file's digest or its time of change, the digest first."""
 

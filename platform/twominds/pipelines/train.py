@@ -366,7 +366,7 @@ def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | 
 
 
 def data_fingerprint(features_uri: str, modality: Modality, protocol: SelectionProtocol) -> str:
-    """Of the features of one modality and of the labels that the protocol sees."""
+    """Digest of the features of one modality and of the labels that the protocol sees."""
     labels = labels_fingerprint(features_uri, protocol, words=modality == Modality.TEXT)
     return fingerprint(read_about(features_uri).parts[modality], labels)
 

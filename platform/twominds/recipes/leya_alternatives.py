@@ -26,7 +26,7 @@ from twominds.records import Modality
 Alternative = Callable[[Recipe], Recipe]
 
 FACE_ROW, AUDIO_ROW, TEXT_ROW, FUSION_ROW, PROTOTYPE_ROW = 1, 3, 7, 11, 12
-"""Of Table 1: what an alternative stands beside."""
+"""Rows of Table 1 that an alternative stands beside."""
 
 FROZEN_TEXT = {
     "emotion-distilroberta": ("text.emotion_distilroberta", "EmotionDistilRoBERTa"),

@@ -69,7 +69,7 @@ class FusionRecipe:
     inputs: InputKind = "emb"
     """What of each embedding the fusion takes."""
     modalities: tuple[Modality, ...] = tuple(Modality)
-    """Which, in the order of the tokens."""
+    """What the fusion takes, in the order of its tokens."""
     seeds: tuple[int, ...] = STABILITY_SEEDS
     """Every candidate is trained once per seed."""
     space: SearchSpace = field(default_factory=dict[str, Dimension])

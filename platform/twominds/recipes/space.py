@@ -31,7 +31,7 @@ class Choice:
         return value in self.values
 
     def nearest(self, value: Value) -> Value:
-        """Of the values the nearest number; the first where nothing is near."""
+        """The nearest number among the values; the first value where nothing is near."""
         if value in self.values:
             return value
         numbers = [other for other in self.values if _is_number(other)]

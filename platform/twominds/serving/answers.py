@@ -64,7 +64,7 @@ class ScoreAnswer(Answer):
     label_index: int
     """Its index among the classes."""
     probability: float
-    """Of the positive (last) class: the mean over the seeds."""
+    """Probability of the positive (last) class: the mean over the seeds."""
     threshold: float
     """The probability from which the label is positive."""
     abstains: bool
@@ -76,9 +76,9 @@ class ScoreAnswer(Answer):
     transcript_source: str | None
     """`caller`, `subtitles` or `whisper`; null where there are no words."""
     duration_s: float
-    """Of the clip."""
+    """How long the clip is."""
     durations_s: DurationsAnswer
-    """Of the stages of this request."""
+    """How long each stage of this request took."""
     artifact_id: str
     """The ensemble that answered; `/v1/model` describes it."""
     recipe: str
@@ -97,7 +97,7 @@ class BackboneAnswer(Answer):
     hub_id: str | None
     """Where it was published."""
     revision: str
-    """Which commit."""
+    """The commit that was taken."""
     licence: str
     """Its licence; some forbid commercial use."""
     weights: str

@@ -26,7 +26,7 @@ class Estimate:
     """A score and how sure it is."""
 
     value: float
-    """Of the clips as they are, not the mean of the resamples."""
+    """The score of the points as they are, not the mean of the resamples."""
     interval: Interval | None
     """None with fewer than two people: there is nothing to resample."""
 

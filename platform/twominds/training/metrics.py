@@ -81,7 +81,7 @@ def per_output(name: str, sums: Numbers) -> Numbers:
 
 
 def _f1(hits: Numbers, truth: Numbers, answer: Numbers) -> Numbers:
-    """Of each class: 2 TP / (2 TP + FP + FN)."""
+    """F1 of each class: 2 TP / (2 TP + FP + FN)."""
     return 2 * hits / np.maximum(truth + answer, 1)
 
 
@@ -95,8 +95,10 @@ CLASS_METRICS: Mapping[str, Callable[[Numbers, Numbers, Numbers], Numbers]] = {
     "positive_f1": lambda hits, truth, answer: _f1(hits, truth, answer)[..., -1],
     "accuracy": lambda hits, truth, answer: hits.sum(axis=-1) / np.maximum(truth.sum(axis=-1), 1),
 }
-"""Of right answers, truths and answers per class [..., C]. As scikit-learn's with all classes as `labels` and
-`zero_division=0`: macro F1 is the unweighted mean, weighted F1 that by how often a class is true."""
+"""Scores from counts of right answers, truths and answers per class [..., C].
+
+As scikit-learn's with all classes as `labels` and `zero_division=0`: macro F1 is the unweighted mean over classes,
+weighted F1 that by how often a class is true."""
 
 
 def _variance(mean_of_squares: Numbers, mean: Numbers) -> Numbers:
@@ -122,7 +124,7 @@ INTENSITY_METRICS: Mapping[str, Callable[[tuple[Numbers, Numbers], tuple[Numbers
     "pearson": _pearson,
     "ccc": _concordance,
 }
-"""Of means, population variances and covariance of truths and answers per output [..., K]: Pearson's correlation, and
+"""Scores from means, variances and covariance of truths and answers per output [..., K]: Pearson's correlation, and
 Lin's concordance correlation coefficient (1989), 2 cov / (var + var + (mean - mean)^2)."""
 
 

@@ -33,13 +33,13 @@ class EpochReport:
     validation_loss: float
     """Cross entropy of the logits on validation's answers, without smoothing, class weights or auxiliary terms."""
     validation_mf1: float
-    """Of all labelled clips of validation: one that can't be answered gets the training majority (`split_scores`)."""
+    """Macro F1 of all labelled validation clips; one without an answer gets the training majority (`split_scores`)."""
     selection_loss: float
     """Mean of the splits that select: validation's own, unless `scored_on` says otherwise."""
     selection_mf1: float
-    """Likewise; the best epoch has the highest."""
+    """Mean macro F1 of the splits that select; the best epoch has the highest."""
     learning_rate: float
-    """Of the first parameter group, in this epoch."""
+    """That of the first parameter group, in this epoch."""
     seconds: float
     fit_state: Callable[[], FitState] = field(default=_detached, repr=False, compare=False)
     """Takes a resumable state; only inside `on_epoch`, and not under DeepSpeed."""

@@ -22,7 +22,7 @@ from twominds.training.optim import OptimizerName
 _ALPHA, _BETAS, _EPSILON = 0.99, (0.9, 0.999), 1e-8
 """torch's own defaults, which `make_optimizer` leaves as they are."""
 _NORM_EPSILON = 1e-6
-"""Of `nn.utils.clip_grad_norm_`."""
+"""What `nn.utils.clip_grad_norm_` adds to a norm before it divides by it."""
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

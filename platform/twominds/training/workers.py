@@ -19,11 +19,11 @@ class Workers:
     """This process among those that train together; by default it is alone. Collective calls are everybody's."""
 
     rank: int = 0
-    """Of this process, from 0."""
+    """This process's number, from 0."""
     count: int = 1
     """How many there are."""
     device: str | torch.device = "cpu"
-    """Of what they exchange."""
+    """Where the tensors lie that they exchange."""
 
     @classmethod
     def joined(cls, device: str | torch.device) -> "Workers":

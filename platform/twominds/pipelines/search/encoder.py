@@ -173,7 +173,7 @@ def _trial(outcome: Outcome, store: SearchStore) -> Trial:
 
 
 def _row(trial: Trial) -> dict[str, Any]:
-    """Of the table of all trials."""
+    """A trial's row in the table of all trials."""
     metrics = trial.card.metrics
     measured = ("selection_mf1", "selection_loss", "validation_mf1", "best_epoch")
     return {**trial.candidate, **{name: metrics[name] for name in measured}}

@@ -69,7 +69,7 @@ class SearchProgress(Callback):
 
     @property
     def best(self) -> Outcome | None:
-        """Of the finished candidates."""
+        """The best of the finished candidates; None while there is none."""
         return max(self._finished, key=self._rules.rank, default=None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

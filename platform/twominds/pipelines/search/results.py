@@ -20,21 +20,21 @@ class Outcome:
     candidate: Candidate
     status: Status
     results: tuple[SeedResult, ...]
-    """Of the seeds that were trained to their end, in the order of the seeds."""
+    """One for each seed that was trained to its end, in the order of the seeds."""
     reason: str = ""
     """Why it was ended or failed, as a sentence."""
     rule: Literal["", "reach", "median"] = ""
     """What ended it: out of the incumbent's reach, or below the median."""
     unfinished_epochs: int = 0
-    """Of the seed that was broken off."""
+    """Epochs of the seed that was broken off."""
     unfinished_s: float = 0.0
-    """Likewise, in seconds."""
+    """Seconds that the seed took that was broken off."""
     unfinished_mf1: float | None = None
-    """Likewise, its best so far."""
+    """The best macro F1 so far of the seed that was broken off."""
     began: float
     """Seconds since 1970."""
     over: float
-    """Likewise."""
+    """When the candidate was over, in seconds since 1970."""
 
     @property
     def scores(self) -> tuple[float, ...]:
@@ -83,7 +83,7 @@ class SearchResults:
     description: str
     space: SearchSpace
     given: tuple[str, ...] = ()
-    """Of the space what was not the recipe's, and settings that were fixed, as `num_layers=1,2`."""
+    """Dimensions of the space that are not the recipe's, and settings that were fixed, as `num_layers=1,2`."""
     seeds: tuple[int, ...]
     sampler: str
     std_penalty: float

@@ -63,7 +63,7 @@ class SearchStore:
         return None if payload is None else from_json(Begun, json.loads(payload))
 
     def results(self, candidate: Candidate, seeds: Sequence[int]) -> tuple[SeedResult, ...]:
-        """Of those seeds of a candidate that are done."""
+        """Results of those seeds of a candidate that are done."""
         found = (self.candidate(candidate).result(seed) for seed in seeds)
         return tuple(result for result in found if result is not None)
 
@@ -76,7 +76,7 @@ class SearchStore:
         return self._load(self._outcome(candidate))
 
     def outcomes(self) -> list[Outcome]:
-        """Of every candidate that is over, in that order."""
+        """Outcomes of the candidates that are over, in the order in which they ended."""
         found = [self._load(path) for path in files_in(f"{self.uri}/outcomes", "*.json")]
         return sorted((outcome for outcome in found if outcome is not None), key=lambda outcome: outcome.over)
 

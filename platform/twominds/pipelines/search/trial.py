@@ -49,7 +49,7 @@ class Rules:
     seeds: tuple[int, ...]
     """Those that every candidate is trained with."""
     std_penalty: float = 0.0
-    """Of the objective."""
+    """How many standard deviations over the seeds the objective takes off the mean."""
     stopping: StoppingConfig = field(default_factory=lambda: StoppingConfig(risk=0.0))
     """When a candidate is ended."""
 

@@ -92,5 +92,5 @@ def without(clip: EmbeddingsOfClip, hidden: Modality | None) -> dict[Modality, E
 
 
 def label_of(clip: Clip) -> int:
-    """Of a clip that has one."""
+    """The label of a clip that has one."""
     return cast("int", clip.label)

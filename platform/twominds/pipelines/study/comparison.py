@@ -20,9 +20,9 @@ from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap
 from twominds.training.metrics import metric_of_classes
 
 SCORES = "scores.csv"
-"""Of a report: what its ensemble says of each labelled clip."""
+"""File of a report: what its ensemble says of each labelled clip."""
 RESULTS = "results.json"
-"""Of a report: every number."""
+"""File of a report: every number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class OtherReport:
 
     place: str
     name: str
-    """Of its headline row, and the artifact behind it."""
+    """The report's headline row, and the artifact behind it."""
     selected_on: str
     answers: Mapping[tuple[str, str], tuple[int, int]]
     """Label and prediction by split and clip id."""

@@ -245,7 +245,7 @@ def _group_label(group: str, by_split: dict[Split, GroupScore]) -> str:
 
 
 def _drops(scores: StudyScores) -> list[Plot]:
-    """Of the headline row, or where that does not fuse, of the first row that fuses most."""
+    """What hiding a modality costs the headline row, or where that does not fuse, the first row that fuses most."""
     recipes = {drop.recipe: sum(other.recipe == drop.recipe for other in scores.drops) for drop in scores.drops}
     if not recipes:
         return []

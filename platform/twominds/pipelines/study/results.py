@@ -81,7 +81,7 @@ class StudyResults:
 
 
 def what_is_lost(card: Card) -> str:
-    """Which of the seeds that a row promises came to nothing, and why; "" where all are there."""
+    """Says which of the seeds that a row promises came to nothing, and why; "" where all are there."""
     lost: dict[str, str] = card.metrics.get(SEEDS_LOST, {})
     if not lost:
         return ""

@@ -83,7 +83,7 @@ class RowModels:
         return Ensemble.load(self.uri)
 
     def card(self) -> Card | None:
-        """Of the finished artifact; None while there is none."""
+        """The card of the finished artifact; None while there is none."""
         return artifacts.read_card(self.uri) if (UPath(self.uri) / artifacts.CARD).exists() else None
 
 

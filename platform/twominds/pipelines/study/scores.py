@@ -18,7 +18,7 @@ FEW_CLIPS = 10
 FEW_PEOPLE = 5
 """Groups of fewer people are flagged: their interval says little."""
 BINS = 10
-"""Of equal width, for the reliability diagram."""
+"""How many bins of equal width the reliability diagram has."""
 
 GROUPINGS: dict[str, Callable[[Clip], str | None]] = {
     "question": lambda clip: None if clip.question is None else str(clip.question),
@@ -114,10 +114,10 @@ class StudyScores:
     """Its recipe, chosen on validation; None without a unimodal row or a validation split."""
     groups: tuple[GroupScore, ...]
     reliability: Mapping[Split, Reliability]
-    """Of the headline row."""
+    """How reliable the probabilities of the headline row are."""
     drops: tuple[DropScore, ...]
     comparison: Comparison | None = None
-    """Of the headline with another report's."""
+    """The headline row beside that of another report; None where none was given."""
 
     @property
     def headline(self) -> RowScore:

@@ -232,7 +232,7 @@ def difference(over: Difference | None) -> str:
 
 
 def p_value(over: Difference | None) -> str:
-    """Of a difference, where there is one."""
+    """The p value of a difference as text; a dash where there is no difference."""
     return NONE if over is None or over.p_value is None else f"{over.p_value:.3f}"
 
 

@@ -76,7 +76,7 @@ def search_costs(results: SearchResults) -> Costs:
 
 
 def node_hours(seconds: float, node_share: float) -> float:
-    """Of training that takes a share of a node."""
+    """Node-hours of a training of so many seconds on a share of a node."""
     return seconds * node_share / 3600
 
 

@@ -131,7 +131,7 @@ def _in_rows(names: Sequence[str], scales: dict[str, Scale]) -> list[list[str]]:
 
 
 def _score_norm(scores: Sequence[float]) -> Normalize:
-    """Of scores in percent, without those that collapsed: they would take up the colours of the rest."""
+    """Colours for scores in percent, without those that collapsed, which would take up the colours of the rest."""
     if not scores:
         return Normalize(0, 1)
     low, high = floor_of(scores), max(scores)

@@ -13,7 +13,7 @@ from twominds.recipes.space import Choice, Dimension, LogUniform, Value
 
 FINISHED_COLOR, BEST_COLOR = "#0072b2", "#d55e00"
 LABEL_LENGTH = 14
-"""Of a value, in letters; longer ones are cut in the middle."""
+"""Most letters of a value on an axis; longer ones are cut in the middle."""
 LETTER_IN = 0.075
 """Width of a letter of a label, about."""
 MOST_LABELS = 12

@@ -62,7 +62,7 @@ def facts(results: SearchResults, costs: Costs) -> list[tuple[str, str]]:
 
 
 def mean_std(outcome: Outcome) -> str:
-    """Of its seeds; one seed has no spread."""
+    """Mean and standard deviation over its seeds, as text; one seed has no spread."""
     mean = percent(outcome.mean)
     return f"{mean} ± {percent(outcome.std)}" if len(outcome.results) > 1 else mean
 
