@@ -39,7 +39,7 @@ class EmbedConfig:
     output: str = field(default_factory=lambda: Workspace.default().embeddings)
     """Folder for the embeddings; local or s3://."""
     modalities: tuple[Modality, ...] = ()
-    """Which encoders are run; by default those that there are features for."""
+    """The encoders to run; by default those that there are features for."""
     resources: StageResources = field(default_factory=StageResources)
     """Actors and GPUs."""
     address: str | None = None

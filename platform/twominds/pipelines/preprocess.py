@@ -82,8 +82,9 @@ def preprocess(config: PreprocessConfig) -> Summary:
     require(config.corpus, what="corpus", made_by="python jobs/make_corpus.py")
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
-    media = replace(recipe.media, detector=config.detector or recipe.media.detector)
-    recipe = replace(recipe, media=replace(media, scene_fit=config.scene_fit or media.scene_fit))
+    media = recipe.media
+    media = replace(media, detector=config.detector or media.detector, scene_fit=config.scene_fit or media.scene_fit)
+    recipe = replace(recipe, media=media)
     config = replace(config, modalities=config.modalities or recipe.modalities, pooled=_pools(config, recipe))
     check_backbones(recipe, store, config.modalities)
     corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task)

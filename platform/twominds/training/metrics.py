@@ -21,7 +21,7 @@ class Metric:
     """
 
     name: str
-    """As in `CLASS_METRICS` or `INTENSITY_METRICS`."""
+    """What tables and cards call it: a key of `CLASS_METRICS` or `INTENSITY_METRICS`."""
     statistics: Callable[[npt.NDArray[Any], npt.NDArray[Any]], Numbers]
     """Truths and answers of P points -> what adds up [P, M]."""
     score: Callable[[Numbers], Numbers]
