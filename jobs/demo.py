@@ -140,7 +140,7 @@ def _test_clip(workspace: Workspace) -> Clip:
 
 def _compared(clip: Clip, answer: dict[str, Any], workspace: Workspace) -> Summary:
     """The answer beside what is known of the clip. Drawn people have no secrets: here a file may be named."""
-    truth, said = AH_VIDEO.classes[clip.label or 0], answer["label"]
+    truth, said = AH_VIDEO.names[clip.label or 0], answer["label"]
     summary = Summary(title="The end of the demo", where=f"{workspace.report}/report.html, of all clips: open it")
     summary.add("the video", f"{clip.video_uri} (split {clip.split})")
     summary.add("its true label", truth)

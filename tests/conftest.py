@@ -193,17 +193,19 @@ def write_embeddings() -> Callable[..., None]:
     from twominds.artifacts import Card
     from twominds.pipelines import tables
     from twominds.pipelines.about import About, claim_folder
-    from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split
+    from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, clip_labels
 
     def write(root: str, *, train: int = 40, validation: int = 20, test: int = 0, dim: int = 8) -> None:
         rng, rows = np.random.default_rng(0), list[tables.Row]()
         splits = [*[Split.TRAIN] * train, *[Split.VALIDATION] * validation, *[Split.TEST] * test]
         for i, split in enumerate(splits):
-            clip = Clip(clip_id=f"clip-{i:03}", video_uri="", split=split, label=i % 2)
+            clip = Clip(clip_id=f"clip-{i:03}", video_uri="", split=split, labels=clip_labels(i % 2))
             row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
             for modality in Modality:
                 vector = (rng.standard_normal(dim) + i % 2).astype(np.float32)
-                embedding = Embedding(clip_id=clip.clip_id, modality=modality, presence=PRESENT, vector=vector)
+                embedding = Embedding(
+                    clip_id=clip.clip_id, view=modality, presence=PRESENT, vectors=np.atleast_2d(vector)
+                )
                 row |= tables.embedding_to_row(embedding)
             rows.append(row)
         fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]

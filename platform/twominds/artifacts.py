@@ -59,6 +59,7 @@ def from_json(kind: type[T], value: object) -> T:
     Raises:
         ArtifactError: the value does not fit the dataclass.
     """
+    value = _of_today(value)
     try:
         config = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
@@ -67,6 +68,26 @@ def from_json(kind: type[T], value: object) -> T:
     if unknown := list(_unknown(value, to_json(config))):
         raise ArtifactError(f"Not a {kind.__name__}: it has no {', '.join(unknown)}.")
     return config
+
+
+_RENAMED = {
+    f"{of}_mf1{part}": f"{of}_score{part}" for of in ("validation", "selection") for part in ("", "_mean", "_std")
+}
+"""What older artifacts, searches and studies call what is now named after no one metric."""
+
+
+def _of_today(value: object) -> object:
+    """JSON of an older version in the words of this one; what it does not know it leaves as it is."""
+    if isinstance(value, Mapping):
+        items = {
+            _RENAMED.get(name, name): _of_today(inner) for name, inner in cast("Mapping[str, object]", value).items()
+        }
+        if items.keys() == {"name", "classes"}:  # a task, when all were of whole clips
+            return {"name": items["name"], "output": {"names": items["classes"]}}
+        return items
+    if isinstance(value, list):
+        return [_of_today(inner) for inner in cast("list[object]", value)]
+    return value
 
 
 def _unknown(value: object, known: object, path: str = "") -> Iterator[str]:

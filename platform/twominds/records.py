@@ -7,7 +7,7 @@ them. A missing modality is a value here, never a zero: see `Presence`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
+Times = npt.NDArray[np.float64]
+"""Seconds since the clip's first frame (or, without a picture, since its first sound)."""
 
 
 class Modality(StrEnum):
@@ -35,23 +37,182 @@ class Split(StrEnum):
     PRIVATE = "private"
 
 
+View = str
+"""One way to look at a modality, such as `face.effnet` or `text.gte`; the modality's bare name is its only or main one.
+Features, encoders and tokens of the fusion are by view; whether it is there, and why not, is the modality's."""
+
+
+def modality_of(view: View) -> Modality:
+    """The modality that a view looks at: what stands before the first dot.
+
+    Raises:
+        ValueError: there is no such modality.
+    """
+    return Modality(view.partition(".")[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """One of several names is right. A model has a logit for each; a label is the index of the name."""
+
+    names: tuple[str, ...]
+    """In the order of the logits; of two, the last is the positive one."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Logits of a model."""
+        return len(self.names)
+
+    @property
+    def num_values(self) -> int:
+        """Numbers that one label is made of."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intensities:
+    """How much there is of each of several things, as numbers."""
+
+    names: tuple[str, ...]
+    """In the order of the outputs."""
+    low: float = 0.0
+    """The least that an annotator can say."""
+    high: float = 1.0
+    """The most."""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"intensities go from low to high, not from {self.low} to {self.high}")
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of a model."""
+        return len(self.names)
+
+    @property
+    def num_values(self) -> int:
+        """Numbers that one label is made of."""
+        return len(self.names)
+
+
+Unit = Literal["clip", "frame"]
+"""What gets one prediction, that is what a point is: a whole clip, or each of its frames."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is recognised: the names of the classes, in the order of the logits."""
+    """What is recognised, of what, and what it is judged by."""
 
     name: str
     """Identifier that artifacts carry, such as `ah-video`."""
-    classes: tuple[str, ...]
-    """One name per logit."""
+    output: Classes | Intensities
+    """What is said of a point."""
+    unit: Unit = "clip"
+    """What a point is."""
+    rate_hz: float | None = None
+    """Per frame: points a second; None: one for each of the video's own frames."""
+    metric: str = "macro_f1"
+    """What models are chosen by: a name of `training.metrics`."""
 
     @property
-    def num_classes(self) -> int:
-        """Number of logits of a model of this task."""
-        return len(self.classes)
+    def num_outputs(self) -> int:
+        """Numbers that a model gives for a point."""
+        return self.output.num_outputs
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One per output."""
+        return self.output.names
+
+    @property
+    def per_frame(self) -> bool:
+        """Whether a clip has many points, at times."""
+        return self.unit == "frame"
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it is one of two classes: then there is one probability, that of the last class, and a threshold."""
+        return isinstance(self.output, Classes) and self.num_outputs == 2
 
 
-AH_VIDEO = Task(name="ah-video", classes=("no_ah", "ah"))
+AH_VIDEO = Task(name="ah-video", output=Classes(names=("no_ah", "ah")))
 """Ambivalence/hesitancy per video: class 1 is 'present' (BAH's `global_ah`)."""
+AH_FRAME = Task(name="ah-frame", output=Classes(names=("no_ah", "ah")), unit="frame", metric="weighted_f1")
+"""Ambivalence/hesitancy per frame of the video (BAH's `frame_annotation`; ABAW-8's metric)."""
+EXPRESSION = Task(
+    name="expression",
+    output=Classes(names=("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise", "Other")),
+    unit="frame",
+)
+"""Eight expressions per frame, in Aff-Wild2's order."""
+MIMICRY = Task(
+    name="mimicry",
+    output=Intensities(names=("Admiration", "Amusement", "Determination", "Empathic Pain", "Excitement", "Joy")),
+    metric="pearson",
+)
+"""Six intensities of emotional mimicry per video, in Hume-Vidmimic2's order."""
+TASKS: Mapping[str, Task] = {task.name: task for task in (AH_VIDEO, AH_FRAME, EXPRESSION, MIMICRY)}
+"""Every task by its name."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Labels:
+    """What people said of a clip's P points. What nobody annotated is unknown, never 0."""
+
+    values: FloatArray
+    """[P, 1] indices into the classes, or [P, K] intensities. What stands where nothing is known means nothing."""
+    known: BoolArray
+    """[P]: which points somebody annotated."""
+    times_s: Times | None = None
+    """[P]; None for the one point of a clip, and for frames in the video's own order, until the video is looked at."""
+
+    def __post_init__(self) -> None:
+        points = len(self.values)
+        if self.values.ndim != 2 or self.known.shape != (points,):
+            raise ValueError(f"{points} points have values of shape {self.values.shape}, known {self.known.shape}")
+        if self.times_s is not None and self.times_s.shape != (points,):
+            raise ValueError(f"{points} points have times of shape {self.times_s.shape}")
+
+    @classmethod
+    def of_clip(cls, *values: float) -> "Labels":
+        """The label of a whole clip: the index of its class, or its intensities."""
+        return cls(values=np.array([values], np.float32), known=np.ones(1, np.bool_))
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """[P] indices into the classes; -1 where nothing is known."""
+        return np.where(self.known, self.values[:, 0], -1).astype(np.int64)
+
+    def __len__(self) -> int:
+        """P."""
+        return len(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same is known of the same points."""
+        if not isinstance(other, Labels) or len(self) != len(other) or not np.array_equal(self.known, other.known):
+            return False
+        if (self.times_s is None) != (other.times_s is None) or not np.array_equal(
+            self.values[self.known], other.values[other.known]
+        ):
+            return False
+        return self.times_s is None or other.times_s is None or np.array_equal(self.times_s, other.times_s)
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have none
+
+
+def clip_labels(label: int | None) -> Labels | None:
+    """The labels of a clip that is of one class as a whole; None where nobody said which."""
+    return None if label is None else Labels.of_clip(label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A word (or a few that were said together), and when it was said."""
+
+    text: str
+    start_s: float
+    """Seconds since the clip's first frame."""
+    end_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +226,12 @@ class Clip:
     clip_id: str
     video_uri: str
     split: Split | None = None
-    label: int | None = None
-    """Index into `Task.classes`."""
+    labels: Labels | None = None
+    """What the corpus says of the clip's points, for the task it was read for; None where it says nothing."""
     transcript: str | None = None
     """None: the corpus has none (look elsewhere); "": the person says nothing."""
+    words: tuple[Word, ...] | None = None
+    """The transcript's words in time; None where the corpus does not know when they were said."""
     participant_id: str | None = None
     question: int | None = None
     """BAH's question 1-7."""
@@ -78,6 +241,13 @@ class Clip:
     """Folder of the corpus's own face crops (`frame-<n>.jpg`), when it has them."""
     source: "Source | None" = None
     """Tells whether what is made of the clip is still that of its file and words; None where nobody has looked."""
+
+    @property
+    def label(self) -> int | None:
+        """Index of the whole clip's class; None where nobody knows it, or where the task is not one class per clip."""
+        if self.labels is None or self.labels.values.shape != (1, 1) or not self.labels.known[0]:
+            return None
+        return int(self.labels.values[0, 0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,18 +289,30 @@ class ClipMedia:
     duration_s: float
     scene_frames: ByteArray | None
     """[T, 224, 224, 3] RGB, uniform over the clip by presentation time; None without a picture."""
+    scene_times_s: Times | None = None
+    """[T]: when each of them is shown."""
     face_crops: ByteArray | None
     """[F, 224, 224, 3] RGB; a frame without a detected face holds the full frame. None without any face."""
     face_detected: BoolArray | None
     """[F]: which crops are a detected face; None without a picture."""
+    face_times_s: Times | None = None
+    """[F]: when each crop's frame is shown."""
     audio: FloatArray | None
-    """[N] mono at `sample_rate_hz`, in [-1, 1]; None without sound."""
+    """[N] mono at `sample_rate_hz`, in [-1, 1]; None without sound. A gap in its time stamps is silence."""
+    audio_start_s: float = 0.0
+    """When its first sample is heard."""
     transcript: str | None
     """The words; None where there are none to be had."""
     transcript_source: str
     """`caller`, `corpus`, `subtitles`, `whisper`, or "" where there is no transcript."""
+    words: tuple[Word, ...] | None = None
+    """The transcript's words in time; None where nobody knows when they were said."""
     presence: Mapping[Modality, Presence]
     """One entry for each modality."""
+    points_s: Times | None = None
+    """[P]: when the task wants an answer; None where it wants one for the whole clip."""
+    video: "str | ByteArray | None" = None
+    """Where the file is, or its bytes where it has no place: for features that stream it. None: there are none such."""
     warnings: tuple[str, ...] = ()
     """What of the file was left out or chosen among several, in sentences that the user reads."""
     sample_rate_hz: int = 16_000
@@ -138,17 +320,22 @@ class ClipMedia:
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """What a frozen backbone sees of one modality of one clip: the input of the trained encoder.
+    """What a frozen backbone sees of one view of one clip: the input of the trained encoder.
 
     Absent: `values` and `pooled` are None and `presence.reason` says why.
     """
 
     clip_id: str
-    modality: Modality
+    view: View
     presence: Presence
     values: npt.NDArray[Any] | None = None
     """scene: uint8 [T, 224, 224, 3] frames; face: float32 [F, 1280]; audio: float32 [T_a, 1024]; text: int64 [L]
     token ids, or the words as uint8 [N] UTF-8 bytes. (Last dimensions are those of the published backbones.)"""
+    times_s: Times | None = None
+    """One time per row of `values`: the middle of what the row saw. None where rows have no times (a transcript of
+    which nobody knows when it was said)."""
+    points_s: Times | None = None
+    """[P]: when the task wants an answer; None where it wants one for the whole clip."""
     pooled: FloatArray | None = None
     """[mean; population std] over time (or tokens) of the frozen backbone's output: float32 [2 * D]. The fusion's
     input kind `pooled`, which needs no trained encoder; None where it was not asked for, or no backbone is (words)."""
@@ -157,24 +344,36 @@ class Features:
     warnings: tuple[str, ...] = ()
     """What of the clip was left out or chosen among several on the way here, in sentences that the user reads."""
 
+    @property
+    def modality(self) -> Modality:
+        """The modality that the view looks at."""
+        return modality_of(self.view)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """What the trained encoder of one modality says of one clip. Absent: the arrays are None."""
+    """What the trained encoder of one view says of the P points of one clip. Absent: the arrays are None."""
 
     clip_id: str
-    modality: Modality
+    view: View
     presence: Presence
-    vector: FloatArray | None = None
-    """float32 [D_m], the token that the fusion takes (input kind `emb`)."""
+    vectors: FloatArray | None = None
+    """float32 [P, D_m], the tokens that the fusion takes (input kind `emb`)."""
     logits: FloatArray | None = None
-    """float32 [num_classes]."""
+    """float32 [P, K]: the outputs before the task's activation."""
     probabilities: FloatArray | None = None
-    """float32 [num_classes], softmax of the logits."""
+    """float32 [P, K]: the outputs after it, class probabilities or intensities."""
+    points_s: Times | None = None
+    """[P]: the points' times; None where the one point is the whole clip."""
     pooled: FloatArray | None = None
     """The features' own, carried along for the input kind `pooled`; None where they have none."""
     warnings: tuple[str, ...] = ()
     """Those of the features behind it."""
+
+    @property
+    def modality(self) -> Modality:
+        """The modality that the view looks at."""
+        return modality_of(self.view)
 
 
 @dataclass(frozen=True, kw_only=True)

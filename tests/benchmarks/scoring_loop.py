@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from twominds.encoders.artifact import load_encoder
 from twominds.media.faces import YoloFaceDetector, crop_faces
-from twominds.records import PRESENT, ByteArray, Embedding, FloatArray, Modality
+from twominds.records import PRESENT, ByteArray, Embedding, FloatArray, Modality, View
 from twominds.scoring.ensemble import Ensemble
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -52,7 +52,7 @@ class PlainLoop:
         self._wav2vec2: Any = cast(Any, Wav2Vec2Model).from_pretrained(audio).eval()
         self._hear: Any = Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=RATE_HZ, do_normalize=True)
         self._tokenizer: Any = cast(Any, AutoTokenizer).from_pretrained(Path(models, "text.emotion_distilroberta"))
-        self._heads: dict[Modality, Any] = {m: load_encoder(f"{ensemble}/encoders/{m}")[0] for m in Modality}
+        self._heads: dict[View, Any] = {m: load_encoder(f"{ensemble}/encoders/{m}")[0] for m in Modality}
         self._ensemble = Ensemble.load(ensemble)
 
     def read(self, file: str, words: str) -> Seen:
@@ -89,7 +89,10 @@ class PlainLoop:
         words = self._tokenizer(seen.words, truncation=True, max_length=256, return_tensors="pt")
         states = text.backbone(input_ids=words["input_ids"], attention_mask=words["attention_mask"]).last_hidden_state
         vectors[Modality.TEXT] = text.mlp(states[:, 0])
-        clip = {m: Embedding(clip_id="", modality=m, presence=PRESENT, vector=v[0].numpy()) for m, v in vectors.items()}
+        clip = {
+            m: Embedding(clip_id="", view=m, presence=PRESENT, vectors=np.atleast_2d(v[0].numpy()))
+            for m, v in vectors.items()
+        }
         return self._ensemble.probabilities([clip]).mean(axis=0)[0].tolist()
 
 

@@ -47,7 +47,7 @@ Batch = list[Tensor]
 class Trained:
     """One training at its best epoch."""
 
-    validation_mf1: float
+    validation_score: float
     test_mf1: float
     epochs: int
     seconds: float
@@ -104,8 +104,8 @@ def train(recipe: FusionRecipe, seed: int, data: dict[Split, TensorDataset]) -> 
     loader = DataLoader(data[Split.TRAIN], batch_size=fit.batch_size, shuffle=True)
     validation = DataLoader(data[Split.VALIDATION], batch_size=EVALUATION_BATCH_SIZE)
     test = DataLoader(data[Split.TEST], batch_size=EVALUATION_BATCH_SIZE)
-    model = build_fusion(recipe.model, dims=DIMS, num_classes=AH_VIDEO.num_classes, seed=seed)
-    class_weights = balanced_class_weights(data[Split.TRAIN].tensors[-1], AH_VIDEO.num_classes)
+    model = build_fusion(recipe.model, dims=DIMS, num_outputs=AH_VIDEO.num_outputs, seed=seed)
+    class_weights = balanced_class_weights(data[Split.TRAIN].tensors[-1], AH_VIDEO.num_outputs)
     optimizer = make_optimizer(model, fit)
     scheduler = make_scheduler(optimizer, fit)
     best, best_epoch, best_test, best_state = (-1.0, 0.0), 0, 0.0, dict[str, Tensor]()
@@ -120,19 +120,19 @@ def train(recipe: FusionRecipe, seed: int, data: dict[Split, TensorDataset]) -> 
             if fit.grad_clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), fit.grad_clip)
             optimizer.step()
-        validation_mf1, validation_loss = evaluate(model, validation)
+        validation_score, validation_loss = evaluate(model, validation)
         test_mf1, _ = evaluate(model, test)
         if isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step(validation_loss)
         else:
             scheduler.step()
-        if (validation_mf1, -validation_loss) > best:
-            best, best_epoch, best_test = (validation_mf1, -validation_loss), epoch, test_mf1
+        if (validation_score, -validation_loss) > best:
+            best, best_epoch, best_test = (validation_score, -validation_loss), epoch, test_mf1
             best_state = copy.deepcopy(model.state_dict())
         if epoch - best_epoch >= fit.patience:
             break
     return Trained(
-        validation_mf1=best[0],
+        validation_score=best[0],
         test_mf1=best_test,
         epochs=epoch,
         seconds=time.perf_counter() - started,
@@ -169,25 +169,25 @@ def search(embeddings: Path, output: Path, where: list[str], *, trials: int, see
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for line in known:
         study.add_trial(
-            optuna.trial.create_trial(params=line["candidate"], distributions=space, value=line["mean_mf1"])
+            optuna.trial.create_trial(params=line["candidate"], distributions=space, value=line["mean_score"])
         )
     if not known:
         for point in fusion.first_points:
             study.enqueue_trial(dict(point))
-    best = max((line["mean_mf1"] for line in known), default=-1.0)
+    best = max((line["mean_score"] for line in known), default=-1.0)
     for number in range(len(known), trials):
         trial = study.ask(space)
         trained = {s: train(fusion.with_candidate(trial.params), s, data) for s in fusion.seeds}
-        mean = statistics.fmean(model.validation_mf1 for model in trained.values())
+        mean = statistics.fmean(model.validation_score for model in trained.values())
         study.tell(trial, mean)
         if mean > best:
             best = mean
             torch.save({s: model.state for s, model in trained.items()}, output / "best.pt")
         line = {
             "candidate": trial.params,
-            "mean_mf1": mean,
+            "mean_score": mean,
             "best_mf1": best,
-            "mf1": [model.validation_mf1 for model in trained.values()],
+            "mf1": [model.validation_score for model in trained.values()],
             "test_mf1": [model.test_mf1 for model in trained.values()],
             "epochs": [model.epochs for model in trained.values()],
             "trained_s": sum(model.seconds for model in trained.values()),

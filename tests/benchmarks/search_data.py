@@ -28,7 +28,7 @@ from twominds.artifacts import Card, fingerprint, to_json
 from twominds.fusion.batch import FusionInputs
 from twominds.pipelines import tables
 from twominds.pipelines.about import ABOUT, About
-from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, absent
+from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, View, absent, clip_labels
 
 SEED = 2
 CLIPS = {Split.TRAIN: 778, Split.VALIDATION: 124, Split.TEST: 525}
@@ -56,7 +56,7 @@ ABSENT = {Modality.SCENE: 0.0, Modality.FACE: 0.04, Modality.AUDIO: 0.02, Modali
 FloatArray = npt.NDArray[np.float32]
 
 
-def draw(seed: int) -> list[tuple[Clip, dict[Modality, Embedding]]]:
+def draw(seed: int) -> list[tuple[Clip, dict[View, Embedding]]]:
     """The clips of all splits with their embeddings; no participant is in two splits."""
     rng = np.random.default_rng(seed)
     turn = {modality: _orthonormal(rng, 2 + PERSON_FACTORS + CLIP_FACTORS, dim) for modality, dim in DIMS.items()}
@@ -64,8 +64,8 @@ def draw(seed: int) -> list[tuple[Clip, dict[Modality, Embedding]]]:
 
 
 def _draw_split(
-    rng: np.random.Generator, split: Split, turn: dict[Modality, FloatArray]
-) -> list[tuple[Clip, dict[Modality, Embedding]]]:
+    rng: np.random.Generator, split: Split, turn: dict[View, FloatArray]
+) -> list[tuple[Clip, dict[View, Embedding]]]:
     clips, people = CLIPS[split], PARTICIPANTS[split]
     # Everybody is in one clip at least.
     person = np.sort(np.concatenate([np.arange(people), rng.integers(0, people, clips - people)]))
@@ -75,7 +75,7 @@ def _draw_split(
     evidence = sum(CUE_WEIGHT[modality] * cue[modality] for modality in Modality)
     evidence += CONFLICT_WEIGHT * sum(conflict[one] * conflict[other] for one, other in CONFLICTS)
     labels = (rng.random(clips) < 1 / (1 + np.exp(-evidence))) ^ (rng.random(clips) < FLIPPED)
-    vectors: dict[Modality, FloatArray] = {}
+    vectors: dict[View, FloatArray] = {}
     there: dict[Modality, npt.NDArray[np.bool_]] = {}
     for modality, dim in DIMS.items():
         own = rng.standard_normal((people, PERSON_FACTORS))[person]
@@ -88,16 +88,22 @@ def _draw_split(
         noise = NOISE_STD * rng.standard_normal((clips, dim))
         vectors[modality] = (np.concatenate(factors, axis=1) @ turn[modality] + noise).astype(np.float32)
         there[modality] = rng.random(clips) >= ABSENT[modality]
-    drawn: list[tuple[Clip, dict[Modality, Embedding]]] = []
+    drawn: list[tuple[Clip, dict[View, Embedding]]] = []
     for i in range(clips):
         participant = f"{split}-{person[i]:03}"
         clip = Clip(
-            clip_id=f"{split}-{i:04}", video_uri="", split=split, label=int(labels[i]), participant_id=participant
+            clip_id=f"{split}-{i:04}",
+            video_uri="",
+            split=split,
+            labels=clip_labels(int(labels[i])),
+            participant_id=participant,
         )
         embeddings = {
-            modality: Embedding(clip_id=clip.clip_id, modality=modality, presence=PRESENT, vector=vectors[modality][i])
+            modality: Embedding(
+                clip_id=clip.clip_id, view=modality, presence=PRESENT, vectors=np.atleast_2d(vectors[modality][i])
+            )
             if there[modality][i]
-            else Embedding(clip_id=clip.clip_id, modality=modality, presence=absent("It was drawn so."))
+            else Embedding(clip_id=clip.clip_id, view=modality, presence=absent("It was drawn so."))
             for modality in Modality
         }
         drawn.append((clip, embeddings))
@@ -133,7 +139,7 @@ def read_split(embeddings: Path, split: Split) -> tuple[FusionInputs, Tensor]:
     """Inputs of the fusion, zeros where a modality is absent, and labels [N] of one split."""
     chosen = cast("Any", [("split", "=", split.value)])
     table = pq.read_table(embeddings / "all.parquet", filters=chosen)
-    tokens: dict[Modality, Tensor] = {}
+    tokens: dict[View, Tensor] = {}
     masks: list[Tensor] = []
     for modality, dim in DIMS.items():
         present = torch.tensor(table.column(f"{modality}_present").to_pylist())

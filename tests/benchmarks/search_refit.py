@@ -29,14 +29,14 @@ def refit(embeddings: Path, where: list[str], candidate: Candidate, seeds: list[
     )
     scores: dict[str, list[float]] = {"validation": [], "test": []}
     for seed in seeds:
-        model = build_fusion(fusion.model, dims=train.inputs.dims, num_classes=AH_VIDEO.num_classes, seed=seed)
+        model = build_fusion(fusion.model, dims=train.inputs.dims, num_outputs=AH_VIDEO.num_outputs, seed=seed)
         result = fit(
-            model, train, validation, fusion.fit, seed=seed, loss=fusion.loss, num_classes=AH_VIDEO.num_classes
+            model, train, validation, fusion.fit, seed=seed, loss=fusion.loss, num_outputs=AH_VIDEO.num_outputs
         )
         with torch.inference_mode():
             answers = model.eval()(test.inputs).logits.argmax(dim=1)
-        scores["validation"].append(result.validation_mf1)
-        scores["test"].append(macro_f1(test.labels.numpy(), answers.numpy(), AH_VIDEO.num_classes))
+        scores["validation"].append(result.validation_score)
+        scores["test"].append(macro_f1(test.labels.numpy(), answers.numpy(), AH_VIDEO.num_outputs))
     return scores
 
 

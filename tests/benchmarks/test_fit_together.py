@@ -45,15 +45,15 @@ def test_together_against_one_by_one(candidates: int) -> None:
     losses = [FusionLoss(prototype_weight=0.2 + number / 20) for number in numbers]
 
     def models(count: int) -> list[torch.nn.Module]:
-        return [build_fusion(TransformerFusionConfig(), dims=DIMS, num_classes=2, seed=seed) for seed in seeds[:count]]
+        return [build_fusion(TransformerFusionConfig(), dims=DIMS, num_outputs=2, seed=seed) for seed in seeds[:count]]
 
     def one_by_one(count: int) -> None:
         for model, seed, config, loss in zip(models(count), seeds, configs, losses, strict=False):
-            fit(model, train, validation, config, seed=seed, loss=loss, num_classes=2, device=device)
+            fit(model, train, validation, config, seed=seed, loss=loss, num_outputs=2, device=device)
 
     def together(count: int) -> None:
         batched, own, its = models(count), configs[:count], losses[:count]
-        fit_together(batched, train, validation, own, seeds=seeds[:count], losses=its, num_classes=2, device=device)
+        fit_together(batched, train, validation, own, seeds=seeds[:count], losses=its, num_outputs=2, device=device)
 
     took: dict[str, float] = {}
     for name, run in (("one by one", one_by_one), ("together", together)):

@@ -22,7 +22,7 @@ from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.recipes.recipe import STABILITY_SEEDS
-from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality
+from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 
 ROUNDS = int(os.environ.get("TWOMINDS_BENCH_ROUNDS", "3"))
@@ -60,14 +60,14 @@ def _clip(file: Path | str, words: str) -> Clip:
 
 def _make_ensemble(folder: Path, store: BackboneStore, clip: Clip) -> None:
     torch.manual_seed(0)
-    features, encoders, dims = FeaturesConfig(), EncodersConfig(), dict[Modality, int]()
+    features, encoders, dims = FeaturesConfig(), EncodersConfig(), dict[View, int]()
     (media,) = MediaReader(MediaConfig(), store).read_many([clip])
     assert isinstance(media, ClipMedia)
     for modality in Modality:
         (example,) = build_extractor(modality, features, store, pooled=False).extract([media])
         assert example.presence.present, example.presence.reason
         settings = encoders.of(modality)
-        encoder = ENCODERS[type(settings)].pretrained(settings, num_classes=2, store=store, example=example)
+        encoder = ENCODERS[type(settings)].pretrained(settings, num_outputs=2, store=store, example=example)
         dims[modality] = encoder.embedding_dim
         used = tuple(used_backbone(store, role) for role in features.backbones(modality))
         card = Card(
@@ -77,7 +77,7 @@ def _make_ensemble(folder: Path, store: BackboneStore, clip: Clip) -> None:
     fusion = TransformerFusionConfig()
     save_ensemble(
         str(folder / "ensemble"),
-        {s: build_fusion(fusion, dims=dims, num_classes=2, seed=s).state_dict() for s in STABILITY_SEEDS},
+        {s: build_fusion(fusion, dims=dims, num_outputs=2, seed=s).state_dict() for s in STABILITY_SEEDS},
         EnsembleConfig(fusion=fusion),
         dims=dims,
         encoders={modality: str(folder / "encoders" / modality) for modality in Modality},

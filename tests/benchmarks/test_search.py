@@ -79,7 +79,7 @@ class Step:
 
     seconds: float
     """That the search had been under way."""
-    mean_mf1: float | None
+    mean_score: float | None
     """Over all its seeds; None where it was not trained with all."""
     candidate: Candidate
     status: str
@@ -201,15 +201,17 @@ def steps(folder: Path, side: Side) -> list[Step]:
         for line in lines.read_text().splitlines() if lines.exists() else []:
             row: dict[str, Any] = json.loads(line)
             seconds = runs.until(row["over"])
-            step = Step(seconds=seconds, mean_mf1=row["mean_mf1"], candidate=row["candidate"], status="finished")
-            found.append(replace(step, rank=(row["mean_mf1"], 0.0)))
+            step = Step(seconds=seconds, mean_score=row["mean_score"], candidate=row["candidate"], status="finished")
+            found.append(replace(step, rank=(row["mean_score"], 0.0)))
         return found
     stores = [SearchStore(str(run)) for run in (folder / "search").glob("*")]
     outcomes = [outcome for store in stores for outcome in store.outcomes()]
     for outcome in sorted(outcomes, key=lambda outcome: outcome.over):
-        step = Step(seconds=runs.until(outcome.over), mean_mf1=None, candidate=outcome.candidate, status=outcome.status)
+        step = Step(
+            seconds=runs.until(outcome.over), mean_score=None, candidate=outcome.candidate, status=outcome.status
+        )
         if outcome.status == "finished":
-            step = replace(step, mean_mf1=outcome.mean, rank=outcome.rank(std_penalty=0.0))
+            step = replace(step, mean_score=outcome.mean, rank=outcome.rank(std_penalty=0.0))
         found.append(step)
     return found
 
@@ -221,7 +223,7 @@ def best(found: list[Step]) -> Step:
 
 def reached(found: list[Step], target: float) -> float | None:
     """Seconds until a candidate was over that is as good; those without all seeds are no rivals."""
-    good = (step.seconds for step in found if step.mean_mf1 is not None and step.mean_mf1 >= target - 1e-9)
+    good = (step.seconds for step in found if step.mean_score is not None and step.mean_score >= target - 1e-9)
     return next(good, None)
 
 
@@ -237,13 +239,13 @@ def side_result(folder: Path, side: Side) -> dict[str, Any]:
     }
     if side == "baseline":  # one process, so it is known what was none of it
         result["others_cpu_s"] = runs.others_cpu_s
-    if any(step.mean_mf1 is not None for step in found):
+    if any(step.mean_score is not None for step in found):
         winner = best(found)
-        result |= {"best_mf1": winner.mean_mf1, "best_after_s": winner.seconds, "winner": winner.candidate}
+        result |= {"best_mf1": winner.mean_score, "best_after_s": winner.seconds, "winner": winner.candidate}
     scores = folder / "refit" / "scores.json"
     if scores.exists():
         result["refit"] = json.loads(scores.read_text())
-    result["curve"] = [(step.seconds, step.mean_mf1) for step in found]
+    result["curve"] = [(step.seconds, step.mean_score) for step in found]
     return result
 
 

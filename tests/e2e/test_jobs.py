@@ -138,7 +138,7 @@ def test_encoders_are_artifacts_that_say_where_they_come_from(finished: "Finishe
     for modality in Modality:
         card = artifacts.read_card(f"{finished.workspace.encoders}/{modality}")
         assert card.recipe == "leya/demo"
-        assert 0 <= card.metrics["validation_mf1"] <= 1
+        assert 0 <= card.metrics["validation_score"] <= 1
         assert card.weights == ("published" if modality == Modality.TEXT else "debug")
         assert card.selected_on == "validation"
 
@@ -148,10 +148,10 @@ def test_the_search_ends_with_five_seeds_of_the_best_candidate(finished: "Finish
     trials = pq.read_table(run / "trials.parquet").to_pylist()
     assert len(trials) == TRIALS
     card = artifacts.read_card(finished.workspace.ensemble)
-    assert set(card.metrics["validation_mf1"]) == SEEDS
+    assert set(card.metrics["validation_score"]) == SEEDS
     best = max(trials, key=lambda trial: trial["score"])  # of equals any has the same mean
-    assert card.metrics["validation_mf1_mean"] == pytest.approx(best["mean_mf1"])
-    assert card.metrics["validation_mf1_mean"] == pytest.approx(sum(card.metrics["validation_mf1"].values()) / 5)
+    assert card.metrics["validation_score_mean"] == pytest.approx(best["mean_score"])
+    assert card.metrics["validation_score_mean"] == pytest.approx(sum(card.metrics["validation_score"].values()) / 5)
     assert card.weights == "debug"
     assert trials[0]["hidden_dim"] == 128, "the paper's configuration is the first point"
     assert trials[0]["learning_rate"] == 9.44e-5
@@ -203,9 +203,9 @@ def test_every_labelled_clip_counts_in_cards_and_in_the_report(finished: "Finish
     for modality in Modality:
         card = artifacts.read_card(f"{finished.workspace.encoders}/{modality}")
         assert card.data["clips"] == {s: labelled[s] for s in ("train", "val")}
-        assert rows[modality]["splits"]["val"]["mf1"]["value"] == pytest.approx(card.metrics["validation_mf1"])
+        assert rows[modality]["splits"]["val"]["mf1"]["value"] == pytest.approx(card.metrics["validation_score"])
     card = artifacts.read_card(finished.workspace.ensemble)
-    of_seeds = [*card.metrics["validation_mf1"].values()]
+    of_seeds = [*card.metrics["validation_score"].values()]
     assert rows["single fusion"]["splits"]["val"]["by_model"] == pytest.approx(of_seeds)
 
 

@@ -72,7 +72,7 @@ def test_killed_in_mid_run_and_started_again_with_more_candidates(
     assert begun <= {path.stem for path in run.glob("outcomes/*.json")}, "a candidate that was begun was forgotten"
     trials = pq.read_table(run / "trials.parquet").to_pylist()
     assert len(trials) == TRIALS + 1
-    assert all(trial[f"mf1_seed_{seed}"] is not None for trial in trials for seed in SEEDS)
+    assert all(trial[f"score_seed_{seed}"] is not None for trial in trials for seed in SEEDS)
     candidates = [outcome.candidate for outcome in SearchStore(str(run)).outcomes()]
     assert all(candidate not in candidates[:number] for number, candidate in enumerate(candidates))
     assert artifacts.read_card(str(tmp_path / "ensemble")).seeds == SEEDS

@@ -11,7 +11,7 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import FusionConfig, build_fusion
 from twominds.fusion.simple import AttentionSumConfig, ClassWeightedConfig, ConcatMLPConfig
 from twominds.fusion.transformer import TransformerFusionConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import FitResult, fit
 from twominds.training.fit_config import FitConfig
@@ -26,7 +26,7 @@ CONFIG = FitConfig(epochs=4, batch_size=16, optimizer="adamw", learning_rate=1e-
 DIMS = {Modality.FACE: 8, Modality.TEXT: 4}
 
 
-def examples(clips: int, seed: int, device: str, dims: dict[Modality, int] = DIMS) -> FusionExamples:
+def examples(clips: int, seed: int, device: str, dims: dict[View, int] = DIMS) -> FusionExamples:
     """Class 1 of two = the first values of face and text add up to more than zero; either is absent now and then."""
     generator = torch.Generator().manual_seed(seed)
     tokens = {m: torch.randn(clips, dim, generator=generator) for m, dim in dims.items()}
@@ -35,14 +35,14 @@ def examples(clips: int, seed: int, device: str, dims: dict[Modality, int] = DIM
     return FusionExamples(FusionInputs(tokens=tokens, mask=mask), labels, device)
 
 
-def models(fusion: FusionConfig, dims: dict[Modality, int] = DIMS) -> list[nn.Module]:
+def models(fusion: FusionConfig, dims: dict[View, int] = DIMS) -> list[nn.Module]:
     train = examples(200, 0, "cpu", dims)
     return [
-        build_fusion(fusion, dims=dims, num_classes=2, seed=seed, train=(train.inputs, train.labels)) for seed in SEEDS
+        build_fusion(fusion, dims=dims, num_outputs=2, seed=seed, train=(train.inputs, train.labels)) for seed in SEEDS
     ]
 
 
-def together(several: list[nn.Module], config: FitConfig, dims: dict[Modality, int] = DIMS) -> list[FitResult]:
+def together(several: list[nn.Module], config: FitConfig, dims: dict[View, int] = DIMS) -> list[FitResult]:
     results = fit_together(
         several,
         examples(200, 0, "cuda", dims),
@@ -50,16 +50,16 @@ def together(several: list[nn.Module], config: FitConfig, dims: dict[Modality, i
         [config] * len(SEEDS),
         seeds=SEEDS,
         losses=[FusionLoss()] * len(SEEDS),
-        num_classes=2,
+        num_outputs=2,
         device="cuda",
     )
     return [result for result in results if isinstance(result, FitResult)]
 
 
-def on_the_cpu(several: list[nn.Module], config: FitConfig, dims: dict[Modality, int] = DIMS) -> list[FitResult]:
+def on_the_cpu(several: list[nn.Module], config: FitConfig, dims: dict[View, int] = DIMS) -> list[FitResult]:
     train, validation = examples(200, 0, "cpu", dims), examples(80, 1, "cpu", dims)
     return [
-        fit(model, train, validation, config, seed=seed, loss=FusionLoss(), num_classes=2)
+        fit(model, train, validation, config, seed=seed, loss=FusionLoss(), num_outputs=2)
         for seed, model in zip(SEEDS, several, strict=True)
     ]
 

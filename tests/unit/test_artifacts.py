@@ -117,7 +117,7 @@ def test_an_artifact_of_an_older_version_still_loads(tmp_path: Path) -> None:
         "recipe": "leya",
         "config": config,
         "architecture": architecture,
-        "metrics": {"validation_mf1": 0.7},
+        "metrics": {"validation_score": 0.7},
         "created": "2026-01-01T00:00:00+00:00",
         "format_version": 1,
     }

@@ -60,9 +60,9 @@ def card(**changes: Any) -> Card:
         "architecture": {"encoders": {"face": "a1", "audio": "b2"}},
         "data": {"embeddings": "feedfacecafe", "clips": {"train": 700, "val": 120}},
         "metrics": {
-            "validation_mf1_mean": 0.8123,
-            "validation_mf1_std": 0.0023,
-            "validation_mf1": {"42": 0.81, "7777": 0.8146},
+            "validation_score_mean": 0.8123,
+            "validation_score_std": 0.0023,
+            "validation_score": {"42": 0.81, "7777": 0.8146},
             "candidates_searched": 40,
         },
         "seeds": (42, 7777),
@@ -94,9 +94,9 @@ def test_the_front_matter_is_what_the_hub_reads(tmp_path: Path) -> None:
     _, results = model_index_to_eval_results(front["model-index"])
     scores = {(r.metric_name, r.dataset_split): r.metric_value for r in results}
     assert scores == {
-        ("validation_mf1_mean", "validation"): 0.8123,
-        ("validation_mf1 / 42", "validation"): 0.81,
-        ("validation_mf1 / 7777", "validation"): 0.8146,
+        ("validation_score_mean", "validation"): 0.8123,
+        ("validation_score / 42", "validation"): 0.81,
+        ("validation_score / 7777", "validation"): 0.8146,
         ("test_mf1", "test"): 0.7143,
     }  # neither a spread nor the area under a curve is an F1
 
@@ -111,7 +111,7 @@ def test_it_says_how_it_was_made_and_how_good_it_is() -> None:
         "| seeds | 42, 7777 |",
         "| versions | torch 2.13.0 |",
         "| candidates_searched | 40 |",
-        "| validation_mf1 / 42 | validation | 0.81 | - |",
+        "| validation_score / 42 | validation | 0.81 | - |",
         "| test_mf1 | test | 0.7143 | 0.66 to 0.765 |",
         "| test_auc | test | 0.78 | 0.7 to 0.8 |",
         "| detect.yolo_face | y.onnx | AGPL-3.0 | published |",
@@ -121,10 +121,10 @@ def test_it_says_how_it_was_made_and_how_good_it_is() -> None:
 
 
 def test_the_reports_number_replaces_the_cards() -> None:
-    alone = card(metrics={"validation_mf1": 0.8146})
-    lines = readme(alone, test_metrics={"validation_mf1": {"value": 0.8146, "interval": (0.75, 0.87)}}).splitlines()
-    shown = [line for line in lines if line.startswith("| validation_mf1")]
-    assert shown == ["| validation_mf1 | validation | 0.8146 | 0.75 to 0.87 |"]
+    alone = card(metrics={"validation_score": 0.8146})
+    lines = readme(alone, test_metrics={"validation_score": {"value": 0.8146, "interval": (0.75, 0.87)}}).splitlines()
+    shown = [line for line in lines if line.startswith("| validation_score")]
+    assert shown == ["| validation_score | validation | 0.8146 | 0.75 to 0.87 |"]
 
 
 def test_it_warns_of_what_binds_and_of_what_misleads() -> None:
@@ -161,11 +161,11 @@ def test_metrics_are_taken_apart() -> None:
 def ensemble(tmp_path: Path) -> str:
     """Two seeds over one face encoder, saved as the jobs do."""
     face = FaceEncoderConfig(hidden_dim=4, embedding_dim=6)
-    config, encoder = EncodersConfig(face=face), FaceEncoder(face, num_classes=2, architecture={"input_dim": 5})
+    config, encoder = EncodersConfig(face=face), FaceEncoder(face, num_outputs=2, architecture={"input_dim": 5})
     sections: dict[str, Any] = {"features": {}, "media": to_json(MediaConfig())}
     save_encoder(str(tmp_path / "face"), encoder, config, card(kind="encoder", config=sections, backbones=(YOLO,)))
     dims = {Modality.FACE: 6}
-    states = {seed: build_fusion(FUSION, dims=dims, num_classes=2, seed=seed).state_dict() for seed in (42, 7777)}
+    states = {seed: build_fusion(FUSION, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 7777)}
     save_ensemble(
         str(tmp_path / "ensemble"),
         states,
@@ -211,7 +211,7 @@ def test_a_pushed_folder_is_the_artifact_and_can_be_uploaded(ensemble: str, tmp_
     assert "| test_mf1 | test | 0.7143 | 0.66 to 0.765 |" in (target / "README.md").read_text()
     assert "test_mf1" not in (target / "encoders" / "face" / "README.md").read_text()
     vector = np.linspace(-1, 1, 6, dtype=np.float32)
-    clip = {Modality.FACE: Embedding(clip_id="a", modality=Modality.FACE, presence=PRESENT, vector=vector)}
+    clip = {Modality.FACE: Embedding(clip_id="a", view=Modality.FACE, presence=PRESENT, vectors=np.atleast_2d(vector))}
     before, after = Ensemble.load(ensemble).score([clip]), Ensemble.load(str(target)).score([clip])
     assert before == after
     assert load_encoder(f"{target}/encoders/face")[1] == load_encoder(f"{ensemble}/encoders/face")[1]

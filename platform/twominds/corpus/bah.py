@@ -17,7 +17,7 @@ from twominds.corpus.splits import check_people
 from twominds.corpus.text_files import numbered_lines, read_text
 from twominds.corpus.yaml_files import as_mapping, as_sequence, as_text, read_yaml
 from twominds.errors import CorpusError
-from twominds.records import Clip, Corpus, Split
+from twominds.records import Clip, Corpus, Split, clip_labels
 
 BahVersion = Literal["v1", "v2", "abaw8"]
 Purpose = Literal["research", "challenge", "publication"]
@@ -118,7 +118,7 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
                 clip_id=row.key,
                 video_uri=str(root / f"{layout.videos}{row.key}"),
                 split=split,
-                label=row.label,
+                labels=clip_labels(row.label),
                 transcript=transcript,
                 participant_id=row.participant,
                 question=int(question.group(1)) if question else None,

@@ -72,11 +72,11 @@ def split_of(cell: object) -> Split:
 def label_of(cell: object, task: Task) -> int:
     """The class that a cell names: its name, its number, or yes or no where there are two."""
     text = text_of(cell).casefold()
-    names = {name.casefold(): label for label, name in enumerate(task.classes)}
-    label = names.get(text, _YES_NO.get(text) if task.num_classes == 2 else None)
+    names = {name.casefold(): label for label, name in enumerate(task.names)}
+    label = names.get(text, _YES_NO.get(text) if task.num_outputs == 2 else None)
     label = _whole(text) if label is None else label
-    if label is None or label >= task.num_classes:
-        classes = [f"{number} ({name})" for number, name in enumerate(task.classes)]
+    if label is None or label >= task.num_outputs:
+        classes = [f"{number} ({name})" for number, name in enumerate(task.names)]
         raise ValueError(f"write {', '.join(classes[:-1])} or {classes[-1]}, and leave it empty where nobody annotated")
     return label
 

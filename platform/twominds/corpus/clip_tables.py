@@ -22,7 +22,7 @@ from twominds.corpus.problems import Problems, listed, refuse, shown
 from twominds.corpus.rows import read_table
 from twominds.corpus.splits import check_files, check_people
 from twominds.errors import CorpusError
-from twominds.records import Clip, Corpus, Failure, Task
+from twominds.records import Clip, Corpus, Failure, Task, clip_labels
 
 _T = TypeVar("_T")
 
@@ -111,12 +111,12 @@ def _read_clip(row: _Row, task: Task) -> tuple[Clip, str] | None:
     table, video = row.problems.file, row.read("video", short_text_of)
     if video is None:
         return None
-    uri = resolve(table, video)
+    uri, label = resolve(table, video), row.read("label", lambda cell: label_of(cell, task))
     clip = Clip(
         clip_id=row.read("clip_id", short_text_of) or video,
         video_uri=uri,
         split=row.read("split", split_of),
-        label=row.read("label", lambda cell: label_of(cell, task)),
+        labels=clip_labels(label),
         transcript=row.read("transcript", text_of, is_nothing=is_missing),
         participant_id=row.read("participant", short_text_of),
         question=row.read("question", question_of),

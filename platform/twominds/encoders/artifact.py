@@ -75,7 +75,7 @@ def load_encoder(uri: str) -> tuple[Encoder, Card]:
     modality = Modality(card.architecture["modality"])
     config = artifacts.from_json(EncodersConfig, card.config["encoders"]).of(modality)
     encoder = ENCODERS[type(config)].from_architecture(
-        config, num_classes=card.task.num_classes, architecture=card.architecture["encoder"]
+        config, num_outputs=card.task.num_outputs, architecture=card.architecture["encoder"]
     )
     try:
         encoder.load_state_dict(artifacts.load_tensors(uri))

@@ -88,12 +88,12 @@ class ClassicalTextEncoder(Encoder):
         self,
         config: ClassicalTextConfig,
         *,
-        num_classes: int,
+        num_outputs: int,
         architecture: Architecture,
         backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.num_classes = config, num_classes
+        self.config, self.num_outputs = config, num_outputs
         self.architecture = dict(architecture)
         if config.representation == "tfidf":
             self.embedding_dim = len(self.architecture["vocabulary"])
@@ -104,13 +104,13 @@ class ClassicalTextEncoder(Encoder):
         self.classifier = (
             TREES[config.classifier](self.architecture["model_bytes"])
             if config.classifier in TREES
-            else nn.Linear(max(1, self.embedding_dim), num_classes)  # no vocabulary yet: a placeholder
+            else nn.Linear(max(1, self.embedding_dim), num_outputs)  # no vocabulary yet: a placeholder
         )
         self.requires_grad_(False)
 
     @classmethod
     def pretrained(
-        cls, config: ClassicalTextConfig, *, num_classes: int, store: BackboneStore, example: Features
+        cls, config: ClassicalTextConfig, *, num_outputs: int, store: BackboneStore, example: Features
     ) -> Self:
         """See `Encoder.pretrained`; has yet to `learn`.
 
@@ -124,15 +124,15 @@ class ClassicalTextEncoder(Encoder):
                 f"{'tokens' if words else 'words'}, these are {'words' if words else 'tokens'}."
             )
         if words:
-            return cls(config, num_classes=num_classes, architecture={"vocabulary": [], "model_bytes": 0})
+            return cls(config, num_outputs=num_outputs, architecture={"vocabulary": [], "model_bytes": 0})
         backbone = load_backbone(store, config.backbone)
         architecture = {"backbone": backbone_config(backbone), "model_bytes": 0}
-        return cls(config, num_classes=num_classes, architecture=architecture, backbone=backbone)
+        return cls(config, num_outputs=num_outputs, architecture=architecture, backbone=backbone)
 
     @classmethod
-    def from_architecture(cls, config: ClassicalTextConfig, *, num_classes: int, architecture: Architecture) -> Self:
+    def from_architecture(cls, config: ClassicalTextConfig, *, num_outputs: int, architecture: Architecture) -> Self:
         """See `Encoder.from_architecture`."""
-        return cls(config, num_classes=num_classes, architecture=architecture)
+        return cls(config, num_outputs=num_outputs, architecture=architecture)
 
     def learn(
         self, train: Sequence[Features], labels: Tensor, *, seed: int, device: torch.device | str = "cpu"
@@ -156,9 +156,9 @@ class ClassicalTextEncoder(Encoder):
             raise ValueError(f"{len(train)} clips but {len(labels)} labels")
         present = [item for item in train if item.presence.present]
         truth: npt.NDArray[np.int64] = labels[torch.tensor([item.presence.present for item in train])].cpu().numpy()
-        if len(np.unique(truth)) < self.num_classes:
+        if len(np.unique(truth)) < self.num_outputs:
             raise TrainingError(
-                f"The training clips with text are of {len(np.unique(truth))} of the {self.num_classes} classes: there "
+                f"The training clips with text are of {len(np.unique(truth))} of the {self.num_outputs} classes: there "
                 "is nothing to tell apart. Give a training split with clips of each."
             )
         if self.config.representation == "tfidf":

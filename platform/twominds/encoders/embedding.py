@@ -31,7 +31,7 @@ def embed(
         precision: `bfloat16` computes matrix products in it; probabilities then move by about 1e-2.
     """
     embeddings = [
-        Embedding(clip_id=item.clip_id, modality=item.modality, presence=item.presence, warnings=item.warnings)
+        Embedding(clip_id=item.clip_id, view=item.view, presence=item.presence, warnings=item.warnings)
         for item in features
     ]
     order = sorted((i for i, item in enumerate(features) if item.presence.present), key=lambda i: -_length(features[i]))
@@ -57,11 +57,11 @@ def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, preci
     return [
         Embedding(
             clip_id=item.clip_id,
-            modality=item.modality,
+            view=item.view,
             presence=item.presence,
-            vector=vector,
-            logits=row,
-            probabilities=probabilities,
+            vectors=vector[None],
+            logits=row[None],
+            probabilities=probabilities[None],
             pooled=item.pooled,
             warnings=item.warnings,
         )

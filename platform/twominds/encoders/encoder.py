@@ -21,7 +21,7 @@ class EncoderOutput:
     """What an encoder says of a batch of clips."""
 
     logits: Tensor
-    """[B, num_classes]."""
+    """[B, num_outputs]."""
     embedding: Tensor
     """[B, embedding_dim]: the token that the fusion takes."""
 
@@ -43,12 +43,12 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def pretrained(cls, config: Any, *, num_classes: int, store: BackboneStore, example: Features) -> Self:
+    def pretrained(cls, config: Any, *, num_outputs: int, store: BackboneStore, example: Features) -> Self:
         """A new encoder to be trained, on the bundle's weights where it has a backbone.
 
         Args:
             config: Its settings, of the encoder's own config class.
-            num_classes: Number of logits.
+            num_outputs: Number of logits.
             store: Where the backbones are.
             example: Any present clip's features: their last dimension is the input's.
 
@@ -58,7 +58,7 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def from_architecture(cls, config: Any, *, num_classes: int, architecture: Architecture) -> Self:
+    def from_architecture(cls, config: Any, *, num_outputs: int, architecture: Architecture) -> Self:
         """An encoder whose weights are arbitrary, to be filled by `load_state_dict`; reads no file."""
 
     @abstractmethod

@@ -44,7 +44,7 @@ class FaceEncoder(Encoder):
 
     modality = Modality.FACE
 
-    def __init__(self, config: FaceEncoderConfig, *, num_classes: int, architecture: Architecture) -> None:
+    def __init__(self, config: FaceEncoderConfig, *, num_outputs: int, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = dict(architecture)
         self.embedding_dim = config.embedding_dim
@@ -52,7 +52,7 @@ class FaceEncoder(Encoder):
             *_layer(2 * int(self.architecture["input_dim"]), config.hidden_dim, config.dropout),
             *_layer(config.hidden_dim, config.embedding_dim, config.dropout),
         )
-        self.classifier = nn.Linear(config.embedding_dim, num_classes)
+        self.classifier = nn.Linear(config.embedding_dim, num_outputs)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -60,17 +60,17 @@ class FaceEncoder(Encoder):
 
     @classmethod
     def pretrained(
-        cls, config: FaceEncoderConfig, *, num_classes: int, store: BackboneStore, example: Features
+        cls, config: FaceEncoderConfig, *, num_outputs: int, store: BackboneStore, example: Features
     ) -> Self:
         """See `Encoder.pretrained`; there is no backbone to load."""
         del store
         input_dim = cast(npt.NDArray[Any], example.values).shape[-1]
-        return cls(config, num_classes=num_classes, architecture={"input_dim": input_dim})
+        return cls(config, num_outputs=num_outputs, architecture={"input_dim": input_dim})
 
     @classmethod
-    def from_architecture(cls, config: FaceEncoderConfig, *, num_classes: int, architecture: Architecture) -> Self:
+    def from_architecture(cls, config: FaceEncoderConfig, *, num_outputs: int, architecture: Architecture) -> Self:
         """See `Encoder.from_architecture`."""
-        return cls(config, num_classes=num_classes, architecture=architecture)
+        return cls(config, num_outputs=num_outputs, architecture=architecture)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
         """`values`: float32 [B, F, D]; `mask`: [B, F]."""

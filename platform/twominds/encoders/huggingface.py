@@ -42,31 +42,31 @@ class FineTunedEncoder(Encoder, Generic[ConfigT]):
     """A transformers backbone, partly frozen, under a head of the subclass's."""
 
     def __init__(
-        self, config: ConfigT, *, num_classes: int, architecture: Architecture, backbone: nn.Module | None = None
+        self, config: ConfigT, *, num_outputs: int, architecture: Architecture, backbone: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.architecture = dict(architecture)
         self.backbone_lr_scale = config.backbone_lr_scale
         self.backbone = backbone or build_backbone(self.architecture["backbone"])
         train_top_layers(self.backbone, config.trainable_layers)
-        self.add_head(config, int(self.architecture["backbone"]["hidden_size"]), num_classes)
+        self.add_head(config, int(self.architecture["backbone"]["hidden_size"]), num_outputs)
 
     @abstractmethod
-    def add_head(self, config: ConfigT, width: int, num_classes: int) -> None:
+    def add_head(self, config: ConfigT, width: int, num_outputs: int) -> None:
         """Make the layers above the backbone, whose tokens have `width` values, and set `embedding_dim`."""
 
     @classmethod
-    def pretrained(cls, config: ConfigT, *, num_classes: int, store: BackboneStore, example: Features) -> Self:
+    def pretrained(cls, config: ConfigT, *, num_outputs: int, store: BackboneStore, example: Features) -> Self:
         """See `Encoder.pretrained`."""
         del example
         backbone = load_backbone(store, config.backbone)
         architecture = {"backbone": backbone_config(backbone)}
-        return cls(config, num_classes=num_classes, architecture=architecture, backbone=backbone)
+        return cls(config, num_outputs=num_outputs, architecture=architecture, backbone=backbone)
 
     @classmethod
-    def from_architecture(cls, config: ConfigT, *, num_classes: int, architecture: Architecture) -> Self:
+    def from_architecture(cls, config: ConfigT, *, num_outputs: int, architecture: Architecture) -> Self:
         """See `Encoder.from_architecture`."""
-        return cls(config, num_classes=num_classes, architecture=architecture)
+        return cls(config, num_outputs=num_outputs, architecture=architecture)
 
 
 def build_backbone(config: dict[str, Any]) -> nn.Module:

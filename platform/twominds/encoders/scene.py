@@ -44,11 +44,11 @@ class SceneEncoder(FineTunedEncoder[SceneEncoderConfig]):
 
     modality = Modality.SCENE
 
-    def add_head(self, config: SceneEncoderConfig, width: int, num_classes: int) -> None:
+    def add_head(self, config: SceneEncoderConfig, width: int, num_outputs: int) -> None:
         """See `FineTunedEncoder.add_head`."""
         self.embedding_dim = width
         self.head_norm = nn.LayerNorm(width) if config.head_norm else nn.Identity()
-        self.classifier = nn.Linear(self.embedding_dim, num_classes)
+        self.classifier = nn.Linear(self.embedding_dim, num_outputs)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
         """`frames`: uint8 [B, T, H, W, 3]."""

@@ -70,7 +70,7 @@ class SequenceEncoder(Encoder):
 
     no_decay = frozenset({"A_log", "D"})  # Mamba's own recommendation: decay would pull the dynamics, not the weights
 
-    def __init__(self, config: SequenceEncoderConfig, *, num_classes: int, architecture: Architecture) -> None:
+    def __init__(self, config: SequenceEncoderConfig, *, num_outputs: int, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = dict(architecture)
         self.embedding_kind = config.embedding
@@ -79,21 +79,21 @@ class SequenceEncoder(Encoder):
         self.temporal = _temporal(config)
         self.hidden = nn.Sequential(nn.Linear(config.hidden_dim, config.head_hidden_dim), nn.ReLU())
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.head_hidden_dim, num_classes)
+        self.classifier = nn.Linear(config.head_hidden_dim, num_outputs)
 
     @classmethod
     def pretrained(
-        cls, config: SequenceEncoderConfig, *, num_classes: int, store: BackboneStore, example: Features
+        cls, config: SequenceEncoderConfig, *, num_outputs: int, store: BackboneStore, example: Features
     ) -> Self:
         """See `Encoder.pretrained`; there is no backbone to load."""
         del store
         input_dim = cast(npt.NDArray[Any], example.values).shape[-1]
-        return cls(config, num_classes=num_classes, architecture={"input_dim": input_dim})
+        return cls(config, num_outputs=num_outputs, architecture={"input_dim": input_dim})
 
     @classmethod
-    def from_architecture(cls, config: SequenceEncoderConfig, *, num_classes: int, architecture: Architecture) -> Self:
+    def from_architecture(cls, config: SequenceEncoderConfig, *, num_outputs: int, architecture: Architecture) -> Self:
         """See `Encoder.from_architecture`."""
-        return cls(config, num_classes=num_classes, architecture=architecture)
+        return cls(config, num_outputs=num_outputs, architecture=architecture)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
         """`values`: float32 [B, T, D]; `mask`: [B, T]."""

@@ -58,7 +58,7 @@ class TextEncoder(FineTunedEncoder[TextEncoderConfig]):
 
     modality = Modality.TEXT
 
-    def add_head(self, config: TextEncoderConfig, width: int, num_classes: int) -> None:
+    def add_head(self, config: TextEncoderConfig, width: int, num_outputs: int) -> None:
         """See `FineTunedEncoder.add_head`."""
         self.pooling = config.pooling
         self.pad_token_id = int(self.architecture["backbone"].get("pad_token_id") or 0)
@@ -72,7 +72,7 @@ class TextEncoder(FineTunedEncoder[TextEncoderConfig]):
                 for module in (nn.Linear(before, after), activation(), nn.Dropout(config.dropout))
             )
         )
-        self.classifier = nn.Linear(self.embedding_dim, num_classes)
+        self.classifier = nn.Linear(self.embedding_dim, num_outputs)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
         """`input_ids`: int64 [B, L], padded with the backbone's own padding id; `mask`: [B, L]."""

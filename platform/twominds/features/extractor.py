@@ -61,7 +61,7 @@ def extract_present(
     present = [clip for clip, presence in zip(media, presences, strict=True) if presence.present]
     extracted = iter(extract(present) if present else [])
     features = [
-        next(extracted) if presence.present else Features(clip_id=clip.clip_id, modality=modality, presence=presence)
+        next(extracted) if presence.present else Features(clip_id=clip.clip_id, view=modality, presence=presence)
         for clip, presence in zip(media, presences, strict=True)
     ]
     return [
@@ -80,7 +80,7 @@ def present_features(
     """Features of a clip that has the modality; `rows` [T, D] are what is pooled over time, None where nothing is."""
     return Features(
         clip_id=clip.clip_id,
-        modality=modality,
+        view=modality,
         presence=PRESENT,
         values=values,
         pooled=None if rows is None else mean_and_std(rows),

@@ -40,9 +40,7 @@ class WordsFeatures:
 
     def _extract(self, media: list[ClipMedia]) -> list[Features]:
         return [
-            Features(
-                clip_id=clip.clip_id, modality=self.modality, presence=PRESENT, values=_bytes(clip.transcript or "")
-            )
+            Features(clip_id=clip.clip_id, view=self.modality, presence=PRESENT, values=_bytes(clip.transcript or ""))
             for clip in media
         ]
 

@@ -1,4 +1,4 @@
-"""What a fusion model takes: one token per modality and clip, and a mask that says which are there."""
+"""What a fusion model takes: one token per view and point, and a mask that says which are there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from twominds.errors import ArtifactError, MissingInputError
-from twominds.records import Embedding, FloatArray, Modality
+from twominds.records import Embedding, FloatArray, View
 
 InputKind = Literal["emb", "prob", "logits", "emb+prob", "pooled"]
 """Which part of an `Embedding` is the token: the encoder's embedding, its class probabilities, its logits, embedding
@@ -18,88 +18,96 @@ and probabilities side by side, or the pooled features of the frozen backbone (n
 
 @dataclass(frozen=True, kw_only=True)
 class FusionInputs:
-    """Tokens of N clips. Rows whose mask is False hold zeros that no model may read."""
+    """Tokens of N points. Rows whose mask is False hold zeros that no model may read."""
 
-    tokens: dict[Modality, Tensor]
-    """float32 [N, D_m] per modality, in the order of the mask's columns."""
+    tokens: dict[View, Tensor]
+    """float32 [N, D_m] per view, in the order of the mask's columns."""
     mask: Tensor
-    """bool [N, M]: True where the modality is present."""
+    """bool [N, M]: True where the view's modality is present."""
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Number of points."""
         return self.mask.shape[0]
 
     @property
-    def dims(self) -> dict[Modality, int]:
-        """D_m per modality, in the order of the mask's columns."""
-        return {modality: token.shape[-1] for modality, token in self.tokens.items()}
+    def dims(self) -> dict[View, int]:
+        """D_m per view, in the order of the mask's columns."""
+        return {view: token.shape[-1] for view, token in self.tokens.items()}
 
     def any_present(self) -> Tensor:
-        """Whether each clip [N] has any modality at all. One that has none can't be trained on or scored."""
+        """Whether each point [N] has any modality at all. One that has none can't be trained on or scored."""
         return self.mask.any(dim=1)
 
     def select(self, indices: Tensor) -> "FusionInputs":
-        """The clips at `indices` (int [B]) or where `indices` is True (bool [N])."""
-        tokens = {modality: token[indices] for modality, token in self.tokens.items()}
+        """The points at `indices` (int [B]) or where `indices` is True (bool [N])."""
+        tokens = {view: token[indices] for view, token in self.tokens.items()}
         return FusionInputs(tokens=tokens, mask=self.mask[indices])
 
     def to(self, device: str | torch.device) -> "FusionInputs":
         """The same on `device`."""
-        tokens = {modality: token.to(device) for modality, token in self.tokens.items()}
+        tokens = {view: token.to(device) for view, token in self.tokens.items()}
         return FusionInputs(tokens=tokens, mask=self.mask.to(device))
 
 
 def fusion_inputs(
-    embeddings: Sequence[Mapping[Modality, Embedding]],
-    modalities: tuple[Modality, ...],
+    embeddings: Sequence[Mapping[View, Embedding]],
+    views: Sequence[View],
     kind: InputKind,
-    dims: Mapping[Modality, int] | None = None,
+    dims: Mapping[View, int] | None = None,
 ) -> FusionInputs:
-    """Stack the embeddings of N clips into the inputs of a fusion model.
+    """Stack the embeddings of the points of several clips, clip after clip, into the inputs of a fusion model.
 
     Args:
-        embeddings: one mapping per clip; a modality that is not in it counts as absent.
-        modalities: which modalities, in the order of the model's tokens.
+        embeddings: one mapping per clip; a view that is not in it counts as absent. A clip has the points of its
+            embeddings, one where they have no times.
+        views: which ones, in the order of the model's tokens.
         kind: which part of the embeddings is the token.
         dims: D_m of the model that takes the inputs; None: taken from the embeddings (when training).
 
     Raises:
         MissingInputError: a present embedding does not carry the part that `kind` asks for, or, without `dims`, a
-            modality is absent from every clip.
+            view is absent from every clip.
         ArtifactError: an embedding is not as long as `dims` says.
     """
-    vectors = {m: [_token(clip.get(m), kind, row) for row, clip in enumerate(embeddings)] for m in modalities}
-    tokens: dict[Modality, Tensor] = {}
-    for modality, column in vectors.items():
-        dim = dims[modality] if dims is not None else next((len(v) for v in column if v is not None), None)
+    counts = [count_points(clip) for clip in embeddings]
+    first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    tokens: dict[View, Tensor] = {}
+    mask = np.zeros((first[-1], len(views)), np.bool_)
+    for column, view in enumerate(views):
+        found = [_token(clip.get(view), kind, row) for row, clip in enumerate(embeddings)]
+        dim = dims[view] if dims is not None else next((v.shape[1] for v in found if v is not None), None)
         if dim is None:
-            raise MissingInputError(f"No clip has the modality {modality}. Leave it out of the fusion's modalities.")
-        stacked = np.zeros((len(column), dim), dtype=np.float32)
-        for row, vector in enumerate(column):
-            if vector is None:
+            raise MissingInputError(f"No clip has the modality {view}. Leave it out of the fusion's modalities.")
+        stacked = np.zeros((first[-1], dim), dtype=np.float32)
+        for row, vectors in enumerate(found):
+            if vectors is None:
                 continue
-            if vector.shape != (dim,):
+            if vectors.shape != (counts[row], dim):
                 raise ArtifactError(
-                    f"The {modality} input '{kind}' has {vector.shape[-1]} values where the fusion model takes {dim}: "
+                    f"The {view} input '{kind}' has {vectors.shape[-1]} values where the fusion model takes {dim}: "
                     "it was trained on other encoders or another backbone bundle. Embed again, or fuse again."
                 )
-            stacked[row] = vector
-        tokens[modality] = torch.from_numpy(stacked)
-    present = [[column[row] is not None for column in vectors.values()] for row in range(len(embeddings))]
-    mask = torch.tensor(present, dtype=torch.bool).reshape(len(embeddings), len(modalities))
-    return FusionInputs(tokens=tokens, mask=mask)
+            stacked[first[row] : first[row + 1]] = vectors
+            mask[first[row] : first[row + 1], column] = True
+        tokens[view] = torch.from_numpy(stacked)
+    return FusionInputs(tokens=tokens, mask=torch.from_numpy(mask))
+
+
+def count_points(clip: Mapping[View, Embedding]) -> int:
+    """P of a clip: how many times the task asks about it."""
+    return next((len(found.points_s) for found in clip.values() if found.points_s is not None), 1)
 
 
 def _token(embedding: Embedding | None, kind: InputKind, row: int) -> FloatArray | None:
-    """The token of one modality of one clip; None when it is absent."""
+    """The tokens [P, D] of one view of one clip; None when it is absent."""
     if embedding is None or not embedding.presence.present:
         return None
     parts = {
-        "emb": (embedding.vector,),
+        "emb": (embedding.vectors,),
         "prob": (embedding.probabilities,),
         "logits": (embedding.logits,),
-        "emb+prob": (embedding.vector, embedding.probabilities),
-        "pooled": (embedding.pooled,),
+        "emb+prob": (embedding.vectors, embedding.probabilities),
+        "pooled": (None if embedding.pooled is None else embedding.pooled[None],),
     }[kind]
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
@@ -109,4 +117,4 @@ def _token(embedding: Embedding | None, kind: InputKind, row: int) -> FloatArray
             "others) and carried along by `jobs/embed.py`; all else is made by `jobs/embed.py`. Or choose another "
             "input kind."
         )
-    return found[0] if len(found) == 1 else np.concatenate(found)
+    return found[0] if len(found) == 1 else np.concatenate(found, axis=1)

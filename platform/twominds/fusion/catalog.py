@@ -17,7 +17,7 @@ from twominds.fusion.simple import (
     ConcatMLPConfig,
 )
 from twominds.fusion.transformer import TransformerFusion, TransformerFusionConfig
-from twominds.records import Modality
+from twominds.records import View
 
 __all__ = ["FUSIONS", "Fusion", "FusionConfig", "FusionOutput", "build_fusion"]
 
@@ -35,8 +35,8 @@ FUSIONS: dict[str, Any] = {
 def build_fusion(
     config: FusionConfig,
     *,
-    dims: Mapping[Modality, int],
-    num_classes: int,
+    dims: Mapping[View, int],
+    num_outputs: int,
     seed: int = 0,
     train: tuple[FusionInputs, Tensor] | None = None,
 ) -> Fusion:
@@ -45,13 +45,13 @@ def build_fusion(
     Args:
         config: which model, and its settings.
         dims: D_m per modality, in the order of the tokens.
-        num_classes: C.
+        num_outputs: C.
         seed: of the initial weights.
         train: inputs and labels of the training split, for `standardize`; None: the state will be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Fusion = FUSIONS[config.kind](config, dims, num_classes)
+        model: Fusion = FUSIONS[config.kind](config, dims, num_outputs)
     if train is not None:
         model.fit_standardization(*train)
     return model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from twominds.errors import ConfigError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.standardize import Standardization, Standardizer, fit_standardizers
-from twominds.records import Modality
+from twominds.records import View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,42 +64,47 @@ class Fusion(nn.Module, ABC):
     `forward` has no data-dependent control flow, so that `torch.func` can batch it over stacked parameters.
     """
 
-    def __init__(self, config: FusionSettings, dims: Mapping[Modality, int], num_classes: int) -> None:
+    def __init__(self, config: FusionSettings, dims: Mapping[View, int], num_outputs: int) -> None:
         super().__init__()
         self.dims = dict(dims)
-        self.num_classes = num_classes
+        self.num_outputs = num_outputs
         self.standardizers = nn.ModuleDict(
             {
-                str(modality): Standardizer(dim, config.standardize, config.pca_components, partners=len(dims) - 1)
-                for modality, dim in dims.items()
+                module_name(view): Standardizer(dim, config.standardize, config.pca_components, partners=len(dims) - 1)
+                for view, dim in dims.items()
             }
         )
 
-    def standardizer(self, modality: Modality) -> Standardizer:
-        """The standardiser of one modality."""
-        return cast(Standardizer, self.standardizers[str(modality)])
+    def standardizer(self, view: View) -> Standardizer:
+        """The standardiser of one view."""
+        return cast(Standardizer, self.standardizers[module_name(view)])
 
     @property
-    def input_dims(self) -> dict[Modality, int]:
-        """Length of each modality's token after standardisation: what the projectors take."""
-        return {modality: self.standardizer(modality).output_dim for modality in self.dims}
+    def input_dims(self) -> dict[View, int]:
+        """Length of each view's token after standardisation: what the projectors take."""
+        return {view: self.standardizer(view).output_dim for view in self.dims}
 
     def fit_standardization(self, train: FusionInputs, labels: Tensor) -> None:
         """Set what `standardize` needs from the training split: present tokens and, for `interaction`, labels."""
-        standardizers = [self.standardizer(modality) for modality in self.dims]
+        standardizers = [self.standardizer(view) for view in self.dims]
         fit_standardizers(standardizers, [train.tokens[m] for m in self.dims], train.mask, labels)
 
     def present_tokens(self, inputs: FusionInputs) -> list[Tensor]:
-        """Standardised tokens [N, D_m'] per modality; rows of absent ones are replaced by zeros, whatever they held."""
+        """Standardised tokens [N, D_m'] per view; rows of absent ones are replaced by zeros, whatever they held."""
         tokens: list[Tensor] = []
-        for column, modality in enumerate(self.dims):
-            token = self.standardizer(modality)(inputs.tokens[modality])
+        for column, view in enumerate(self.dims):
+            token = self.standardizer(view)(inputs.tokens[view])
             tokens.append(torch.where(inputs.mask[:, column, None], token, 0.0))
         return tokens
 
     @abstractmethod
     def forward(self, inputs: FusionInputs) -> FusionOutput:
         """Fuse. A clip with every modality absent gets a finite answer that means nothing: leave it out before."""
+
+
+def module_name(view: View) -> str:
+    """What a view's part of a model is called: torch has no dots in names."""
+    return view.replace(".", "-")
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -111,14 +116,14 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 class Projectors(nn.Module):
     """One projector per modality (eq. 4): Linear, LayerNorm, GELU, Dropout; stacked to [N, M, d] (eq. 5)."""
 
-    def __init__(self, dims: Mapping[Modality, int], hidden_dim: int, dropout: float) -> None:
+    def __init__(self, dims: Mapping[View, int], hidden_dim: int, dropout: float) -> None:
         super().__init__()
         self.by_modality = nn.ModuleDict(
             {
-                str(modality): nn.Sequential(
+                module_name(view): nn.Sequential(
                     nn.Linear(dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.GELU(), nn.Dropout(dropout)
                 )
-                for modality, dim in dims.items()
+                for view, dim in dims.items()
             }
         )
 

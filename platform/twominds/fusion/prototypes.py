@@ -14,11 +14,11 @@ class PrototypeHead(nn.Module):
     temperature: Tensor
     """tau []."""
 
-    def __init__(self, dim: int, num_classes: int, prototypes_per_class: int, temperature: float) -> None:
+    def __init__(self, dim: int, num_outputs: int, prototypes_per_class: int, temperature: float) -> None:
         super().__init__()
         # Not a float: models of several temperatures can be batched. Not saved: it is a setting.
         self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
-        self.prototypes = nn.Parameter(torch.randn(num_classes, prototypes_per_class, dim))
+        self.prototypes = nn.Parameter(torch.randn(num_outputs, prototypes_per_class, dim))
         """[C, K, d]"""
 
     def forward(self, fused: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.model import Fusion, FusionOutput, FusionSettings, Projectors, check
-from twominds.records import Modality
+from twominds.records import View
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -33,12 +33,12 @@ class AttentionSumConfig(FusionSettings):
 class AttentionSum(Fusion):
     """Projected tokens, summed with weights softmax_m(v' tanh(W u_m)), then a linear classifier."""
 
-    def __init__(self, config: AttentionSumConfig, dims: Mapping[Modality, int], num_classes: int) -> None:
-        super().__init__(config, dims, num_classes)
+    def __init__(self, config: AttentionSumConfig, dims: Mapping[View, int], num_outputs: int) -> None:
+        super().__init__(config, dims, num_outputs)
         dim = config.hidden_dim
         self.projectors = Projectors(self.input_dims, dim, config.dropout)
         self.scorer = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1))
-        self.classifier = nn.Linear(dim, num_classes)
+        self.classifier = nn.Linear(dim, num_outputs)
 
     def forward(self, inputs: FusionInputs) -> FusionOutput:
         """Fuse N clips; with every modality absent the answer is the classifier's bias."""
@@ -59,13 +59,13 @@ class ConcatMLPConfig(FusionSettings):
 class ConcatMLP(Fusion):
     """Projected tokens side by side through an MLP with one hidden layer; a learned vector stands for an absent one."""
 
-    def __init__(self, config: ConcatMLPConfig, dims: Mapping[Modality, int], num_classes: int) -> None:
-        super().__init__(config, dims, num_classes)
+    def __init__(self, config: ConcatMLPConfig, dims: Mapping[View, int], num_outputs: int) -> None:
+        super().__init__(config, dims, num_outputs)
         dim = config.hidden_dim
         self.projectors = Projectors(self.input_dims, dim, config.dropout)
         self.absent = nn.Parameter(torch.zeros(len(dims), dim))
         self.hidden = nn.Sequential(nn.Linear(len(dims) * dim, dim), nn.GELU(), nn.Dropout(config.dropout))
-        self.classifier = nn.Linear(dim, num_classes)
+        self.classifier = nn.Linear(dim, num_outputs)
 
     def forward(self, inputs: FusionInputs) -> FusionOutput:
         """Fuse N clips; with every modality absent the answer is that to M learned vectors."""
@@ -94,11 +94,11 @@ class ClassWeighted(Fusion):
     logit_c = sum_m w_mc l_mc, where w_mc is a softmax over the present modalities of learned scores.
     """
 
-    def __init__(self, config: ClassWeightedConfig, dims: Mapping[Modality, int], num_classes: int) -> None:
-        super().__init__(config, dims, num_classes)
+    def __init__(self, config: ClassWeightedConfig, dims: Mapping[View, int], num_outputs: int) -> None:
+        super().__init__(config, dims, num_outputs)
         for modality, dim in dims.items():
-            check(dim == num_classes, "the input kind", f"logits ({num_classes} per {modality})", f"{dim} values")
-        self.scores = nn.Parameter(torch.zeros(len(dims), num_classes))
+            check(dim == num_outputs, "the input kind", f"logits ({num_outputs} per {modality})", f"{dim} values")
+        self.scores = nn.Parameter(torch.zeros(len(dims), num_outputs))
 
     def forward(self, inputs: FusionInputs) -> FusionOutput:
         """Fuse N clips; with every modality absent the answer is zero for each class."""

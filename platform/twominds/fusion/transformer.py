@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.model import Fusion, FusionOutput, FusionSettings, Projectors, check, masked_mean
 from twominds.fusion.prototypes import PrototypeHead, diversity_penalty
-from twominds.records import Modality
+from twominds.records import View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +104,8 @@ class TransformerFusion(Fusion):
     An absent modality is masked in attention and left out of the mean, so that it can't reach the answer.
     """
 
-    def __init__(self, config: TransformerFusionConfig, dims: Mapping[Modality, int], num_classes: int) -> None:
-        super().__init__(config, dims, num_classes)
+    def __init__(self, config: TransformerFusionConfig, dims: Mapping[View, int], num_outputs: int) -> None:
+        super().__init__(config, dims, num_outputs)
         self.config = config
         dim = config.hidden_dim
         self.projectors = Projectors(self.input_dims, dim, config.dropout)
@@ -113,9 +113,9 @@ class TransformerFusion(Fusion):
         self.cls = nn.Parameter(0.02 * torch.randn(dim)) if config.use_cls else None
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(dim)
-        self.classifier = nn.Linear(dim, num_classes)
+        self.classifier = nn.Linear(dim, num_outputs)
         self.prototype_head = (
-            PrototypeHead(dim, num_classes, config.prototypes_per_class, config.prototype_temperature)
+            PrototypeHead(dim, num_outputs, config.prototypes_per_class, config.prototype_temperature)
             if config.prototypes_per_class
             else None
         )

@@ -9,7 +9,7 @@ from upath import UPath
 from twominds.artifacts import from_json, to_json
 from twominds.errors import ConfigError, MissingInputError
 from twominds.media.reader import MediaConfig
-from twominds.records import Modality
+from twominds.records import View
 from twominds.storage import files_in, write_whole
 
 ABOUT = "_about.json"
@@ -25,7 +25,7 @@ class About:
     fingerprint: str
     """Digest of everything that changes a feature: configs and weights."""
     models: str
-    parts: dict[Modality, str] = field(default_factory=dict[Modality, str])
+    parts: dict[View, str] = field(default_factory=dict[View, str])
     """Per modality: of features the fingerprint of all that bears on them, of embeddings the encoder's artifact id."""
     purpose: str = "research"
     """What BAH's clips were taken for: others did not consent."""

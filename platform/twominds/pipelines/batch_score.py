@@ -126,7 +126,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         summary.add("better left to a person", sum(row["abstains"] for row in scored.values()))
     if guessed := len(ids) - len(scored):
         shares = ", ".join(
-            f"{name} {share:.3f}" for name, share in zip(card.task.classes, class_shares(card), strict=True)
+            f"{name} {share:.3f}" for name, share in zip(card.task.names, class_shares(card), strict=True)
         )
         summary.add("without a score", f"{guessed}; scores.csv has the training labels' shares for them ({shares})")
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from twominds.pipelines.labelled import clip_rows
+from twominds.pipelines import tables
+from twominds.pipelines.labelled import clip_rows, is_labelled
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
 from twominds.records import Modality, Split
@@ -25,7 +26,9 @@ def add_coverage(summary: Summary, uri: str, modalities: Sequence[Modality]) -> 
         uri: Folder of features, embeddings or scores, whose clips in quarantine count as well.
         modalities: Those that the folder holds.
     """
-    rows = clip_rows(uri, ["label", *(f"{m}_{name}" for m in modalities for name in ("present", "reason"))])
+    rows = clip_rows(
+        uri, [*tables.LABEL_COLUMNS, *(f"{m}_{name}" for m in modalities for name in ("present", "reason"))]
+    )
     summary.tables.append(coverage_table(rows, modalities))
     for modality in modalities:
         reasons = Counter(row[f"{modality}_reason"] for row in rows if _lacks(row, modality))
@@ -55,7 +58,7 @@ def coverage_table(rows: Sequence[Row], modalities: Sequence[Modality]) -> Table
     splits = {name: found for name, found in splits.items() if found}
     for name, found in [*splits.items(), *([("all", rows)] if len(splits) != 1 else [])]:
         lacking = [sum(_lacks(row, modality) for row in found) for modality in modalities]
-        aside, unlabelled = sum(bool(row["error"]) for row in found), sum(row["label"] is None for row in found)
+        aside, unlabelled = sum(bool(row["error"]) for row in found), sum(not is_labelled(row) for row in found)
         table.add_row(name, str(len(found)), *(str(count) for count in (aside, unlabelled, *lacking)))
     return table
 

@@ -16,13 +16,13 @@ from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
 from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
-from twominds.pipelines.labelled import clip_rows
+from twominds.pipelines.labelled import clip_rows, is_labelled
 from twominds.pipelines.study.answers import (
     baselines,
     encoder_answers,
     ensemble_answers,
     label_of,
-    mean_mf1,
+    mean_score,
     without,
 )
 from twominds.pipelines.study.comparison import read_report
@@ -33,7 +33,7 @@ from twominds.pipelines.study.run import run_study
 from twominds.pipelines.study.scores import REPORTED, measured
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
-from twominds.records import Clip, Embedding, Failure, Modality, Split
+from twominds.records import Clip, Embedding, Failure, Modality, Split, View
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble, class_shares
 from twominds.scoring.scorer import encoder_uri
 from twominds.storage import require_writable
@@ -120,7 +120,7 @@ def _failures(rows: Sequence[Row], ensemble: Ensemble) -> list[Failure]:
     return [*aside, *(outcome for outcome in ensemble.score(inputs) if isinstance(outcome, Failure))]
 
 
-def _inputs(row: Row, ensemble: Ensemble) -> dict[Modality, Embedding]:
+def _inputs(row: Row, ensemble: Ensemble) -> dict[View, Embedding]:
     return {modality: tables.embedding_from_row(row, modality) for modality in ensemble.config.modalities}
 
 
@@ -131,7 +131,7 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
         MissingInputError: no clip of validation or test has a label.
     """
     card = ensemble.card
-    labelled = [row for row in rows if row["label"] is not None]
+    labelled = [row for row in rows if is_labelled(row)]
     by_split = {split: [row for row in labelled if row["split"] == split] for split in (Split.TRAIN, *REPORTED)}
     clips = {split: tuple(tables.clip_from_row(row) for row in found) for split, found in by_split.items()}
     train, reported = clips[Split.TRAIN], {split: clips[split] for split in REPORTED if clips[split]}
@@ -168,10 +168,10 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
     )
     return StudyResults(
         study=card.recipe,
-        num_classes=card.task.num_classes,
+        num_outputs=card.task.num_outputs,
         clips=reported,
         train=train,
-        rows=(*baselines(train, reported, card.task.num_classes), *parts, *([single] * (len(card.seeds) > 1)), whole),
+        rows=(*baselines(train, reported, card.task.num_outputs), *parts, *([single] * (len(card.seeds) > 1)), whole),
         headline=whole.recipe,
         headline_is="the ensemble, as it is served",
         served=served,
@@ -210,8 +210,8 @@ def _hidden(
     def masked(split: Split, modality: Modality) -> Answers:
         return ensemble_answers(ensemble, [without(clip, modality) for clip in inputs[split]], guess)
 
-    classes = ensemble.card.task.num_classes
+    classes = ensemble.card.task.num_outputs
     return {
-        modality: {split: mean_mf1(masked(split, modality), clips[split], classes) for split in inputs}
+        modality: {split: mean_score(masked(split, modality), clips[split], classes) for split in inputs}
         for modality in ensemble.config.modalities
     }

@@ -46,7 +46,7 @@ def labelled_rows(uri: str, columns: Sequence[str], protocol: SelectionProtocol)
         SelectionError: a split that the protocol needs has no labelled clip.
     """
     splits = {
-        split: [row for row in clip_rows(uri, ["label", *columns], [split]) if row["label"] is not None]
+        split: [row for row in clip_rows(uri, [*tables.LABEL_COLUMNS, *columns], [split]) if is_labelled(row)]
         for split in visible_splits(protocol)
     }
     return LabelledSplits({split: rows for split, rows in splits.items() if rows}).for_selection(protocol)
@@ -60,9 +60,25 @@ def labels_fingerprint(uri: str, protocol: SelectionProtocol, *, words: bool = T
         protocol: Which splits count.
         words: Whether what is trained hangs on the corpus's words.
     """
-    rows = clip_rows(uri, ["label", "source"], visible_splits(protocol))
-    known = [[row["clip_id"], row["split"], row["label"]] for row in rows]
+    rows = clip_rows(uri, [*tables.LABEL_COLUMNS, "source"], visible_splits(protocol))
+    known = [[row["clip_id"], row["split"], _said(row)] for row in rows]
     return fingerprint(known, [None if row["error"] else _made_of(row, words=words) for row in rows])
+
+
+def is_labelled(row: Row) -> bool:
+    """Whether the corpus says something of any of the clip's points."""
+    labels = tables.labels_from_row(row)
+    return labels is not None and bool(labels.known.any())
+
+
+def _said(row: Row) -> int | list[object] | None:
+    """A clip's labels as JSON; of one class per clip its index alone, which digests of older versions are of."""
+    label = tables.clip_from_row(row).label
+    labels = tables.labels_from_row(row)
+    if labels is None or label is not None:
+        return label
+    times_s = None if labels.times_s is None else labels.times_s.tolist()
+    return [labels.values.tolist(), labels.known.tolist(), times_s]
 
 
 def _made_of(row: Row, *, words: bool) -> list[str]:
@@ -75,8 +91,8 @@ def clip_counts(task: Task, train: Tensor, validation: Tensor) -> dict[str, Any]
 
     The classes' shares in training are what is said of a clip that can't be scored (`scoring.ensemble.class_shares`).
     """
-    counts = train.bincount(minlength=task.num_classes)
+    counts = train.bincount(minlength=task.num_outputs)
     return {
         "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
-        "train_labels": {name: int(counts[i]) for i, name in enumerate(task.classes)},
+        "train_labels": {name: int(counts[i]) for i, name in enumerate(task.names)},
     }

@@ -27,7 +27,9 @@ from twominds.pipelines.quarantine import (
 from twominds.records import Clip, Modality, Source
 from twominds.storage import files_in, write_whole
 
-_SAID = [name for name in (each.name for each in fields(Clip)) if name not in ("clip_id", "transcript", "source")]
+_SAID = [
+    name for name in (each.name for each in fields(Clip)) if name not in ("clip_id", "transcript", "words", "source")
+]
 """What the corpus says of a clip, and its features do not hang on."""
 
 Words = Literal["all", "text", "nothing"]
@@ -138,7 +140,7 @@ def _standing(before: Clip, now: dict[str, Clip], renewal: Renewal, words: Words
             renewal.changed.update(what)
             renewal.of_older += was is None
         return None
-    after = replace(after, transcript=None, source=source)
+    after = replace(after, transcript=None, words=None, source=source)
     renewal.mended.update(name for name in _SAID if getattr(before, name) != getattr(after, name))
     return after
 

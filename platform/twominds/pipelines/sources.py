@@ -38,9 +38,16 @@ def with_sources(clips: Sequence[Clip], *, face_crops: bool = False) -> list[Cli
         if face_crops:
             found = [video and fingerprint(video, _of_folder(clip)) for video, clip in zip(found, clips, strict=True)]
     return [
-        replace(clip, source=Source(video=video, words="" if clip.transcript is None else fingerprint(clip.transcript)))
+        replace(clip, source=Source(video=video, words=_of_words(clip)))
         for clip, video in zip(clips, found, strict=True)
     ]
+
+
+def _of_words(clip: Clip) -> str:
+    if clip.transcript is None:
+        return ""
+    times = [] if clip.words is None else [[[word.text, word.start_s, word.end_s] for word in clip.words]]
+    return fingerprint(clip.transcript, *times)
 
 
 def _list_remote(files: Sequence[UPath]) -> None:

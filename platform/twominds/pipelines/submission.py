@@ -23,7 +23,7 @@ def submission(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Card) -
     guess = {"probabilities": shares, "predicted": shares.index(max(shares))}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["id", *(f"p{i}" for i in range(card.task.num_classes)), "pred"])
+    writer.writerow(["id", *(f"p{i}" for i in range(card.task.num_outputs)), "pred"])
     for clip_id in clip_ids:
         row = scored.get(clip_id, guess)
         # Decimals, not floats, are what must add up: nine digits of each, the first class takes the rest.
@@ -69,7 +69,7 @@ def details(
 
 
 def _columns(card: Card, modalities: Sequence[Modality]) -> list[str]:
-    classes = [f"p_{name}" for name in card.task.classes]
+    classes = [f"p_{name}" for name in card.task.names]
     of_each = [f"{modality}{suffix}" for modality in modalities for suffix in ("", "_reason", "_probability")]
     last = ["transcript_source", "warnings", "failed_in", "error", "ensemble", "weights"]
     return ["id", "answer", *classes, "abstains", "threshold", *of_each, *last]
@@ -77,13 +77,13 @@ def _columns(card: Card, modalities: Sequence[Modality]) -> list[str]:
 
 def _score_cells(row: Row, card: Card, modalities: Sequence[Modality]) -> dict[str, object]:
     cells: dict[str, object] = {
-        "answer": card.task.classes[row["predicted"]],
+        "answer": card.task.names[row["predicted"]],
         "abstains": _yes_or_no(row["abstains"]),
         "threshold": row["threshold"],
         "transcript_source": row.get("transcript_source") or "",
         "warnings": " ".join(row.get("warnings") or ()),
     }
-    cells |= {f"p_{name}": p for name, p in zip(card.task.classes, row["probabilities"], strict=True)}
+    cells |= {f"p_{name}": p for name, p in zip(card.task.names, row["probabilities"], strict=True)}
     for modality in modalities:
         own = row[f"{modality}_probabilities"]
         cells |= {

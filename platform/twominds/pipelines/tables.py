@@ -1,8 +1,8 @@
 """Records as Arrow tables, so that they can flow between machines and rest in Parquet.
 
 One row is one clip. Arrays of any shape are cells of `.npy` bytes (self-describing, read with
-`numpy.load(io.BytesIO(cell), allow_pickle=False)`); vectors are lists of float32. Per modality `m` there are
-`m_present` and `m_reason` beside its data, which is null where the modality is absent.
+`numpy.load(io.BytesIO(cell), allow_pickle=False)`); vectors are lists of float32, those of several points one after
+another. Per view `v` there are `v_present` and `v_reason` beside its data, which is null where its modality is absent.
 """
 
 import io
@@ -20,18 +20,20 @@ import safetensors.numpy
 from upath import UPath
 
 from twominds.records import (
-    BoolArray,
-    ByteArray,
     Clip,
     ClipMedia,
     Embedding,
     Features,
     FloatArray,
+    Labels,
     Modality,
     Presence,
     Score,
     Source,
     Split,
+    Times,
+    View,
+    Word,
 )
 from twominds.storage import files_in
 
@@ -39,6 +41,7 @@ Row = dict[str, Any]
 """One row of a table, as Arrow gives it."""
 
 VECTOR = pa.list_(pa.float32())
+TIMES = pa.list_(pa.float64())
 SENTENCES = pa.list_(pa.string())
 
 CLIP_SCHEMA = pa.schema(
@@ -46,8 +49,9 @@ CLIP_SCHEMA = pa.schema(
         ("clip_id", pa.string()),
         ("video_uri", pa.string()),
         ("split", pa.string()),
-        ("label", pa.int32()),
+        ("labels", pa.struct([("values", VECTOR), ("known", pa.list_(pa.bool_())), ("times_s", TIMES)])),
         ("transcript", pa.string()),
+        ("words", pa.list_(pa.struct([("text", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())]))),
         ("participant_id", pa.string()),
         ("question", pa.int32()),
         ("attributes", pa.string()),
@@ -65,7 +69,9 @@ SCORE_FIELDS = [
     pa.field("weights", pa.string()),
     pa.field("warnings", SENTENCES),
 ]
-WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name != "transcript"]
+LABEL_COLUMNS = ("labels", "label")
+"""What labels are read from: results of an older version have the class of a clip, a whole number."""
+WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name not in ("transcript", "words")]
 """What results carry of a clip: not the transcript, which is personal, but (in `source`) a digest that tells whether it
 has changed. (Features of words and tokens hold it again.)"""
 
@@ -76,24 +82,31 @@ def scored_columns(modalities: Sequence[Modality]) -> list[str]:
     return [*WITHOUT_WORDS, "transcript_source", *opinions, *(field.name for field in SCORE_FIELDS)]
 
 
-def features_fields(modality: Modality) -> list["pa.Field[Any]"]:
-    """Columns of one modality's features."""
+POINTS = "points_s"
+"""The column of the times at which the task wants answers; null where it wants one for the whole clip."""
+
+
+def features_fields(view: View) -> list["pa.Field[Any]"]:
+    """Columns of one view's features."""
     return [
-        pa.field(f"{modality}_present", pa.bool_()),
-        pa.field(f"{modality}_reason", pa.string()),
-        pa.field(f"{modality}_values", pa.large_binary()),
-        pa.field(f"{modality}_pooled", VECTOR),
-        pa.field(f"{modality}_warnings", SENTENCES),
+        pa.field(f"{view}_present", pa.bool_()),
+        pa.field(f"{view}_reason", pa.string()),
+        pa.field(f"{view}_values", pa.large_binary()),
+        pa.field(f"{view}_times_s", TIMES),
+        pa.field(f"{view}_pooled", VECTOR),
+        pa.field(f"{view}_warnings", SENTENCES),
+        pa.field(POINTS, TIMES),
     ]
 
 
-def embedding_fields(modality: Modality) -> list["pa.Field[Any]"]:
-    """Columns of one modality's embedding."""
+def embedding_fields(view: View) -> list["pa.Field[Any]"]:
+    """Columns of one view's embedding."""
     return [
-        pa.field(f"{modality}_present", pa.bool_()),
-        pa.field(f"{modality}_reason", pa.string()),
-        *(pa.field(f"{modality}_{name}", VECTOR) for name in ("vector", "logits", "probabilities", "pooled")),
-        pa.field(f"{modality}_warnings", SENTENCES),
+        pa.field(f"{view}_present", pa.bool_()),
+        pa.field(f"{view}_reason", pa.string()),
+        *(pa.field(f"{view}_{name}", VECTOR) for name in (*_OF_POINTS.values(), "pooled")),
+        pa.field(f"{view}_warnings", SENTENCES),
+        pa.field(POINTS, TIMES),
     ]
 
 
@@ -113,6 +126,8 @@ def clip_to_row(clip: Clip) -> Row:
     """A clip as a row of `CLIP_SCHEMA`."""
     row: Row = {name: getattr(clip, name) for name in CLIP_SCHEMA.names}
     row["source"] = clip.source and asdict(clip.source)
+    row["labels"] = clip.labels and _labels_cell(clip.labels)
+    row["words"] = None if clip.words is None else [asdict(word) for word in clip.words]
     row["split"] = None if clip.split is None else str(clip.split)
     row["attributes"] = json.dumps(dict(clip.attributes), sort_keys=True)
     return row
@@ -122,9 +137,26 @@ def clip_from_row(row: Row) -> Clip:
     """The clip of a row; without its transcript where the table has none."""
     fields: Row = {name: row.get(name) for name in CLIP_SCHEMA.names}
     fields["source"] = Source(**row["source"]) if row.get("source") else None
+    fields["labels"] = labels_from_row(row)
+    fields["words"] = None if row.get("words") is None else tuple(Word(**word) for word in row["words"])
     fields["split"] = None if row.get("split") is None else Split(row["split"])
     fields["attributes"] = json.loads(row.get("attributes") or "{}")
     return Clip(**fields)
+
+
+def labels_from_row(row: Row) -> Labels | None:
+    """What the corpus says of the row's clip; None where it says nothing."""
+    cell = row.get("labels")
+    if cell is None:
+        return None if row.get("label") is None else Labels.of_clip(row["label"])
+    known = np.asarray(cell["known"], np.bool_)
+    values = np.asarray(cell["values"], np.float32).reshape(len(known), -1)
+    return Labels(values=values, known=known, times_s=_times(cell["times_s"]))
+
+
+def _labels_cell(labels: Labels) -> Row:
+    times_s = None if labels.times_s is None else labels.times_s.tolist()
+    return {"values": labels.values.ravel().tolist(), "known": labels.known.tolist(), "times_s": times_s}
 
 
 def clips_to_table(clips: Iterable[Clip]) -> pa.Table:
@@ -132,18 +164,29 @@ def clips_to_table(clips: Iterable[Clip]) -> pa.Table:
     return pa.Table.from_pylist([clip_to_row(clip) for clip in clips], schema=CLIP_SCHEMA)
 
 
+_ARRAYS = (
+    "scene_frames",
+    "scene_times_s",
+    "face_crops",
+    "face_detected",
+    "face_times_s",
+    "audio",
+    "points_s",
+)
+"""Of a decoded clip."""
+
+
 def pack_media(media: ClipMedia) -> bytes:
     """A decoded clip as one safetensors blob (arrays and a JSON header)."""
-    arrays = {
-        name: np.ascontiguousarray(array)
-        for name in ("scene_frames", "face_crops", "face_detected", "audio")
-        if (array := getattr(media, name)) is not None
-    }
+    arrays = {name: np.ascontiguousarray(array) for name in _ARRAYS if (array := getattr(media, name)) is not None}
     header = {
         "clip_id": media.clip_id,
         "duration_s": media.duration_s,
         "transcript": media.transcript,
         "transcript_source": media.transcript_source,
+        "audio_start_s": media.audio_start_s,
+        "words": None if media.words is None else [asdict(word) for word in media.words],
+        "video": media.video,
         "presence": {str(modality): [p.present, p.reason] for modality, p in media.presence.items()},
         "warnings": media.warnings,
         "sample_rate_hz": media.sample_rate_hz,
@@ -161,63 +204,71 @@ def unpack_media(blob: bytes) -> ClipMedia:
         for name, (present, reason) in header["presence"].items()
     }
     header["warnings"] = tuple(header["warnings"])
-    return ClipMedia(
-        scene_frames=cast("ByteArray | None", arrays.get("scene_frames")),
-        face_crops=cast("ByteArray | None", arrays.get("face_crops")),
-        face_detected=cast("BoolArray | None", arrays.get("face_detected")),
-        audio=cast("FloatArray | None", arrays.get("audio")),
-        **header,
-    )
+    header["words"] = None if header["words"] is None else tuple(Word(**word) for word in header["words"])
+    return ClipMedia(**{name: cast("Any", arrays.get(name)) for name in _ARRAYS}, **header)
 
 
 def features_to_row(features: Features) -> Row:
-    """One modality's features as the cells of `features_fields`."""
-    m = features.modality
+    """One view's features as the cells of `features_fields`."""
+    v = features.view
     return {
-        f"{m}_present": features.presence.present,
-        f"{m}_reason": features.presence.reason,
-        f"{m}_values": None if features.values is None else pack_array(features.values),
-        f"{m}_pooled": features.pooled,
-        f"{m}_warnings": features.warnings,
+        f"{v}_present": features.presence.present,
+        f"{v}_reason": features.presence.reason,
+        f"{v}_values": None if features.values is None else pack_array(features.values),
+        f"{v}_times_s": features.times_s,
+        f"{v}_pooled": features.pooled,
+        f"{v}_warnings": features.warnings,
+        POINTS: features.points_s,
     }
 
 
-def features_from_row(row: Row, modality: Modality) -> Features:
-    """One modality's features of a row."""
-    values = row[f"{modality}_values"]
+def features_from_row(row: Row, view: View) -> Features:
+    """One view's features of a row."""
+    values = row[f"{view}_values"]
     return Features(
         clip_id=row["clip_id"],
-        modality=modality,
-        presence=Presence(present=row[f"{modality}_present"], reason=row[f"{modality}_reason"]),
+        view=view,
+        presence=Presence(present=row[f"{view}_present"], reason=row[f"{view}_reason"]),
         values=None if values is None else unpack_array(values),
-        pooled=_vector(row[f"{modality}_pooled"]),
+        times_s=_times(row.get(f"{view}_times_s")),
+        points_s=_times(row.get(POINTS)),
+        pooled=_vector(row[f"{view}_pooled"]),
         participant_id=row.get("participant_id"),
-        warnings=_warnings(row, modality),
+        warnings=_warnings(row, view),
     )
 
 
+_OF_POINTS = {"vectors": "vector", "logits": "logits", "probabilities": "probabilities"}
+"""Column names of what an embedding has for each point, by its field."""
+
+
 def embedding_to_row(embedding: Embedding) -> Row:
-    """One modality's embedding as the cells of `embedding_fields`."""
-    m = embedding.modality
+    """One view's embedding as the cells of `embedding_fields`."""
+    v = embedding.view
+    arrays = {column: getattr(embedding, field) for field, column in _OF_POINTS.items()}
     return {
-        f"{m}_present": embedding.presence.present,
-        f"{m}_reason": embedding.presence.reason,
-        **{f"{m}_{name}": getattr(embedding, name) for name in ("vector", "logits", "probabilities", "pooled")},
-        f"{m}_warnings": embedding.warnings,
+        f"{v}_present": embedding.presence.present,
+        f"{v}_reason": embedding.presence.reason,
+        **{f"{v}_{column}": None if array is None else array.ravel() for column, array in arrays.items()},
+        f"{v}_pooled": embedding.pooled,
+        f"{v}_warnings": embedding.warnings,
+        POINTS: embedding.points_s,
     }
 
 
-def embedding_from_row(row: Row, modality: Modality) -> Embedding:
-    """One modality's embedding of a row."""
+def embedding_from_row(row: Row, view: View) -> Embedding:
+    """One view's embedding of a row."""
+    points_s = _times(row.get(POINTS))
+    points = 1 if points_s is None else len(points_s)
+    cells = {field: _vector(row[f"{view}_{column}"]) for field, column in _OF_POINTS.items()}
     return Embedding(
         clip_id=row["clip_id"],
-        modality=modality,
-        presence=Presence(present=row[f"{modality}_present"], reason=row[f"{modality}_reason"]),
-        vector=_vector(row[f"{modality}_vector"]),
-        logits=_vector(row[f"{modality}_logits"]),
-        probabilities=_vector(row[f"{modality}_probabilities"]),
-        pooled=_vector(row[f"{modality}_pooled"]),
-        warnings=_warnings(row, modality),
+        view=view,
+        presence=Presence(present=row[f"{view}_present"], reason=row[f"{view}_reason"]),
+        **{field: None if cell is None else cell.reshape(points, -1) for field, cell in cells.items()},
+        points_s=points_s,
+        pooled=_vector(row[f"{view}_pooled"]),
+        warnings=_warnings(row, view),
     )
 
 
@@ -235,9 +286,13 @@ def score_to_row(score: Score) -> Row:
     }
 
 
-def _warnings(row: Row, modality: Modality) -> tuple[str, ...]:
+def _warnings(row: Row, view: View) -> tuple[str, ...]:
     """None where the table is of a time before there were any."""
-    return tuple(row.get(f"{modality}_warnings") or ())
+    return tuple(row.get(f"{view}_warnings") or ())
+
+
+def _times(cell: Sequence[float] | None) -> Times | None:
+    return None if cell is None else np.asarray(cell, dtype=np.float64)
 
 
 def _vector(cell: Sequence[float] | None) -> FloatArray | None:

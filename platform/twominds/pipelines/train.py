@@ -35,7 +35,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.about import read_about
 from twominds.pipelines.cluster import cluster, cpus_of_a_worker, outside_main_thread
 from twominds.pipelines.coverage import add_coverage
-from twominds.pipelines.labelled import clip_counts, labelled_rows, labels_fingerprint
+from twominds.pipelines.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import printed_lines
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
@@ -214,7 +214,9 @@ def _train_one(
         if workers.first and time.monotonic() - shown > PROGRESS_INTERVAL_S:
             minutes, seconds = divmod(round(report.seconds * (epochs - report.epoch)), 60)
             left = f"at most about {minutes}:{seconds:02} left"
-            lines.put(f"{modality}: epoch {report.epoch}/{epochs}, validation MF1 {report.validation_mf1:.3f}, {left}")
+            lines.put(
+                f"{modality}: epoch {report.epoch}/{epochs}, validation MF1 {report.validation_score:.3f}, {left}"
+            )
             shown = time.monotonic()
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.
@@ -234,7 +236,7 @@ def _train_one(
     if not workers.first:
         return
     best = f"best epoch {result.best_epoch} of {len(result.history)}, " if result.history else ""
-    lines.put(f"{modality}: {best}validation MF1 {result.validation_mf1:.3f}")
+    lines.put(f"{modality}: {best}validation MF1 {result.validation_score:.3f}")
     card = encoder_card(recipe, modality, clips, store, result, config.features)
     save_encoder(f"{config.output}/{modality}", encoder, recipe.encoders, card)
 
@@ -253,7 +255,7 @@ def trained_encoder(
     settings, seed = recipe.encoders.of(modality), recipe.encoder_seed
     encoder = ENCODERS[type(settings)].pretrained(
         settings,
-        num_classes=recipe.task.num_classes,
+        num_outputs=recipe.task.num_outputs,
         store=store,
         example=next(item for item in clips.train[0] if item.presence.present),
     )
@@ -267,7 +269,7 @@ def trained_encoder(
         recipe.encoder_fits.of(modality),
         seed=seed,
         loss=cross_entropy,
-        num_classes=recipe.task.num_classes,
+        num_outputs=recipe.task.num_outputs,
         device=device,
         scored_on=examples.scored_on,
         **of_fit,
@@ -290,7 +292,7 @@ def encoder_card(
             "fit": _fit_fingerprint(recipe, modality),
             **clip_counts(recipe.task, clips.train[1], clips.validation[1]),
         },
-        metrics={"validation_mf1": result.validation_mf1, "best_epoch": result.best_epoch},
+        metrics={"validation_score": result.validation_score, "best_epoch": result.best_epoch},
         selected_on=clips.selected_on,
         seeds=(recipe.encoder_seed,),
         backbones=tuple(used_backbone(store, role) for role in _roles(recipe, modality, media, store)),
@@ -307,7 +309,9 @@ def read_examples(features_uri: str, modality: Modality, protocol: SelectionProt
     """The features and labels of one modality, absent ones included, of the splits that the protocol may see."""
 
     def examples(rows: list[tables.Row]) -> tuple[list[Features], Tensor]:
-        return [tables.features_from_row(row, modality) for row in rows], torch.tensor([row["label"] for row in rows])
+        return [tables.features_from_row(row, modality) for row in rows], torch.tensor(
+            [tables.clip_from_row(row).label for row in rows]
+        )
 
     columns = ["participant_id", *(field.name for field in tables.features_fields(modality))]
     return labelled_rows(features_uri, columns, protocol).map(examples)
@@ -336,8 +340,8 @@ def check_inputs(
 
 def _check_examples(features_uri: str, modality: Modality, split: Split) -> None:
     purpose = "train" if split == Split.TRAIN else "select"
-    rows = tables.read_rows(features_uri, ["label", f"{modality}_present"], [split])
-    if not any(row["label"] is not None and row[f"{modality}_present"] for row in rows):
+    rows = tables.read_rows(features_uri, [*tables.LABEL_COLUMNS, f"{modality}_present"], [split])
+    if not any(is_labelled(row) and row[f"{modality}_present"] for row in rows):
         raise MissingInputError(
             f"No labelled clip of the split {split} in {features_uri} has the modality {modality}: "
             f"nothing to {purpose} on."
@@ -381,7 +385,7 @@ def _summary(config: TrainConfig, recipe: Recipe, trained: list[Modality]) -> Su
         card = artifacts.read_card(f"{config.output}/{modality}")
         table.add_row(
             modality,
-            f"{card.metrics['validation_mf1']:.3f}",
+            f"{card.metrics['validation_score']:.3f}",
             str(card.metrics["best_epoch"] or "-"),
             "/".join(str(count) for count in card.data["clips"].values()),
             card.weights,

@@ -33,7 +33,7 @@ from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 
 State = dict[str, Tensor]
@@ -89,7 +89,7 @@ def import_encoder(uri: str, modality: Modality, file: Path, store: BackboneStor
     if isinstance(config, SceneEncoderConfig | TextEncoderConfig):
         architecture = {"backbone": backbone_config(load_backbone(store, config.backbone))}
     encoder = ENCODERS[type(config)].from_architecture(
-        config, num_classes=recipe.task.num_classes, architecture=architecture
+        config, num_outputs=recipe.task.num_outputs, architecture=architecture
     )
     _fill(encoder, tensors, names, what)
     roles = [r for r in replace(recipe, media=media).frozen_roles([modality]) if r != WHISPER or store.has(r)]
@@ -101,7 +101,7 @@ def import_encoder(uri: str, modality: Modality, file: Path, store: BackboneStor
     return save_encoder(uri, encoder, replace(recipe.encoders, **{str(modality): config}), card)
 
 
-def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[Modality, str]) -> Card:
+def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[View, str]) -> Card:
     """Turns the authors' fusion checkpoints into an ensemble artifact at `uri`; returns its card.
 
     Which seed made which file is not known: they are numbered from 1 in their order.
@@ -195,7 +195,7 @@ _READERS: dict[Modality, Callable[[State], tuple[AnyEncoderConfig, Architecture]
 @dataclass(frozen=True)
 class _FusionFile:
     config: TransformerFusionConfig
-    dims: dict[Modality, int]
+    dims: dict[View, int]
     tensors: State
 
 
@@ -207,7 +207,7 @@ def _read_fusion(file: Path) -> _FusionFile:
     if (kind := (cfg.get("fusion"), cfg.get("input_type"))) != ("exchange_transformer", "emb"):
         raise ArtifactError(f"{file} is a fusion {kind[0]!r} of {kind[1]!r}, not an 'exchange_transformer' of 'emb'.")
     names, what = _FUSION_NAMES, f"{file} is not LEYA's fusion"
-    classes = find_recipe("leya").task.num_classes
+    classes = find_recipe("leya").task.num_outputs
     config = TransformerFusionConfig(  # what a file leaves out has the public code's default
         hidden_dim=int(cfg.get("d_model", 256)),
         dropout=float(cfg.get("drop", 0.1)),
@@ -231,7 +231,7 @@ def _read_fusion(file: Path) -> _FusionFile:
         if config.prototypes_per_class:
             prototypes = tensors["prototype_head.prototypes"]
             tensors["prototype_head.prototypes"] = prototypes.reshape(classes, -1, config.hidden_dim)
-    _fill(build_fusion(config, dims=dims, num_classes=classes), tensors, names, what)
+    _fill(build_fusion(config, dims=dims, num_outputs=classes), tensors, names, what)
     return _FusionFile(config, dims, tensors)
 
 

@@ -19,10 +19,10 @@ from twominds.errors import ArtifactError
 from twominds.fusion.batch import FusionInputs, InputKind, fusion_inputs
 from twominds.fusion.catalog import Fusion, FusionConfig, build_fusion
 from twominds.media.reader import MediaConfig
-from twominds.records import Embedding, Failure, Modality, ModalityScore, Score
+from twominds.records import Embedding, Failure, Modality, ModalityScore, Score, View
 from twominds.scoring.decision import Decision
 
-EmbeddingsOfClip = Mapping[Modality, Embedding]
+EmbeddingsOfClip = Mapping[View, Embedding]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Ensemble:
     """Seed models of one fusion, and the decision on their mean probability."""
 
     def __init__(
-        self, models: Mapping[int, Fusion], config: EnsembleConfig, dims: Mapping[Modality, int], card: Card
+        self, models: Mapping[int, Fusion], config: EnsembleConfig, dims: Mapping[View, int], card: Card
     ) -> None:
         """Takes trained models by their seed; `card` names the artifact that they are."""
         self.models = dict(models)
@@ -76,7 +76,7 @@ class Ensemble:
             prefix = f"seed-{seed}."
             states[seed] = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         try:
-            models = seed_models(states, config.fusion, dims, card.task.num_classes)
+            models = seed_models(states, config.fusion, dims, card.task.num_outputs)
         except RuntimeError as error:
             raise ArtifactError(f"The tensors at {uri} do not fit its card: {error}") from error
         return cls(models, config, dims, card)
@@ -137,13 +137,13 @@ def class_shares(card: Card) -> list[float]:
 
     Equal ones where the card does not know them, as that of an imported ensemble.
     """
-    counts = [card.data.get("train_labels", {}).get(name, 0) for name in card.task.classes]
+    counts = [card.data.get("train_labels", {}).get(name, 0) for name in card.task.names]
     total = sum(counts)
     return [count / total if total else 1 / len(counts) for count in counts]
 
 
 def seed_models(
-    states: Mapping[int, Mapping[str, Tensor]], config: FusionConfig, dims: Mapping[Modality, int], num_classes: int
+    states: Mapping[int, Mapping[str, Tensor]], config: FusionConfig, dims: Mapping[View, int], num_outputs: int
 ) -> dict[int, Fusion]:
     """The trained model of each seed, ready to predict.
 
@@ -152,7 +152,7 @@ def seed_models(
     """
     models: dict[int, Fusion] = {}
     for seed, state in states.items():
-        models[seed] = build_fusion(config, dims=dims, num_classes=num_classes).eval()
+        models[seed] = build_fusion(config, dims=dims, num_outputs=num_outputs).eval()
         models[seed].load_state_dict(state)
     return models
 
@@ -169,7 +169,7 @@ def modality_score(embedding: Embedding) -> ModalityScore:
     return ModalityScore(
         modality=embedding.modality,
         presence=embedding.presence,
-        probability=None if probabilities is None else float(probabilities[-1]),
+        probability=None if probabilities is None else float(probabilities[0, -1]),
     )
 
 
@@ -178,8 +178,8 @@ def save_ensemble(
     states: Mapping[int, Mapping[str, Tensor]],
     config: EnsembleConfig,
     *,
-    dims: Mapping[Modality, int],
-    encoders: Mapping[Modality, str],
+    dims: Mapping[View, int],
+    encoders: Mapping[View, str],
     card: Card,
     whole: bool = True,
 ) -> Card:

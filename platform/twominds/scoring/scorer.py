@@ -13,7 +13,7 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import check_backbones
 from twominds.errors import ArtifactError
 from twominds.media.reader import MediaReader
-from twominds.records import Clip, Embedding, Failure, Modality, Score
+from twominds.records import Clip, Embedding, Failure, Modality, Score, View
 from twominds.scoring.branch import Branch, check_encoder
 from twominds.scoring.ensemble import Ensemble
 from twominds.workspace import Workspace
@@ -22,7 +22,7 @@ from twominds.workspace import Workspace
 class Scorer:
     """Reads, encodes and scores clips in this process."""
 
-    def __init__(self, reader: MediaReader, branches: Mapping[Modality, Branch], ensemble: Ensemble) -> None:
+    def __init__(self, reader: MediaReader, branches: Mapping[View, Branch], ensemble: Ensemble) -> None:
         """Takes the loaded parts; see `load` for the usual way."""
         self._reader = reader
         self._branches = branches
@@ -44,7 +44,7 @@ class Scorer:
         store = store or BackboneStore(uri=Workspace.default().models)
         ensemble = Ensemble.load(ensemble_uri)
         config = ensemble.config
-        branches: dict[Modality, Branch] = {}
+        branches: dict[View, Branch] = {}
         for modality in config.modalities:
             branches[modality], _ = Branch.load(
                 encoder_uri(ensemble_uri, modality),
@@ -62,7 +62,7 @@ class Scorer:
         results: dict[int, Score | Failure] = {}
         embedded = [self._branches[modality].embed(readable) for modality in self.ensemble.config.modalities]
         per_clip = iter(zip(*embedded, strict=True))
-        complete: list[tuple[int, dict[Modality, Embedding]]] = []
+        complete: list[tuple[int, dict[View, Embedding]]] = []
         for i, item in enumerate(media):
             if isinstance(item, Failure):
                 results[i] = item
@@ -107,9 +107,9 @@ def encoder_uri(ensemble_uri: str, modality: Modality) -> str:
     return f"{ensemble_uri.rstrip('/')}/encoders/{modality}"
 
 
-def gather(outcomes: Sequence[Embedding | Failure]) -> dict[Modality, Embedding] | Failure:
+def gather(outcomes: Sequence[Embedding | Failure]) -> dict[View, Embedding] | Failure:
     """One clip's embeddings by modality, or the first failure among them."""
-    embeddings: dict[Modality, Embedding] = {}
+    embeddings: dict[View, Embedding] = {}
     for outcome in outcomes:
         if isinstance(outcome, Failure):
             return outcome

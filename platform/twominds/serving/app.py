@@ -120,7 +120,7 @@ def model_answer(card: Card, config: EnsembleConfig, args: ServeArgs) -> ModelAn
     return ModelAnswer(
         artifact_id=card.artifact_id,
         task=card.task.name,
-        classes=list(card.task.classes),
+        classes=list(card.task.names),
         recipe=card.recipe,
         weights=card.weights,
         seeds=list(card.seeds),

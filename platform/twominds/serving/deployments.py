@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
-from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Modality, Score
+from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Modality, Score, View
 
 if TYPE_CHECKING:
     from twominds.artifacts import Card
@@ -135,7 +135,7 @@ class EnsembleModel(Replica):
         return await self.score_batch({embedding.modality: embedding for embedding in embeddings})
 
     @serve.batch
-    async def score_batch(self, clips: list[dict[Modality, Embedding]]) -> list[Score | Failure]:
+    async def score_batch(self, clips: list[dict[View, Embedding]]) -> list[Score | Failure]:
         """The scores of the clips that came together."""
         return await self._work(self._ensemble.score, clips)
 

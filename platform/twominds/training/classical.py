@@ -32,7 +32,7 @@ def fit_classical(
     """
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
     encoder.learn(*clips.train, seed=seed, device=device)
-    guess = training_majority(examples.train, encoder.num_classes)
+    guess = training_majority(examples.train, encoder.num_outputs)
 
     @torch.inference_mode()
     def scores(split: FeatureExamples) -> tuple[float, float]:
@@ -43,9 +43,9 @@ def fit_classical(
     others = [(loss, mf1) if split is examples.validation else scores(split) for split in examples.scored_on]
     return FitResult(
         best_epoch=0,
-        validation_mf1=mf1,
+        validation_score=mf1,
         validation_loss=loss,
-        selection_mf1=statistics.fmean(mf1 for _, mf1 in others),
+        selection_score=statistics.fmean(mf1 for _, mf1 in others),
         selection_loss=statistics.fmean(loss for loss, _ in others),
         history=(),
     )

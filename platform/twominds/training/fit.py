@@ -36,7 +36,7 @@ def fit(
     *,
     seed: int,
     loss: LossFunction,
-    num_classes: int,
+    num_outputs: int,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[EpochReport], None] | None = None,
     resume: FitState | None = None,
@@ -59,7 +59,7 @@ def fit(
         config: the settings.
         seed: of shuffling and dropout.
         loss: the objective.
-        num_classes: C.
+        num_outputs: C.
         device: where model and batches live.
         on_epoch: called after each epoch; may take a `fit_state()` to resume from. An exception in it ends training.
         resume: state of an interrupted run of the same model, data, config and seed.
@@ -74,9 +74,9 @@ def fit(
     if len(train) == 0 or len(validation) == 0:
         raise TrainingError("Training needs at least one clip in the training and in the validation split.")
     workers.align(model.to(device))
-    run = _Run(model, train, config, seed, loss, num_classes, torch.device(device), workers, deepspeed)
+    run = _Run(model, train, config, seed, loss, num_outputs, torch.device(device), workers, deepspeed)
     run.scored_on = scored_on or (validation,)
-    run.class_weights = balanced_class_weights(train.labels, num_classes) if config.class_weights else None
+    run.class_weights = balanced_class_weights(train.labels, num_outputs) if config.class_weights else None
     if resume is not None:
         run.restore(resume)
     while run.progress.unfinished():
@@ -97,7 +97,7 @@ class _Run:
         config: FitConfig,
         seed: int,
         loss: LossFunction,
-        num_classes: int,
+        num_outputs: int,
         device: torch.device,
         workers: Workers,
         deepspeed: DeepSpeedConfig | None,
@@ -122,7 +122,7 @@ class _Run:
         else:
             self.steps = DeepSpeedSteps(model, self.optimizer, deepspeed, config, workers)
         self.resumable = deepspeed is None
-        self.progress = Progress(config, seed, train, num_classes)
+        self.progress = Progress(config, seed, train, num_outputs)
         self.best_weights: dict[str, Tensor] = {}
 
     def epoch(self, train: Examples, validation: Examples) -> EpochReport:

@@ -37,7 +37,7 @@ def fit_together(
     *,
     seeds: Sequence[int],
     losses: Sequence[LossFunction],
-    num_classes: int,
+    num_outputs: int,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[int, EpochReport], Collection[int] | None] | None = None,
     scored_on: Sequence[FusionExamples] = (),
@@ -55,7 +55,7 @@ def fit_together(
         configs: each model's settings; they may differ in `OWN_SETTINGS`.
         seeds: each model's, of shuffling and dropout; its initialisation is the caller's.
         losses: each model's objective. Where they differ all are `FusionLoss`.
-        num_classes: C.
+        num_outputs: C.
         device: where models and clips live.
         on_epoch: called after each epoch with the place in `models` and the report, for every model that trained in it;
             returns the places of those that are to be broken off, if any. There is no state to resume from. An
@@ -80,8 +80,8 @@ def fit_together(
     if any(config != configs[0] for config in shared):
         raise ConfigError(f"Models that are trained together may only differ in {', '.join(sorted(OWN_SETTINGS))}.")
     models = [model.to(device) for model in models]
-    trainings = [_Training(config, seed, train, num_classes) for config, seed in zip(configs, seeds, strict=True)]
-    run = _Together(models, trainings, losses, train, num_classes, torch.device(device))
+    trainings = [_Training(config, seed, train, num_outputs) for config, seed in zip(configs, seeds, strict=True)]
+    run = _Together(models, trainings, losses, train, num_outputs, torch.device(device))
     while run.trainings:
         for training in run.epoch(validation, scored_on or (validation,)):
             if on_epoch is not None and not training.broken_off:
@@ -99,9 +99,9 @@ def _no_state() -> NoReturn:
 class _Training:
     """One model's training so far: everything but its row."""
 
-    def __init__(self, config: FitConfig, seed: int, train: FusionExamples, num_classes: int) -> None:
+    def __init__(self, config: FitConfig, seed: int, train: FusionExamples, num_outputs: int) -> None:
         self.config, self.seed = config, seed
-        self.progress = Progress(config, seed, train, num_classes)
+        self.progress = Progress(config, seed, train, num_outputs)
         self.best_weights: dict[str, Tensor] = {}
         self.error: TrainingError | None = None
         self.broken_off = False
@@ -128,14 +128,14 @@ class _Together:
         trainings: Sequence[_Training],
         losses: Sequence[LossFunction],
         train: FusionExamples,
-        num_classes: int,
+        num_outputs: int,
         device: torch.device,
     ) -> None:
         self.trainings, self.train, self.device = list(trainings), train, device
         self.config = config = trainings[0].config  # for what all share
         self.epochs = 0
-        class_weights = balanced_class_weights(train.labels, num_classes) if config.class_weights else None
-        by_class = torch.ones(num_classes, device=device) if class_weights is None else class_weights
+        class_weights = balanced_class_weights(train.labels, num_outputs) if config.class_weights else None
+        by_class = torch.ones(num_outputs, device=device) if class_weights is None else class_weights
         self.clip_weights = by_class[train.labels]
         configs = [training.config for training in trainings]
         objective, settings = _objective(losses, configs, class_weights, device)

@@ -94,10 +94,10 @@ def fusion_loss(
     return loss
 
 
-def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
+def balanced_class_weights(labels: Tensor, num_outputs: int) -> Tensor:
     """Weights [C] of N / (C * N_c) from the training labels (scikit-learn's "balanced"); 0 for a class with no clip."""
-    counts = torch.bincount(labels, minlength=num_classes).float()
-    return torch.where(counts > 0, len(labels) / (num_classes * counts.clamp_min(1)), 0.0)
+    counts = torch.bincount(labels, minlength=num_outputs).float()
+    return torch.where(counts > 0, len(labels) / (num_outputs * counts.clamp_min(1)), 0.0)
 
 
 def _is_zero(weight: Number) -> bool:

@@ -32,11 +32,11 @@ class EpochReport:
     """Mean of the training objective over the epoch."""
     validation_loss: float
     """Cross entropy of the logits on validation's answers, without smoothing, class weights or auxiliary terms."""
-    validation_mf1: float
+    validation_score: float
     """Macro F1 of all labelled validation clips; one without an answer gets the training majority (`split_scores`)."""
     selection_loss: float
     """Mean of the splits that select: validation's own, unless `scored_on` says otherwise."""
-    selection_mf1: float
+    selection_score: float
     """Mean macro F1 of the splits that select; the best epoch has the highest."""
     learning_rate: float
     """That of the first parameter group, in this epoch."""
@@ -56,11 +56,11 @@ class FitResult:
     """A finished training; the model holds the weights of `best_epoch`."""
 
     best_epoch: int
-    validation_mf1: float
+    validation_score: float
     """At the best epoch."""
     validation_loss: float
     """At the best epoch."""
-    selection_mf1: float
+    selection_score: float
     """At the best epoch: mean of the splits that select."""
     selection_loss: float
     """At the best epoch: mean of the splits that select."""
@@ -70,9 +70,9 @@ class FitResult:
 class Progress:
     """One seed's training so far: its reports, its schedule and its best epoch."""
 
-    def __init__(self, config: FitConfig, seed: int, train: Examples, num_classes: int) -> None:
-        self.config, self.seed, self.num_classes = config, seed, num_classes
-        self.majority = training_majority(train, num_classes)
+    def __init__(self, config: FitConfig, seed: int, train: Examples, num_outputs: int) -> None:
+        self.config, self.seed, self.num_outputs = config, seed, num_outputs
+        self.majority = training_majority(train, num_outputs)
         self.schedule = Schedule(name=config.scheduler, epochs=config.epochs)
         self.history: list[EpochReport] = []
         self.best_epoch = 0
@@ -112,9 +112,9 @@ class Progress:
             epoch=len(self.history) + 1,
             train_loss=train_loss,
             validation_loss=validation[0],
-            validation_mf1=validation[1],
+            validation_score=validation[1],
             selection_loss=statistics.fmean(loss for loss, _ in scores),
-            selection_mf1=statistics.fmean(mf1 for _, mf1 in scores),
+            selection_score=statistics.fmean(mf1 for _, mf1 in scores),
             learning_rate=learning_rate,
             seconds=seconds,
         )
@@ -130,17 +130,17 @@ class Progress:
         best = self.history[self.best_epoch - 1]
         return FitResult(
             best_epoch=best.epoch,
-            validation_mf1=best.validation_mf1,
+            validation_score=best.validation_score,
             validation_loss=best.validation_loss,
-            selection_mf1=best.selection_mf1,
+            selection_score=best.selection_score,
             selection_loss=best.selection_loss,
             history=tuple(self.history),
         )
 
 
-def training_majority(train: Examples, num_classes: int) -> int:
+def training_majority(train: Examples, num_outputs: int) -> int:
     """The most frequent class of all labelled training clips, whether or not they can be learned from."""
-    return majority(torch.cat([train.labels.cpu(), train.left_out]).numpy(), num_classes)
+    return majority(torch.cat([train.labels.cpu(), train.left_out]).numpy(), num_outputs)
 
 
 def split_scores(logits: Tensor, labels: Tensor, left_out: Tensor, guess: int) -> tuple[float, float]:
@@ -161,7 +161,7 @@ def split_scores(logits: Tensor, labels: Tensor, left_out: Tensor, guess: int) -
 
 def _rank(report: EpochReport) -> tuple[float, float]:
     """Order of epochs: macro F1, then lower loss."""
-    return report.selection_mf1, -report.selection_loss
+    return report.selection_score, -report.selection_loss
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from twominds.fusion.batch import FusionInputs
-from twominds.records import Modality
+from twominds.records import View
 from twominds.training.fit_config import FitConfig
 from twominds.training.optim import OptimizerName
 
@@ -97,17 +97,17 @@ class ModelStack:
     def _loss(
         self,
         weights: dict[str, Tensor],
-        tokens: dict[Modality, Tensor],
+        tokens: dict[View, Tensor],
         mask: Tensor,
         labels: Tensor,
         settings: dict[str, Tensor],
     ) -> Tensor:
         return self._objective(self._output(weights, tokens, mask), labels, **settings)
 
-    def _logits(self, weights: dict[str, Tensor], tokens: dict[Modality, Tensor], mask: Tensor) -> Tensor:
+    def _logits(self, weights: dict[str, Tensor], tokens: dict[View, Tensor], mask: Tensor) -> Tensor:
         return self._output(weights, tokens, mask).logits
 
-    def _output(self, weights: dict[str, Tensor], tokens: dict[Modality, Tensor], mask: Tensor) -> Any:
+    def _output(self, weights: dict[str, Tensor], tokens: dict[View, Tensor], mask: Tensor) -> Any:
         inputs = FusionInputs(tokens=tokens, mask=mask)
         # Tied weights would be looked for in every step. No fusion has any; a meta tensor would give them away.
         return functional_call(self.module, weights, (inputs,), tie_weights=False)

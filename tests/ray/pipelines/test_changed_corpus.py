@@ -14,7 +14,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.quarantine import quarantined_clips
 from twominds.pipelines.summary import Summary
-from twominds.records import Clip, Modality
+from twominds.records import Clip, Modality, View, clip_labels
 
 pytestmark = pytest.mark.ray
 
@@ -26,7 +26,7 @@ def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def features(config: PreprocessConfig) -> dict[str, tuple[Clip, dict[Modality, Any]]]:
+def features(config: PreprocessConfig) -> dict[str, tuple[Clip, dict[View, Any]]]:
     """What is known of each clip, and the values of its features."""
     return {
         row["clip_id"]: (
@@ -80,7 +80,7 @@ def test_a_mended_table(ray_session: None, tiny_bundle: str, small_corpus: Path,
     }.items():
         for modality in modalities:
             assert same(after[clip_id][1][modality], before[clip_id][1][modality])
-    assert after["2.mp4"][0] == replace(before["2.mp4"][0], label=rows[2]["label"])
+    assert after["2.mp4"][0] == replace(before["2.mp4"][0], labels=clip_labels(rows[2]["label"]))
     alone = replace(config, output=str(tmp_path / "alone"))
     preprocess(alone)
     for clip_id, (clip, values) in features(alone).items():

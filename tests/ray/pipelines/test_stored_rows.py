@@ -22,7 +22,7 @@ def test_a_column_that_an_older_file_lacks_is_null_in_its_rows(
     schema = pa.schema([pa.field("clip_id", pa.string()), *tables.features_fields(Modality.TEXT)])
     rows: list[dict[str, Any]] = []
     for name in ("old", "new"):
-        features = Features(clip_id=name, modality=Modality.TEXT, presence=absent("no words"), warnings=("cut",))
+        features = Features(clip_id=name, view=Modality.TEXT, presence=absent("no words"), warnings=("cut",))
         rows.append({"clip_id": name, **tables.features_to_row(features)})
     old, new = (pa.Table.from_pylist([row], schema=schema) for row in rows)
     pq.write_table(old.drop_columns(["text_warnings"]), tmp_path / ("1.parquet" if old_first else "2.parquet"))

@@ -99,9 +99,9 @@ class StandInEncoder:
             return Failure(clip_id=media.clip_id, stage=f"features.{self._modality}", reason="RuntimeError: inside")
         return Embedding(
             clip_id=media.clip_id,
-            modality=self._modality,
+            view=self._modality,
             presence=PRESENT,
-            probabilities=np.array([0.75, 0.25], np.float32),
+            probabilities=np.atleast_2d(np.array([0.75, 0.25], np.float32)),
         )
 
 

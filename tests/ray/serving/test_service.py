@@ -29,7 +29,7 @@ from twominds.features.catalog import FeaturesConfig, build_extractor
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, Score
+from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, Score, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.scoring.scorer import Scorer
 from twominds.serving.app import ServeArgs, build
@@ -87,13 +87,13 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
     store, features, encoders = BackboneStore(uri=tiny_bundle), FeaturesConfig(), EncodersConfig()
     media_config = MediaConfig(face_frames=8, min_face_frames=0, recognise_speech=False)
     media = [item for item in MediaReader(media_config, store).read_many(clips[:5]) if isinstance(item, ClipMedia)]
-    dims: dict[Modality, int] = {}
+    dims: dict[View, int] = {}
     for modality in Modality:
         extracted = build_extractor(modality, features, store, pooled=False).extract(media)
         example = next(item for item in extracted if item.presence.present)
         settings = encoders.of(modality)
         encoder = ENCODERS[type(settings)].pretrained(
-            settings, num_classes=AH_VIDEO.num_classes, store=store, example=example
+            settings, num_outputs=AH_VIDEO.num_outputs, store=store, example=example
         )
         dims[modality] = encoder.embedding_dim
         assert len(embed(encoder, extracted)) == len(media)
@@ -108,7 +108,7 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
     fusion = TransformerFusionConfig(hidden_dim=16, num_layers=1, num_heads=2, prototypes_per_class=0)
     states: dict[int, dict[str, torch.Tensor]] = {}
     for seed in (42, 2025, 7777):
-        model = build_fusion(fusion, dims=dims, num_classes=AH_VIDEO.num_classes, seed=seed)
+        model = build_fusion(fusion, dims=dims, num_outputs=AH_VIDEO.num_outputs, seed=seed)
         states[seed] = {name: value * 3 if value.dim() > 1 else value for name, value in model.state_dict().items()}
     uri = str(folder / "ensemble")
     save_ensemble(
@@ -151,7 +151,7 @@ def check_equal(answer: httpx.Response, score: Score) -> None:
     assert body["probability"] == pytest.approx(score.probabilities[-1], abs=1e-5)
     assert list(body["seeds"]["probabilities"].values()) == pytest.approx(score.seed_probabilities, abs=1e-5)
     assert (body["label_index"], body["threshold"]) == (score.label, score.threshold)
-    assert body["label"] == AH_VIDEO.classes[score.label]
+    assert body["label"] == AH_VIDEO.names[score.label]
     assert set(body["modalities"]) == {str(part.modality) for part in score.modalities}
     for part in score.modalities:
         shown = body["modalities"][part.modality]

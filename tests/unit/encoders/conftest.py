@@ -76,8 +76,6 @@ def features_of() -> Callable[..., Features]:
             case _:
                 values = rng.normal(size=(length, *shape)).astype(np.float32)
         pooled = rng.normal(size=6).astype(np.float32)
-        return Features(
-            clip_id=f"clip-{seed}-{length}", modality=modality, presence=PRESENT, values=values, pooled=pooled
-        )
+        return Features(clip_id=f"clip-{seed}-{length}", view=modality, presence=PRESENT, values=values, pooled=pooled)
 
     return make

@@ -14,7 +14,7 @@ KINDS: dict[TemporalKind, type] = {"mamba": MambaEncoder, "transformer": Transfo
 
 def test_published_size_layer_by_layer() -> None:
     with torch.device("meta"):
-        encoder = AudioEncoder(AudioEncoderConfig(), num_classes=2, architecture={"input_dim": 1024})
+        encoder = AudioEncoder(AudioEncoderConfig(), num_outputs=2, architecture={"input_dim": 1024})
     mamba = 256 * 1024 + (512 * 4 + 512) + 512 * 32 + (16 * 512 + 512) + 512 * 8 + 512 + 512 * 256
     layers = 2 * (mamba + 2 * 256)
     projection, head = 1024 * 256 + 256, (256 * 128 + 128) + (128 * 2 + 2)
@@ -23,7 +23,7 @@ def test_published_size_layer_by_layer() -> None:
 
 def test_pools_the_real_steps_and_heads_the_mean(features_of: Callable[..., Features]) -> None:
     config = AudioEncoderConfig(hidden_dim=8, head_hidden_dim=6, num_layers=1)
-    encoder = AudioEncoder(config, num_classes=2, architecture={"input_dim": 10}).eval()
+    encoder = AudioEncoder(config, num_outputs=2, architecture={"input_dim": 10}).eval()
     clips = [features_of(Modality.AUDIO, length) for length in (40, 9)]
     output = encoder(encoder.collate(clips))
     for i, clip in enumerate(clips):
@@ -39,14 +39,14 @@ def test_pools_the_real_steps_and_heads_the_mean(features_of: Callable[..., Feat
 @pytest.mark.parametrize(("embedding", "width"), [("hidden", 6), ("pooled", 8)])
 def test_options(kind: TemporalKind, embedding: Any, width: int, features_of: Callable[..., Features]) -> None:
     config = AudioEncoderConfig(temporal=kind, hidden_dim=8, head_hidden_dim=6, num_heads=2, embedding=embedding)
-    encoder = AudioEncoder(config, num_classes=2, architecture={"input_dim": 10})
+    encoder = AudioEncoder(config, num_outputs=2, architecture={"input_dim": 10})
     assert isinstance(encoder.temporal, KINDS[kind])
     assert encoder.embedding_dim == width
     assert encoder(encoder.collate([features_of(Modality.AUDIO)])).embedding.shape == (1, width)
 
 
 def test_weight_decay_leaves_the_dynamics_alone() -> None:
-    encoder = AudioEncoder(AudioEncoderConfig(num_layers=1), num_classes=2, architecture={"input_dim": 10})
+    encoder = AudioEncoder(AudioEncoderConfig(num_layers=1), num_outputs=2, architecture={"input_dim": 10})
     groups = encoder.parameter_groups(1e-3)
     assert isinstance(encoder.temporal, MambaEncoder)
     dynamics = dict(encoder.temporal.mixers[0].named_parameters(recurse=False))

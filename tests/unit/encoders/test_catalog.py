@@ -29,7 +29,7 @@ def encoder_of(modality: Modality, store: BackboneStore, features_of: Make) -> E
     torch.manual_seed(0)
     example = features_of(modality)
     config = CONFIG.of(modality)
-    return ENCODERS[type(config)].pretrained(config, num_classes=2, store=store, example=example)
+    return ENCODERS[type(config)].pretrained(config, num_outputs=2, store=store, example=example)
 
 
 def test_one_encoder_per_modality() -> None:
@@ -71,7 +71,7 @@ def test_rebuilt_from_json_and_tensors_it_is_the_same_to_the_bit(
     assert store.uri not in json.dumps(architecture)
     tensors = save({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()})
     config = from_json(EncodersConfig, to_json(CONFIG)).of(modality)
-    rebuilt = ENCODERS[type(config)].from_architecture(config, num_classes=2, architecture=architecture)
+    rebuilt = ENCODERS[type(config)].from_architecture(config, num_outputs=2, architecture=architecture)
     rebuilt.load_state_dict(load(tensors))
     rebuilt.eval()
     assert rebuilt.embedding_dim == encoder.embedding_dim
@@ -120,7 +120,7 @@ def test_learns_two_clips_apart(modality: Modality, store: BackboneStore, featur
 def test_collate_refuses_what_is_not_there(modality: Modality, store: BackboneStore, features_of: Make) -> None:
     encoder = encoder_of(modality, store, features_of)
     present = features_of(modality)
-    missing = Features(clip_id="a", modality=modality, presence=absent("no such track"))
+    missing = Features(clip_id="a", view=modality, presence=absent("no such track"))
     with pytest.raises(ValueError, match="no such track"):
         encoder.collate([present, missing])
     empty: Any = np.zeros((0, 1), np.float32)

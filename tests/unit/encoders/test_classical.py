@@ -34,7 +34,7 @@ QUICK: dict[str, Any] = {"vocabulary": 50, "trees": 20, "tree_learning_rate": 0.
 
 def clip_of(text: str, name: str = "clip") -> Features:
     values = np.frombuffer(text.encode(), dtype=np.uint8)
-    return Features(clip_id=name, modality=Modality.TEXT, presence=PRESENT, values=values)
+    return Features(clip_id=name, view=Modality.TEXT, presence=PRESENT, values=values)
 
 
 def transcripts(count: int, seed: int) -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -60,7 +60,7 @@ def learned(
     clips = [clip_of(text, str(i)) for i, text in enumerate(texts)]
     config = ClassicalTextConfig(**{**QUICK, **settings})
     store = BackboneStore(uri="/nowhere")
-    encoder = ClassicalTextEncoder.pretrained(config, num_classes=int(labels.max()) + 1, store=store, example=clips[0])
+    encoder = ClassicalTextEncoder.pretrained(config, num_outputs=int(labels.max()) + 1, store=store, example=clips[0])
     encoder.learn(clips, torch.from_numpy(labels), seed=seed)
     return encoder
 
@@ -165,10 +165,10 @@ def test_alone_it_says_what_it_says_in_a_batch(classifier: str) -> None:
 
 def test_learns_from_present_training_clips_alone() -> None:
     clips = [clip_of(text) for text in TRAIN]
-    nothing = Features(clip_id="none", modality=Modality.TEXT, presence=absent("no transcript"))
+    nothing = Features(clip_id="none", view=Modality.TEXT, presence=absent("no transcript"))
     config = ClassicalTextConfig(**QUICK)
     store = BackboneStore(uri="/nowhere")
-    encoder = ClassicalTextEncoder.pretrained(config, num_classes=2, store=store, example=clips[0])
+    encoder = ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=clips[0])
     encoder.learn([nothing, *clips, nothing], torch.tensor([1, *TRAIN_LABELS.tolist(), 0]), seed=0)
     test = [clip_of(text) for text in TEST]
     np.testing.assert_array_equal(answers(encoder, test)[0], answers(learned(), test)[0])
@@ -200,7 +200,7 @@ def test_what_one_person_says_stays_out_of_the_vocabulary_in_however_many_clips(
 
     def vocabulary(**settings: Any) -> set[str]:
         config = ClassicalTextConfig(**QUICK, **settings)
-        encoder = ClassicalTextEncoder.pretrained(config, num_classes=2, store=store, example=clips[0])
+        encoder = ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=clips[0])
         encoder.learn(clips, labels, seed=0)
         return set(encoder.architecture["vocabulary"])
 
@@ -216,9 +216,9 @@ def test_what_one_person_says_stays_out_of_the_vocabulary_in_however_many_clips(
 
 
 def test_embed_carries_absence_and_probabilities() -> None:
-    nothing = Features(clip_id="none", modality=Modality.TEXT, presence=absent("no transcript"))
+    nothing = Features(clip_id="none", view=Modality.TEXT, presence=absent("no transcript"))
     clip, missing = embed(learned(classifier="catboost"), [clip_of(TEST[0]), nothing])
-    assert missing.vector is None
+    assert missing.vectors is None
     assert missing.presence.reason == "no transcript"
     assert clip.probabilities is not None
     expected, _ = answers(learned(classifier="catboost"), [clip_of(TEST[0])])
@@ -236,7 +236,7 @@ def test_frozen_embeddings_are_the_backbones(
     config = ClassicalTextConfig(
         representation=representation, backbone=role, classifier="lightgbm", trees=5, tree_min_clips=2
     )
-    encoder = ClassicalTextEncoder.pretrained(config, num_classes=2, store=store, example=clips[0])
+    encoder = ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=clips[0])
     encoder.learn(clips, torch.arange(12) % 2, seed=0)
     backbone = cast(Any, load_backbone(store, role))
     together, vectors = answers(encoder, clips)
@@ -293,10 +293,10 @@ def test_needs_every_class_and_some_word() -> None:
 def test_features_of_the_other_kind_are_refused(store: BackboneStore, features_of: Make) -> None:
     tokens = features_of(Modality.TEXT)
     with pytest.raises(ConfigError, match="of the kind words, these are tokens"):
-        ClassicalTextEncoder.pretrained(ClassicalTextConfig(), num_classes=2, store=store, example=tokens)
+        ClassicalTextEncoder.pretrained(ClassicalTextConfig(), num_outputs=2, store=store, example=tokens)
     config = ClassicalTextConfig(representation="cls", backbone="text.all_minilm")
     with pytest.raises(ConfigError, match="of the kind tokens, these are words"):
-        ClassicalTextEncoder.pretrained(config, num_classes=2, store=store, example=clip_of("words"))
+        ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=clip_of("words"))
 
 
 def test_either_text_encoder_survives_json() -> None:

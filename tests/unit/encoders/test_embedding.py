@@ -21,12 +21,12 @@ def encoder_of(modality: Modality, store: BackboneStore, features_of: Make) -> E
     torch.manual_seed(0)
     example = features_of(modality)
     config = CONFIG.of(modality)
-    return ENCODERS[type(config)].pretrained(config, num_classes=2, store=store, example=example)
+    return ENCODERS[type(config)].pretrained(config, num_outputs=2, store=store, example=example)
 
 
 def mixed(modality: Modality, features_of: Make) -> list[Features]:
     clips = [features_of(modality, length, seed) for seed, length in enumerate((4, 33, 9, 2, 21, 9))]
-    gap = Features(clip_id="gap", modality=modality, presence=absent("silent"))
+    gap = Features(clip_id="gap", view=modality, presence=absent("silent"))
     return [*clips[:2], gap, *clips[2:], replace(gap, clip_id="end")]
 
 
@@ -46,12 +46,12 @@ def test_batched_and_alone_agree_in_order_with_absent_clips_passed_through(
         assert (together.clip_id, together.modality, together.presence) == (item.clip_id, modality, item.presence)
         assert together.pooled is item.pooled
         if not item.presence.present:
-            assert together == Embedding(clip_id=item.clip_id, modality=modality, presence=item.presence)
+            assert together == Embedding(clip_id=item.clip_id, view=modality, presence=item.presence)
             continue
-        vector, logits = cast(FloatArray, together.vector), cast(FloatArray, together.logits)
+        vector, logits = cast(FloatArray, together.vectors), cast(FloatArray, together.logits)
         assert vector.shape == (encoder.embedding_dim,)
         assert {array.dtype for array in (vector, logits)} == {np.dtype(np.float32)}
-        np.testing.assert_allclose(vector, cast(FloatArray, single.vector), atol=1e-5)
+        np.testing.assert_allclose(vector, cast(FloatArray, single.vectors), atol=1e-5)
         exponentials = np.exp(logits.astype(np.float64))
         np.testing.assert_allclose(
             cast(FloatArray, together.probabilities), exponentials / exponentials.sum(), atol=1e-6
@@ -63,14 +63,14 @@ def test_batched_and_alone_agree_in_order_with_absent_clips_passed_through(
 def test_nothing_and_all_absent(store: BackboneStore, features_of: Make) -> None:
     encoder = encoder_of(Modality.FACE, store, features_of)
     assert embed(encoder, [], batch_size=0) == []
-    gap = Features(clip_id="gap", modality=Modality.FACE, presence=absent("no face"))
+    gap = Features(clip_id="gap", view=Modality.FACE, presence=absent("no face"))
     assert [e.presence.reason for e in embed(encoder, [gap, gap])] == ["no face", "no face"]
 
 
 def test_runs_without_dropout_and_gives_the_mode_back(store: BackboneStore, features_of: Make) -> None:
     encoder = encoder_of(Modality.AUDIO, store, features_of).train()
     clip = features_of(Modality.AUDIO)
-    first, second = (cast(FloatArray, embed(encoder, [clip])[0].vector) for _ in range(2))
+    first, second = (cast(FloatArray, embed(encoder, [clip])[0].vectors) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert encoder.training
     assert all(p.grad is None for p in encoder.parameters())

@@ -14,7 +14,7 @@ PUBLISHED = {"input_dim": 1280}
 
 
 def test_is_the_mlp_of_figure_2() -> None:
-    encoder = FaceEncoder(FaceEncoderConfig(), num_classes=2, architecture=PUBLISHED)
+    encoder = FaceEncoder(FaceEncoderConfig(), num_outputs=2, architecture=PUBLISHED)
     assert [type(module) for module in encoder.mlp] == [nn.Linear, nn.LayerNorm, nn.ReLU, nn.Dropout] * 2
     linears = [m for m in encoder.modules() if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in linears] == [(2560, 16), (16, 256), (256, 2)]
@@ -25,7 +25,7 @@ def test_is_the_mlp_of_figure_2() -> None:
 
 def test_starts_xavier_uniform_with_zero_biases() -> None:
     torch.manual_seed(0)
-    encoder = FaceEncoder(FaceEncoderConfig(), num_classes=2, architecture=PUBLISHED)
+    encoder = FaceEncoder(FaceEncoderConfig(), num_outputs=2, architecture=PUBLISHED)
     for linear in (m for m in encoder.modules() if isinstance(m, nn.Linear)):
         bound = (6 / (linear.in_features + linear.out_features)) ** 0.5
         assert 0.9 * bound < linear.weight.abs().max() <= bound
@@ -36,7 +36,7 @@ def test_starts_xavier_uniform_with_zero_biases() -> None:
 
 def test_sees_mean_and_population_std_over_the_real_frames() -> None:
     config = FaceEncoderConfig(hidden_dim=3, embedding_dim=4)
-    encoder = FaceEncoder(config, num_classes=2, architecture={"input_dim": 2}).eval()
+    encoder = FaceEncoder(config, num_outputs=2, architecture={"input_dim": 2}).eval()
     rows = [np.array([[1.0, 0.0], [3.0, 4.0]], np.float32), np.array([[5.0, -1.0]], np.float32)]
     statistics = torch.tensor([[2.0, 2.0, 1.0, 2.0], [5.0, -1.0, 0.0, 0.0]])  # eq. 2 by hand
     output = encoder(encoder.stack(rows))
@@ -46,7 +46,7 @@ def test_sees_mean_and_population_std_over_the_real_frames() -> None:
 
 def test_takes_its_width_from_the_example(store: BackboneStore, features_of: Callable[..., Features]) -> None:
     example = features_of(Modality.FACE)
-    encoder = FaceEncoder.pretrained(FaceEncoderConfig(), num_classes=3, store=store, example=example)
+    encoder = FaceEncoder.pretrained(FaceEncoderConfig(), num_outputs=3, store=store, example=example)
     assert encoder.architecture == {"input_dim": 12}
     assert encoder(encoder.collate([example])).logits.shape == (1, 3)
 

@@ -20,9 +20,9 @@ LENGTHS = (7, 3, 11, 4)
 def test_is_the_audio_encoder_over_frames(temporal: TemporalKind, features_of: Callable[..., Features]) -> None:
     """The same tensors under the same names: a state dict of one gives the other the same outputs."""
     frames = FaceFramesEncoder(
-        FaceFramesEncoderConfig(temporal=temporal, **SMALL), num_classes=2, architecture={"input_dim": 12}
+        FaceFramesEncoderConfig(temporal=temporal, **SMALL), num_outputs=2, architecture={"input_dim": 12}
     )
-    audio = AudioEncoder(AudioEncoderConfig(temporal=temporal, **SMALL), num_classes=2, architecture={"input_dim": 12})
+    audio = AudioEncoder(AudioEncoderConfig(temporal=temporal, **SMALL), num_outputs=2, architecture={"input_dim": 12})
     audio.load_state_dict(frames.state_dict())
     inputs = frames.collate([features_of(Modality.FACE, length) for length in LENGTHS])
     with torch.no_grad():
@@ -36,7 +36,7 @@ def test_padding_changes_nothing_and_the_order_of_frames_counts(
     torch.manual_seed(0)
     clips = [features_of(Modality.FACE, length, seed) for seed, length in enumerate(LENGTHS)]
     config = FaceFramesEncoderConfig(temporal=temporal, **SMALL)
-    encoder = FaceFramesEncoder.pretrained(config, num_classes=3, store=store, example=clips[0]).eval()
+    encoder = FaceFramesEncoder.pretrained(config, num_outputs=3, store=store, example=clips[0]).eval()
     assert encoder.architecture == {"input_dim": 12}
     with torch.no_grad():
         together = encoder(encoder.collate(clips))
@@ -53,7 +53,7 @@ def test_published_size_over_vit() -> None:
     with torch.device("meta"):
         encoder = FaceFramesEncoder(
             FaceFramesEncoderConfig(temporal="transformer", num_layers=1),
-            num_classes=2,
+            num_outputs=2,
             architecture={"input_dim": 768},
         )
     attention, norms = 4 * (256 * 256 + 256), 2 * 2 * 256

@@ -18,7 +18,7 @@ Make = Callable[..., Features]
 def encoder_of(store: BackboneStore, features_of: Make, **settings: Any) -> SceneEncoder:
     torch.manual_seed(0)
     config = SceneEncoderConfig(**settings)
-    return SceneEncoder.pretrained(config, num_classes=2, store=store, example=features_of(Modality.SCENE))
+    return SceneEncoder.pretrained(config, num_outputs=2, store=store, example=features_of(Modality.SCENE))
 
 
 def test_embedding_is_the_average_of_the_output_tokens(store: BackboneStore, features_of: Make) -> None:

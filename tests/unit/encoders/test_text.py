@@ -19,7 +19,7 @@ ROLES = ["text.emotion_distilroberta", "text.all_minilm", "text.deberta_base"]
 def encoder_of(store: BackboneStore, **settings: Any) -> TextEncoder:
     torch.manual_seed(0)
     example = cast(Features, None)  # it has a backbone: the example is not looked at
-    return TextEncoder.pretrained(TextEncoderConfig(**settings), num_classes=2, store=store, example=example)
+    return TextEncoder.pretrained(TextEncoderConfig(**settings), num_outputs=2, store=store, example=example)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -39,7 +39,7 @@ def test_absent_clips_keep_their_places_and_reasons(make_clip: MakeClip) -> None
 
     def extract(media: list[ClipMedia]) -> list[Features]:
         seen.extend(one.clip_id for one in media)
-        return [Features(clip_id=one.clip_id, modality=Modality.TEXT, presence=PRESENT) for one in media]
+        return [Features(clip_id=one.clip_id, view=Modality.TEXT, presence=PRESENT) for one in media]
 
     media = [
         make_clip("a", transcript="x"),

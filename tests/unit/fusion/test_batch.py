@@ -6,7 +6,7 @@ import torch
 
 from twominds.errors import ArtifactError, MissingInputError
 from twominds.fusion.batch import InputKind, fusion_inputs
-from twominds.records import PRESENT, Embedding, Modality, absent
+from twominds.records import PRESENT, Embedding, Modality, View, absent
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
 
@@ -14,20 +14,20 @@ FACE, TEXT = Modality.FACE, Modality.TEXT
 def embedding(modality: Modality, first: float, pooled: bool = True) -> Embedding:
     return Embedding(
         clip_id="a",
-        modality=modality,
+        view=modality,
         presence=PRESENT,
-        vector=np.array([first, 2, 3], dtype=np.float32),
-        logits=np.array([-1, 1], dtype=np.float32),
-        probabilities=np.array([0.25, 0.75], dtype=np.float32),
+        vectors=np.atleast_2d(np.array([first, 2, 3], dtype=np.float32)),
+        logits=np.atleast_2d(np.array([-1, 1], dtype=np.float32)),
+        probabilities=np.atleast_2d(np.array([0.25, 0.75], dtype=np.float32)),
         pooled=np.arange(4, dtype=np.float32) if pooled else None,
     )
 
 
 def gone(modality: Modality) -> Embedding:
-    return Embedding(clip_id="a", modality=modality, presence=absent("no track"))
+    return Embedding(clip_id="a", view=modality, presence=absent("no track"))
 
 
-CLIPS: list[Mapping[Modality, Embedding]] = [
+CLIPS: list[Mapping[View, Embedding]] = [
     {FACE: embedding(FACE, 7), TEXT: gone(TEXT)},
     {TEXT: embedding(TEXT, 9)},
     {FACE: gone(FACE), TEXT: gone(TEXT)},

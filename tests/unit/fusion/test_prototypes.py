@@ -6,7 +6,7 @@ from twominds.fusion.prototypes import PrototypeHead, diversity_penalty
 
 
 def test_logits_are_logsumexp_of_scaled_cosines() -> None:
-    head = PrototypeHead(dim=2, num_classes=2, prototypes_per_class=2, temperature=0.5)
+    head = PrototypeHead(dim=2, num_outputs=2, prototypes_per_class=2, temperature=0.5)
     with torch.no_grad():
         head.prototypes.copy_(torch.tensor([[[2.0, 0.0], [0.0, 3.0]], [[-1.0, 0.0], [1.0, 1.0]]]))
     logits = head(torch.tensor([[5.0, 0.0]]))

@@ -32,7 +32,7 @@ def some_inputs() -> FusionInputs:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
 def test_absent_tokens_are_never_read(config: FusionConfig) -> None:
     inputs = some_inputs()
-    model = build_fusion(config, dims=inputs.dims, num_classes=2).eval()
+    model = build_fusion(config, dims=inputs.dims, num_outputs=2).eval()
     expected = model(inputs).logits
     assert expected.shape == (4, 2)
     inputs.tokens[TEXT][1] = float("nan")
@@ -44,17 +44,17 @@ def test_absent_tokens_are_never_read(config: FusionConfig) -> None:
 def test_nothing_present_is_finite(config: FusionConfig) -> None:
     inputs = some_inputs()
     inputs.mask[:] = False
-    assert torch.isfinite(build_fusion(config, dims=inputs.dims, num_classes=2).eval()(inputs).logits).all()
+    assert torch.isfinite(build_fusion(config, dims=inputs.dims, num_outputs=2).eval()(inputs).logits).all()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
 def test_same_seed_same_weights_and_global_state_untouched(config: FusionConfig) -> None:
     before = torch.get_rng_state()
-    one, same = (build_fusion(config, dims={FACE: 2, TEXT: 2}, num_classes=2, seed=3) for _ in range(2))
+    one, same = (build_fusion(config, dims={FACE: 2, TEXT: 2}, num_outputs=2, seed=3) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     if config.kind != "class_weighted":  # which starts from equal weights
-        other = build_fusion(config, dims={FACE: 2, TEXT: 2}, num_classes=2, seed=4)
+        other = build_fusion(config, dims={FACE: 2, TEXT: 2}, num_outputs=2, seed=4)
         assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
@@ -63,7 +63,7 @@ def test_every_config_kind_is_in_the_catalogue() -> None:
 
 
 def test_class_weights_by_hand() -> None:
-    model = build_fusion(ClassWeightedConfig(), dims={FACE: 2, TEXT: 2}, num_classes=2)
+    model = build_fusion(ClassWeightedConfig(), dims={FACE: 2, TEXT: 2}, num_outputs=2)
     assert isinstance(model, ClassWeighted)
     with torch.no_grad():
         model.scores.copy_(torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]]))
@@ -74,7 +74,7 @@ def test_class_weights_by_hand() -> None:
 
 def test_class_weighted_takes_logits_alone() -> None:
     with pytest.raises(ConfigError, match="logits"):
-        build_fusion(ClassWeightedConfig(), dims={FACE: 8}, num_classes=2)
+        build_fusion(ClassWeightedConfig(), dims={FACE: 8}, num_outputs=2)
     with pytest.raises(ConfigError, match="standardize"):
         ClassWeightedConfig(standardize="zscore")
 

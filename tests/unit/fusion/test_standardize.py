@@ -8,7 +8,7 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.standardize import Standardization
 from twominds.fusion.transformer import TransformerFusionConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 Array = npt.NDArray[np.float64]
 
@@ -30,7 +30,7 @@ def standardized(
     config = TransformerFusionConfig(
         hidden_dim=8, num_heads=2, num_layers=1, standardize=method, pca_components=components
     )
-    return build_fusion(config, dims=inputs.dims, num_classes=2, train=(inputs, labels)).present_tokens(inputs)
+    return build_fusion(config, dims=inputs.dims, num_outputs=2, train=(inputs, labels)).present_tokens(inputs)
 
 
 def zscores(values: Array) -> Array:
@@ -70,8 +70,8 @@ def test_constants_and_undetermined_components_are_dropped_not_blown_up() -> Non
 def test_statistics_are_part_of_the_state() -> None:
     inputs, labels = some_inputs()
     config = TransformerFusionConfig(hidden_dim=8, num_heads=2, num_layers=1, standardize="interaction")
-    fitted = build_fusion(config, dims=inputs.dims, num_classes=2, train=(inputs, labels)).eval()
-    loaded = build_fusion(config, dims=inputs.dims, num_classes=2, seed=9).eval()
+    fitted = build_fusion(config, dims=inputs.dims, num_outputs=2, train=(inputs, labels)).eval()
+    loaded = build_fusion(config, dims=inputs.dims, num_outputs=2, seed=9).eval()
     loaded.load_state_dict(fitted.state_dict())
     assert torch.equal(fitted(inputs).logits, loaded(inputs).logits)
 
@@ -80,7 +80,7 @@ def test_interaction_finds_the_two_signals_whose_disagreement_is_the_class() -> 
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (300, 2), generator=generator) * 2.0 - 1
     labels = (signs[:, 0] != signs[:, 1]).long()
-    tokens: dict[Modality, torch.Tensor] = {}
+    tokens: dict[View, torch.Tensor] = {}
     for column, modality in enumerate((FACE, TEXT)):
         direction = torch.nn.functional.normalize(torch.randn(40, generator=generator), dim=0)
         noise = torch.randn(300, 40, generator=generator)

@@ -13,7 +13,7 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.model import FusionOutput
 from twominds.fusion.transformer import TransformerFusion, TransformerFusionConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 Array = npt.NDArray[np.float64]
 
@@ -24,14 +24,14 @@ SMALL = TransformerFusionConfig(
 DIMS = {SCENE: 5, FACE: 4, AUDIO: 3}
 
 
-def inputs_of(dims: Mapping[Modality, int], clips: int, seed: int = 0) -> FusionInputs:
+def inputs_of(dims: Mapping[View, int], clips: int, seed: int = 0) -> FusionInputs:
     generator = torch.Generator().manual_seed(seed)
     tokens = {modality: torch.randn(clips, dim, generator=generator) for modality, dim in dims.items()}
     return FusionInputs(tokens=tokens, mask=torch.ones(clips, len(dims), dtype=torch.bool))
 
 
-def model_of(config: TransformerFusionConfig, dims: Mapping[Modality, int], seed: int = 0) -> TransformerFusion:
-    model = build_fusion(config, dims=dims, num_classes=2, seed=seed)
+def model_of(config: TransformerFusionConfig, dims: Mapping[View, int], seed: int = 0) -> TransformerFusion:
+    model = build_fusion(config, dims=dims, num_outputs=2, seed=seed)
     assert isinstance(model, TransformerFusion)
     with torch.no_grad():  # biases and norms away from 0 and 1, so that each of them is seen by the tests
         for parameter in model.parameters():
@@ -55,7 +55,7 @@ def layer_norm(x: Array, weight: Array, bias: Array) -> Array:
     return (x - x.mean()) / np.sqrt(x.var() + 1e-5) * weight + bias
 
 
-def fuse_by_hand(model: TransformerFusion, tokens: dict[Modality, Array], config: TransformerFusionConfig) -> Array:
+def fuse_by_hand(model: TransformerFusion, tokens: dict[View, Array], config: TransformerFusionConfig) -> Array:
     """z_fused of one clip that has exactly the modalities in `tokens` (eq. 4-8)."""
     p = {name: t.double().numpy() for name, t in model.state_dict().items()}
     present: list[Array] = []
@@ -249,7 +249,7 @@ def test_defaults_are_the_papers_selected_configuration() -> None:
 
 def test_parameter_count_of_the_papers_configuration() -> None:
     dims = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}
-    model = build_fusion(TransformerFusionConfig(), dims=dims, num_classes=2)
+    model = build_fusion(TransformerFusionConfig(), dims=dims, num_outputs=2)
     d, width = 128, 6 * 128
     projectors = sum(dim * d + d + 2 * d for dim in dims.values())
     block = (3 * d * d + 3 * d) + (d * d + d) + (d * width + width) + (width * d + d) + 2 * 2 * d

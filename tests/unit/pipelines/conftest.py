@@ -19,7 +19,7 @@ from twominds.pipelines.study.parts import Part
 from twominds.pipelines.study.rows import ClipEmbeddings, RowModels, models_of, train_rows
 from twominds.recipes.leya import leya_demo
 from twominds.recipes.recipe import FusionRecipe, Recipe, Reports
-from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, absent
+from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, absent, clip_labels
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
@@ -47,21 +47,23 @@ def recipe(name: str, *modalities: Modality, reports: Reports = "single", **fusi
 
 def clip(index: int, split: Split, *, flipped: bool) -> Clip:
     label = None if split == Split.PRIVATE else (index + flipped) % 2
-    return Clip(clip_id=f"{split}-{index:02}", video_uri="", split=split, label=label, question=1 + index % 3)
+    return Clip(
+        clip_id=f"{split}-{index:02}", video_uri="", split=split, labels=clip_labels(label), question=1 + index % 3
+    )
 
 
 def embedding(made: Clip, index: int, modality: Modality) -> Embedding:
     """Its first value leans to the parity of the index, which is the label. Audio is absent in every fourth clip."""
     if modality == Modality.AUDIO and index % 4 == 3:
-        return Embedding(clip_id=made.clip_id, modality=modality, presence=absent("no sound"))
+        return Embedding(clip_id=made.clip_id, view=modality, presence=absent("no sound"))
     rng = np.random.default_rng([index, DIMS[modality]])
     vector = rng.standard_normal(DIMS[modality]).astype(np.float32)
     vector[0] += 1.5 * (2 * (index % 2) - 1)
     logits = rng.standard_normal(2).astype(np.float32)
     probabilities = (np.exp(logits) / np.exp(logits).sum()).astype(np.float32)
     return Embedding(
-        clip_id=made.clip_id, modality=modality, presence=PRESENT, vector=vector, logits=logits,
-        probabilities=probabilities,
+        clip_id=made.clip_id, view=modality, presence=PRESENT, vectors=np.atleast_2d(vector), logits=np.atleast_2d(logits),
+        probabilities=np.atleast_2d(probabilities),
     )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ class MadeUpStudy:
             config={},
             data={"clips": {"train": 20, "val": 12}, "train_labels": {"no_ah": 10, "ah": 10}},
             architecture={"parameters": 17},
-            metrics={"validation_mf1": 0.625, "best_epoch": 3},
+            metrics={"validation_score": 0.625, "best_epoch": 3},
             backbones=(UsedBackbone(role=f"{modality}.x", hub_id=None, revision="x", licence="x", weights="debug"),),
         )
         uri = str(self.root / "encoders" / f"{modality}-{value}")
@@ -115,7 +117,7 @@ class MadeUpStudy:
             for modality in DIMS:
                 answer = embedding(made, index, modality)
                 if made.clip_id in silent:
-                    answer = Embedding(clip_id=made.clip_id, modality=modality, presence=absent("nothing there"))
+                    answer = Embedding(clip_id=made.clip_id, view=modality, presence=absent("nothing there"))
                 by_encoder[self.part(modality).encoder] = answer
             found.append(ClipEmbeddings(clip=made, by_encoder=by_encoder))
         return sorted(found, key=lambda item: item.clip.clip_id)

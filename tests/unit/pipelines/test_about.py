@@ -9,12 +9,12 @@ import pytest
 from twominds.errors import ConfigError
 from twominds.pipelines import tables
 from twominds.pipelines.about import About, absolute, claim_folder, read_about
-from twominds.records import Clip, Split
+from twominds.records import Clip, Split, clip_labels
 
 ABOUT = About(recipe="leya", corpus="/data/a", models="/models", fingerprint="f1")
 CLIPS = [
-    Clip(clip_id="1.mp4", video_uri="/data/a/1.mp4", split=Split.TRAIN, label=0),
-    Clip(clip_id="2.mp4", video_uri="/data/a/2.mp4", split=Split.VALIDATION, label=1),
+    Clip(clip_id="1.mp4", video_uri="/data/a/1.mp4", split=Split.TRAIN, labels=clip_labels(0)),
+    Clip(clip_id="2.mp4", video_uri="/data/a/2.mp4", split=Split.VALIDATION, labels=clip_labels(1)),
     Clip(clip_id="3.mp4", video_uri="/data/a/3.mp4"),
 ]
 

@@ -13,7 +13,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.coverage import WORDS_WANTED, add_coverage
 from twominds.pipelines.quarantine import put_aside
 from twominds.pipelines.summary import Summary
-from twominds.records import PRESENT, Clip, Failure, Features, Modality, Split, absent
+from twominds.records import PRESENT, Clip, Failure, Features, Modality, Split, absent, clip_labels
 
 LOOKED_AT = (Modality.AUDIO, Modality.TEXT)
 NO_SOUND = absent("the file has no sound track")
@@ -22,19 +22,21 @@ NO_WORDS = absent("no transcript was given and the bundle has no speech recognis
 
 def features(clip: Clip, *, sound: bool, words: bool) -> tables.Row:
     presence = {Modality.AUDIO: PRESENT if sound else NO_SOUND, Modality.TEXT: PRESENT if words else NO_WORDS}
-    cells = [Features(clip_id=clip.clip_id, modality=m, presence=presence[m]) for m in LOOKED_AT]
+    cells = [Features(clip_id=clip.clip_id, view=m, presence=presence[m]) for m in LOOKED_AT]
     return {name: value for cell in cells for name, value in tables.features_to_row(cell).items()}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     """Of five clips of train one is in quarantine; two of no split have no label, no words, and one no sound."""
-    clips = [Clip(clip_id=f"anna-{i}.mp4", video_uri="", split=Split.TRAIN, label=i % 2) for i in range(4)]
+    clips = [
+        Clip(clip_id=f"anna-{i}.mp4", video_uri="", split=Split.TRAIN, labels=clip_labels(i % 2)) for i in range(4)
+    ]
     clips += [Clip(clip_id=f"ben-{i}.mp4", video_uri="") for i in range(2)]
     rows = [features(clip, sound=i != 5, words=i < 4) for i, clip in enumerate(clips)]
     fields: list[pa.Field[Any]] = [field for m in LOOKED_AT for field in tables.features_fields(m)]
     pq.write_table(tables.append_columns(tables.clips_to_table(clips), fields, rows), tmp_path / "0.parquet")
-    lost = Clip(clip_id="carl.mp4", video_uri="/v/carl.mp4", split=Split.TRAIN, label=1)
+    lost = Clip(clip_id="carl.mp4", video_uri="/v/carl.mp4", split=Split.TRAIN, labels=clip_labels(1))
     put_aside(str(tmp_path), "0", [(lost, Failure(clip_id="carl.mp4", stage="decode", reason="/v/carl.mp4 is empty."))])
     return str(tmp_path)
 

@@ -30,7 +30,7 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.study.report import FILES
 from twominds.pipelines.submission import submission
-from twominds.records import AH_VIDEO, Clip, Modality, Split
+from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
 
 DIM = 4
@@ -64,11 +64,11 @@ def config(tmp_path: Path, write_embeddings: Callable[..., None]) -> EvaluateCon
     rows[33] |= {"face_present": False, "face_reason": "no face", "face_vector": None, "face_probabilities": None}
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), whole)
     for stage, (split, label) in BROKEN.items():
-        clip = Clip(clip_id=stage, video_uri=f"/videos/{stage}.mp4", split=split, label=label)
+        clip = Clip(clip_id=stage, video_uri=f"/videos/{stage}.mp4", split=split, labels=clip_labels(label))
         ClipSink(config.embeddings, []).quarantine([clip], stage=stage, reason=f"{clip.video_uri} is broken.")
     fusion, dims = ConcatMLPConfig(hidden_dim=8, dropout=0.0), dict.fromkeys(Modality, DIM)
     states: dict[int, dict[str, torch.Tensor]] = {
-        seed: build_fusion(fusion, dims=dims, num_classes=2, seed=seed).state_dict() for seed in (42, 2025)
+        seed: build_fusion(fusion, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 2025)
     }
     labels = {"train_labels": {"no_ah": 10, "ah": 10}}
     card = Card(kind="ensemble", task=AH_VIDEO, recipe="leya/demo", config={}, data=labels)

@@ -25,7 +25,7 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.train import read_examples
 from twominds.recipes.recipe import FusionRecipe
-from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent
+from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent, clip_labels
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
@@ -57,9 +57,9 @@ def embeddings(folder: Path, *, test_labels: str) -> str:
         label = int(vector[0] > 0)
         split = Split.TRAIN if i < 30 else Split.VALIDATION if i < 50 else Split.TEST
         told = {"true": label, "flipped": 1 - label, "none": None}[test_labels] if split == Split.TEST else label
-        clip = Clip(clip_id=f"{split}-{i}", video_uri="", split=split, label=told)
+        clip = Clip(clip_id=f"{split}-{i}", video_uri="", split=split, labels=clip_labels(told))
         row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
-        embedding = Embedding(clip_id=clip.clip_id, modality=FACE, presence=PRESENT, vector=vector)
+        embedding = Embedding(clip_id=clip.clip_id, view=FACE, presence=PRESENT, vectors=np.atleast_2d(vector))
         rows.append(row | tables.embedding_to_row(embedding))
     fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
     schema = pa.schema([*fields, *tables.embedding_fields(FACE)])
@@ -72,7 +72,7 @@ def chosen(uri: str, protocol: SelectionProtocol, store: Path) -> tuple[list[See
     """What a candidate comes to, but for the time it took, and its models."""
     data, candidate = read_search_data(uri, FUSION, protocol), CandidateStore(str(store), {})
     assert data.selected_on == protocol
-    results = train_candidate({}, FUSION, data, candidate, num_classes=2)
+    results = train_candidate({}, FUSION, data, candidate, num_outputs=2)
     return [replace(r, seconds=0.0) for r in results], [candidate.state(seed) for seed in FUSION.seeds]
 
 
@@ -88,19 +88,19 @@ def test_only_the_papers_protocol_depends_on_test_labels(tmp_path: Path) -> None
     )
     assert results == again
     assert same(models, models_again)
-    assert all((r.selection_mf1, r.selection_loss) == (r.validation_mf1, r.validation_loss) for r in results)
+    assert all((r.selection_score, r.selection_loss) == (r.validation_score, r.validation_loss) for r in results)
     (results, models), (other, other_models) = (
         chosen(uri, "validation+test", tmp_path / f"paper-{i}") for i, uri in enumerate((true, flipped))
     )
     assert [r.best_epoch for r in results] != [r.best_epoch for r in other]
     assert not same(models, other_models)
-    assert all(r.selection_mf1 != r.validation_mf1 for r in other)
+    assert all(r.selection_score != r.validation_score for r in other)
     assert labels_fingerprint(true, "validation") == labels_fingerprint(flipped, "validation")
     assert labels_fingerprint(true, "validation+test") != labels_fingerprint(flipped, "validation+test")
 
 
 def test_a_training_knows_its_data_by_clips_splits_labels_and_what_became_of_them(tmp_path: Path) -> None:
-    clips = [Clip(clip_id=str(i), video_uri="/v.mp4", split=Split.TRAIN, label=i % 2) for i in range(3)]
+    clips = [Clip(clip_id=str(i), video_uri="/v.mp4", split=Split.TRAIN, labels=clip_labels(i % 2)) for i in range(3)]
 
     def of(clips: list[Clip], broken: Sequence[Clip] = ()) -> str:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -112,11 +112,11 @@ def test_a_training_knows_its_data_by_clips_splits_labels_and_what_became_of_the
 
     same = of(clips)
     assert of(clips[::-1]) == same
-    assert of([*clips, Clip(clip_id="t", video_uri="/v.mp4", split=Split.TEST, label=0)]) == same, (
+    assert of([*clips, Clip(clip_id="t", video_uri="/v.mp4", split=Split.TEST, labels=clip_labels(0))]) == same, (
         "it has no part in it"
     )
     others = [
-        of([replace(clips[0], label=1), *clips[1:]]),
+        of([replace(clips[0], labels=clip_labels(1)), *clips[1:]]),
         of([replace(clips[0], split=Split.VALIDATION), *clips[1:]]),
         of([replace(clips[0], source=Source(video="", words="1")), *clips[1:]]),
         of(clips[1:]),
@@ -129,16 +129,16 @@ def test_clips_in_quarantine_count_and_nothing_is_there_of_them(tmp_path: Path) 
     uri = features(tmp_path / "f", flipped=False)
     sink = ClipSink(uri, [])
     for clip_id, split, label in (("b", Split.VALIDATION, 1), ("t", Split.TEST, 0), ("u", Split.TRAIN, None)):
-        clip = Clip(clip_id=clip_id, video_uri=f"/v/{clip_id}.mp4", split=split, label=label)
+        clip = Clip(clip_id=clip_id, video_uri=f"/v/{clip_id}.mp4", split=split, labels=clip_labels(label))
         sink.quarantine([clip], stage="decode", reason=f"{clip.video_uri} is no video")
     clips, labels = read_examples(uri, FACE, "validation").validation
     assert [clip.clip_id for clip in clips] == ["b", "val-3", "val-4"]
-    assert clips[0] == Features(clip_id="b", modality=FACE, presence=absent("The file is no video"))
+    assert clips[0] == Features(clip_id="b", view=FACE, presence=absent("The file is no video"))
     assert labels.tolist() == [1, 1, 0]
     assert len(read_examples(uri, FACE, "validation").train[1]) == 3, "what has no label does not count"
     assert [len(split[1]) for split in read_examples(uri, FACE, "validation+test").scored_on] == [3, 3]
     assert clips_in(read_examples(uri, FACE, "validation")) == {"train-0", "train-1", "train-2", "val-3", "val-4"}
-    mended = Clip(clip_id="val-3", video_uri="/v/3.mp4", split=Split.VALIDATION, label=0)
+    mended = Clip(clip_id="val-3", video_uri="/v/3.mp4", split=Split.VALIDATION, labels=clip_labels(0))
     sink.quarantine([mended], stage="decode", reason="it was broken")
     rows = labelled_rows(uri, ["face_present"], "validation").validation
     assert [(row["clip_id"], row["label"], row["face_present"]) for row in rows] == [
@@ -193,13 +193,13 @@ def features(folder: Path, *, flipped: bool) -> str:
     rows: list[tables.Row] = []
     for i, split in enumerate([Split.TRAIN] * 3 + [Split.VALIDATION] * 2 + [Split.TEST] * 2):
         label = (i + (flipped and split == Split.TEST)) % 2
-        clip = Clip(clip_id=f"{split}-{i}", video_uri="", split=split, label=label)
+        clip = Clip(clip_id=f"{split}-{i}", video_uri="", split=split, labels=clip_labels(label))
         row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
         values = np.full((2, 3), i, np.float32)
         rows.append(
             row
             | tables.features_to_row(
-                Features(clip_id=clip.clip_id, modality=FACE, presence=PRESENT, values=values, pooled=values[0])
+                Features(clip_id=clip.clip_id, view=FACE, presence=PRESENT, values=values, pooled=values[0])
             )
         )
     fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]

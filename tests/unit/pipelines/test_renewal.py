@@ -14,14 +14,14 @@ from twominds.errors import ConfigError
 from twominds.pipelines import tables
 from twominds.pipelines.quarantine import put_aside, quarantined_clips
 from twominds.pipelines.renewal import renew, replace_text
-from twominds.records import PRESENT, Clip, Failure, Features, Modality, Source, Split
+from twominds.records import PRESENT, Clip, Failure, Features, Modality, Source, Split, clip_labels
 
 CLIPS = [
     Clip(
         clip_id=f"{i}.mp4",
         video_uri=f"/v/{i}.mp4",
         split=Split.TRAIN,
-        label=0,
+        labels=clip_labels(0),
         participant_id=f"p{i}",
         attributes={"gender": "f"},
         transcript=f"words {i}",
@@ -49,7 +49,7 @@ def write_features(
     for modality in modalities:
         values = [np.full((2, 3), int(clip.clip_id[0]) + shift, np.float32) for clip in clips]
         features = [
-            Features(clip_id=clip.clip_id, modality=modality, presence=PRESENT, values=array, pooled=array[0])
+            Features(clip_id=clip.clip_id, view=modality, presence=PRESENT, values=array, pooled=array[0])
             for clip, array in zip(clips, values, strict=True)
         ]
         rows = [tables.features_to_row(one) for one in features]
@@ -118,7 +118,7 @@ def test_a_mended_label_costs_no_features(folder: str) -> None:
     said: dict[str, Any] = {"label": 1, "split": Split.TEST, "participant_id": None, "question": 7, "attributes": {}}
     mended = replace(CLIPS[2], **said)
     before, rows = state(folder), held(folder)
-    renewal = renew(folder, [*CLIPS[:2], mended, CLIPS[3], replace(CLIPS[4], label=1)])
+    renewal = renew(folder, [*CLIPS[:2], mended, CLIPS[3], replace(CLIPS[4], labels=clip_labels(1))])
     assert renewal.done == {clip.clip_id for clip in CLIPS[:4]}
     assert renewal.mended == dict.fromkeys(said, 1) | {"label": 2}
     assert held(folder) == rows
@@ -168,7 +168,10 @@ def test_of_features_new_words_cost_the_text_alone(tmp_path: Path) -> None:
     """Clips 0 and 1 have other words; the text of 1 cannot be made. Clip 2 has another video."""
     uri, again = tmp_path / "features", tmp_path / "features" / "texts"
     write_features(uri, CLIPS[:3], (Modality.AUDIO, Modality.TEXT))
-    other = [replace(clip, label=1, source=Source(video=f"v{i}", words="new")) for i, clip in enumerate(CLIPS[:2])]
+    other = [
+        replace(clip, labels=clip_labels(1), source=Source(video=f"v{i}", words="new"))
+        for i, clip in enumerate(CLIPS[:2])
+    ]
     other += [replace(CLIPS[2], source=Source(video="new", words="w2"))]
     renewal = renew(str(uri), other, words="text")
     assert (renewal.reworded, renewal.again, renewal.done) == ({"0.mp4", "1.mp4"}, {"2.mp4"}, set())

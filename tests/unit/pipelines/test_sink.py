@@ -16,7 +16,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.quarantine import carry_quarantine, quarantine_corpus, quarantined_clips, read_quarantine
 from twominds.pipelines.sink import LOST, ClipSink, PipelineError, check_usable, process_clips
 from twominds.pipelines.stages import ERROR_FIELDS
-from twominds.records import Clip, Corpus, Failure, Split
+from twominds.records import Clip, Corpus, Failure, Split, clip_labels
 
 CLIPS = [Clip(clip_id=f"{i}.mp4", video_uri=f"/videos/{i}.mp4") for i in range(3)]
 
@@ -72,7 +72,7 @@ TOLD = Clip(
     clip_id="a.mp4",
     video_uri="/videos/a.mp4",
     split=Split.TEST,
-    label=1,
+    labels=clip_labels(1),
     transcript="what nobody else may read",
     participant_id="p",
     question=3,

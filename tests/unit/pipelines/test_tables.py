@@ -13,7 +13,7 @@ import pytest
 from upath import UPath
 
 from twominds.pipelines import tables
-from twominds.records import PRESENT, Clip, ClipMedia, Embedding, Features, Modality, Split, absent
+from twominds.records import PRESENT, Clip, ClipMedia, Embedding, Features, Modality, Split, absent, clip_labels
 
 RNG = np.random.default_rng(0)
 
@@ -30,7 +30,7 @@ def test_clip_round_trip_keeps_every_field() -> None:
         clip_id="Videos/a b.mp4",
         video_uri="s3://bucket/a b.mp4",
         split=Split.TEST,
-        label=1,
+        labels=clip_labels(1),
         transcript="",
         participant_id="7",
         question=3,
@@ -81,7 +81,7 @@ def test_media_round_trip_keeps_arrays_reasons_and_unicode() -> None:
 def test_features_round_trip_keeps_type_shape_and_bits(tmp_path: Path) -> None:
     values = RNG.integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
     pooled = RNG.standard_normal(6).astype(np.float32)
-    features = Features(clip_id="a", modality=Modality.SCENE, presence=PRESENT, values=values, pooled=pooled)
+    features = Features(clip_id="a", view=Modality.SCENE, presence=PRESENT, values=values, pooled=pooled)
     row = through_parquet(tables.features_to_row(features), tables.features_fields(Modality.SCENE), tmp_path)
     back = tables.features_from_row(row, Modality.SCENE)
     assert back.values is not None
@@ -94,10 +94,10 @@ def test_features_round_trip_keeps_type_shape_and_bits(tmp_path: Path) -> None:
 
 def test_absent_features_and_embeddings_come_back_absent_with_their_reason(tmp_path: Path) -> None:
     reason = absent("the file has no sound track")
-    features = Features(clip_id="a", modality=Modality.AUDIO, presence=reason)
+    features = Features(clip_id="a", view=Modality.AUDIO, presence=reason)
     row = through_parquet(tables.features_to_row(features), tables.features_fields(Modality.AUDIO), tmp_path)
     assert tables.features_from_row(row, Modality.AUDIO) == features
-    embedding = Embedding(clip_id="a", modality=Modality.AUDIO, presence=reason)
+    embedding = Embedding(clip_id="a", view=Modality.AUDIO, presence=reason)
     row = through_parquet(tables.embedding_to_row(embedding), tables.embedding_fields(Modality.AUDIO), tmp_path)
     assert tables.embedding_from_row(row, Modality.AUDIO) == embedding
 
@@ -106,7 +106,7 @@ def test_embedding_round_trip(tmp_path: Path) -> None:
     arrays: dict[str, Any] = {
         name: RNG.standard_normal(4).astype(np.float32) for name in ("vector", "logits", "probabilities")
     }
-    embedding = Embedding(clip_id="a", modality=Modality.TEXT, presence=PRESENT, **arrays)
+    embedding = Embedding(clip_id="a", view=Modality.TEXT, presence=PRESENT, **arrays)
     row = through_parquet(tables.embedding_to_row(embedding), tables.embedding_fields(Modality.TEXT), tmp_path)
     back = tables.embedding_from_row(row, Modality.TEXT)
     for name, array in arrays.items():
@@ -116,8 +116,8 @@ def test_embedding_round_trip(tmp_path: Path) -> None:
 
 def test_warnings_go_through_parquet_and_a_table_from_before_there_were_any_has_none(tmp_path: Path) -> None:
     said, text = ("the first.", "the “second”."), Modality.TEXT
-    features = Features(clip_id="a", modality=text, presence=absent("no words"), warnings=said)
-    embedding = Embedding(clip_id="a", modality=text, presence=absent("no words"), warnings=said)
+    features = Features(clip_id="a", view=text, presence=absent("no words"), warnings=said)
+    embedding = Embedding(clip_id="a", view=text, presence=absent("no words"), warnings=said)
     for name, item, to_row, from_row, fields in (
         ("features", features, tables.features_to_row, tables.features_from_row, tables.features_fields(text)),
         ("embeddings", embedding, tables.embedding_to_row, tables.embedding_from_row, tables.embedding_fields(text)),

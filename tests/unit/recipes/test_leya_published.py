@@ -19,7 +19,7 @@ from twominds.errors import ArtifactError, BackboneError
 from twominds.features.catalog import FeaturesConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.leya_published import import_encoder, import_ensemble
-from twominds.records import PRESENT, Embedding, Modality, absent
+from twominds.records import PRESENT, Embedding, Modality, View, absent
 from twominds.scoring.ensemble import Ensemble
 
 SIZES: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -115,7 +115,7 @@ def fusion_model(seed: int, *, use_cls: bool = False, flat_prototypes: bool = Fa
 
 
 @torch.no_grad()
-def fusion_logits(model: Any, tokens: Mapping[Modality, Tensor], mask: Tensor) -> Tensor:
+def fusion_logits(model: Any, tokens: Mapping[View, Tensor], mask: Tensor) -> Tensor:
     """What the authors' model answers; `mask` [N, 4] in their order."""
     x = torch.stack([model.proj[m].proj(tokens[m]) for m in DIMS], dim=1)
     cls = getattr(model.exchange, "cls_token", None)
@@ -233,7 +233,7 @@ def test_text_is_their_classifier_of_one_logit(read: Read, text_model: Any, tmp_
 @pytest.fixture(scope="module")
 def encoders(
     tmp_path_factory: pytest.TempPathFactory, store: BackboneStore, scene_model: nn.Module, text_model: nn.Module
-) -> dict[Modality, str]:
+) -> dict[View, str]:
     """All four, imported; treat them as read-only."""
     folder = tmp_path_factory.mktemp("encoders")
     models = {
@@ -248,7 +248,7 @@ def encoders(
 
 
 @pytest.mark.parametrize("use_cls", [False, True])
-def test_ensemble_is_the_mean_of_their_models(encoders: dict[Modality, str], tmp_path: Path, use_cls: bool) -> None:
+def test_ensemble_is_the_mean_of_their_models(encoders: dict[View, str], tmp_path: Path, use_cls: bool) -> None:
     models = [fusion_model(seed, use_cls=use_cls, flat_prototypes=seed == 1) for seed in range(3)]
     cfg = settings(x_use_cls=use_cls)
     files = [saved(tmp_path / f"proto_{i}.pt", model, model_cfg=cfg) for i, model in enumerate(models)]
@@ -258,9 +258,9 @@ def test_ensemble_is_the_mean_of_their_models(encoders: dict[Modality, str], tmp
     mask = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]], dtype=torch.bool)
     clips = [
         {
-            m: Embedding(clip_id=str(i), modality=m, presence=PRESENT, vector=tokens[m][i].numpy())
+            m: Embedding(clip_id=str(i), view=m, presence=PRESENT, vectors=np.atleast_2d(tokens[m][i].numpy()))
             if mask[i, column]
-            else Embedding(clip_id=str(i), modality=m, presence=absent("left out"))
+            else Embedding(clip_id=str(i), view=m, presence=absent("left out"))
             for column, m in enumerate(DIMS)
         }
         for i in range(4)
@@ -272,7 +272,7 @@ def test_ensemble_is_the_mean_of_their_models(encoders: dict[Modality, str], tmp
     assert torch.equal(prototypes, torch.stack([cast(Any, model).proto.P.reshape(2, 3, 16) for model in models]))
 
 
-def test_cards_tell_where_they_came_from(encoders: dict[Modality, str], tmp_path: Path, store: BackboneStore) -> None:
+def test_cards_tell_where_they_came_from(encoders: dict[View, str], tmp_path: Path, store: BackboneStore) -> None:
     file = saved(tmp_path / "proto_1.pt", fusion_model(0), model_cfg=settings())
     ensemble = import_ensemble(str(tmp_path / "ensemble"), [file], encoders)
     copied = [artifacts.read_card(f"{tmp_path}/ensemble/encoders/{modality}") for modality in Modality]
@@ -346,7 +346,7 @@ def test_other_fusions_are_refused(cfg: Any, sentence: str, tmp_path: Path) -> N
         import_ensemble(str(tmp_path / "ensemble"), [file], {})
 
 
-def test_files_that_make_no_ensemble(encoders: dict[Modality, str], tmp_path: Path) -> None:
+def test_files_that_make_no_ensemble(encoders: dict[View, str], tmp_path: Path) -> None:
     first = saved(tmp_path / "proto_1.pt", fusion_model(0), model_cfg=settings())
     other = saved(tmp_path / "proto_2.pt", fusion_model(1), model_cfg=settings(x_heads=2))
     with pytest.raises(ArtifactError, match=r"proto_2\.pt is a model of another configuration than .*proto_1\.pt"):

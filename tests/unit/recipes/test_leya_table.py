@@ -220,7 +220,7 @@ def test_the_selected_model_has_the_parameters_that_are_stated() -> None:
     last_norm, classifier, prototypes = 2 * d, d * 2 + 2, 2 * 16 * d
     expected = projectors + len(dims) * d + 6 * layer + last_norm + classifier + prototypes
     for name, total in (("leya/12", expected), ("leya/11", expected - prototypes)):
-        model = build_fusion(find_recipe(name).fusion.model, dims=dims, num_classes=2)
+        model = build_fusion(find_recipe(name).fusion.model, dims=dims, num_outputs=2)
         assert sum(parameter.numel() for parameter in model.parameters()) == total
     assert f"{expected:,} parameters" in str(leya_table.__doc__)
     assert f"{expected:,} parameters" in README

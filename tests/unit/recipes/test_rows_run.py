@@ -22,7 +22,7 @@ from twominds.fusion.batch import FusionInputs, fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split
+from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split, View
 from twominds.training.classical import fit_classical
 from twominds.training.examples import FeatureExamples, FusionExamples
 from twominds.training.fit import FitConfig, fit
@@ -59,21 +59,21 @@ class Parts:
             features = self.features(recipe, modality)
             torch.manual_seed(0)
             encoder = ENCODERS[type(settings)].pretrained(
-                settings, num_classes=2, store=self._store, example=features[0]
+                settings, num_outputs=2, store=self._store, example=features[0]
             )
             if isinstance(encoder, ClassicalTextEncoder):
                 clips = LabelledSplits(dict.fromkeys((Split.TRAIN, Split.VALIDATION), (features, LABELS)))
                 fit_classical(encoder, clips.for_selection("validation"), seed=0)
             else:
                 examples = FeatureExamples(encoder, features, LABELS)
-                fit(encoder, examples, examples, one_epoch(fit_config), seed=0, loss=cross_entropy, num_classes=2)
+                fit(encoder, examples, examples, one_epoch(fit_config), seed=0, loss=cross_entropy, num_outputs=2)
             self._embeddings[key] = embed(encoder, features)
         return self._embeddings[key]
 
     def inputs(self, recipe: Recipe) -> FusionInputs:
         """What the fusion takes of all clips."""
         columns = {modality: self.embeddings(recipe, modality) for modality in recipe.modalities}
-        clips: list[Mapping[Modality, Embedding]] = [
+        clips: list[Mapping[View, Embedding]] = [
             {modality: column[index] for modality, column in columns.items()} for index in range(CLIPS)
         ]
         return fusion_inputs(clips, recipe.modalities, recipe.fusion.inputs)
@@ -85,9 +85,9 @@ class Parts:
         key = repr((parts, fusion.model, fusion.fit, fusion.loss, fusion.inputs))
         if key not in self._probabilities:
             inputs = self.inputs(recipe)
-            model = build_fusion(fusion.model, dims=inputs.dims, num_classes=2, train=(inputs, LABELS))
+            model = build_fusion(fusion.model, dims=inputs.dims, num_outputs=2, train=(inputs, LABELS))
             examples = FusionExamples(inputs, LABELS)
-            fit(model, examples, examples, one_epoch(fusion.fit), seed=0, loss=fusion.loss, num_classes=2)
+            fit(model, examples, examples, one_epoch(fusion.fit), seed=0, loss=fusion.loss, num_outputs=2)
             with torch.inference_mode():
                 self._probabilities[key] = model.eval()(inputs).logits.softmax(dim=1)
         return self._probabilities[key]
@@ -108,7 +108,7 @@ def made_up_clip(index: int) -> ClipMedia:
         audio=rng.normal(0, 0.1, 4000).astype(np.float32),
         transcript=" ".join(rng.choice(WORDS, 6)),
         transcript_source="corpus",
-        presence=dict.fromkeys(Modality, PRESENT),
+        presence=dict[View, int].fromkeys(Modality, PRESENT),
     )
 
 

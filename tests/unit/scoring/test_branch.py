@@ -37,7 +37,7 @@ def test_words_go_from_media_to_probabilities_without_a_bundle(classifier: Any, 
     said = [media(str(i), ("maybe " if i % 2 else "surely ") + "I will go " + "again " * (i % 3)) for i in range(20)]
     train = build_extractor(Modality.TEXT, features, store, pooled=False).extract(said)
     config = ClassicalTextConfig(classifier=classifier, trees=10)
-    encoder = ClassicalTextEncoder.pretrained(config, num_classes=2, store=store, example=train[0])
+    encoder = ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=train[0])
     encoder.learn(train, torch.arange(20) % 2, seed=0)
     card = Card(kind="encoder", task=AH_VIDEO, recipe="test", config={"features": to_json(features)})
     save_encoder(str(tmp_path), encoder, EncodersConfig(text=config), card)
@@ -45,7 +45,7 @@ def test_words_go_from_media_to_probabilities_without_a_bundle(classifier: Any, 
     clips = [media("no", "Surely."), media("mute", None), media("yes", "Maybe..."), media("silent", "")]
     no, mute, yes, silent = branch.embed(clips)
     assert isinstance(mute, Embedding)
-    assert mute.vector is None
+    assert mute.vectors is None
     for found, wanted in ((no, 0), (yes, 1)):
         assert isinstance(found, Embedding)
         assert found.probabilities is not None
@@ -55,5 +55,5 @@ def test_words_go_from_media_to_probabilities_without_a_bundle(classifier: Any, 
         assert alone.probabilities is not None
         np.testing.assert_allclose(alone.probabilities, found.probabilities, atol=1e-6)
     assert isinstance(silent, Embedding)
-    assert silent.vector is not None
-    assert not silent.vector.any()
+    assert silent.vectors is not None
+    assert not silent.vectors.any()

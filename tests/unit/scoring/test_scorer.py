@@ -63,7 +63,7 @@ def places(tmp_path: Path, tiny_bundle: str) -> Places:
     said = [media(str(i), "maybe " if i % 2 else "surely") for i in range(8)]
     train = build_extractor(TEXT, features, store, pooled=False).extract(said)
     config = ClassicalTextConfig(representation="mean", backbone=ROLE)
-    encoder = ClassicalTextEncoder.pretrained(config, num_classes=2, store=store, example=train[0])
+    encoder = ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=train[0])
     encoder.learn(train, torch.arange(8) % 2, seed=0)
     card = Card(kind="encoder", task=AH_VIDEO, recipe="test", config={"features": to_json(features)})
     save_encoder(
@@ -72,7 +72,7 @@ def places(tmp_path: Path, tiny_bundle: str) -> Places:
     fusion = ClassWeightedConfig()
     save_ensemble(
         ensemble,
-        {7: build_fusion(fusion, dims={TEXT: 2}, num_classes=2).state_dict()},
+        {7: build_fusion(fusion, dims={TEXT: 2}, num_outputs=2).state_dict()},
         EnsembleConfig(fusion=fusion, inputs="logits", modalities=(TEXT,)),
         dims={TEXT: 2},
         encoders={TEXT: encoder_at},

@@ -46,7 +46,7 @@ class StandInBranch:
 
     def embed(self, media: Sequence[ClipMedia]) -> list[Embedding | Failure]:
         self.batches.append(len(media))
-        return [Embedding(clip_id=item.clip_id, modality=Modality.FACE, presence=PRESENT) for item in media]
+        return [Embedding(clip_id=item.clip_id, view=Modality.FACE, presence=PRESENT) for item in media]
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from twominds.training.classical import fit_classical
 from twominds.training.fit import FitResult
 from twominds.training.selection import LabelledSplits
 
-ABSENT = Features(clip_id="none", modality=Modality.TEXT, presence=absent("no transcript"))
+ABSENT = Features(clip_id="none", view=Modality.TEXT, presence=absent("no transcript"))
 
 
 def said(text: str) -> Features:
     values = np.frombuffer(text.encode(), dtype=np.uint8)
-    return Features(clip_id=text, modality=Modality.TEXT, presence=PRESENT, values=values)
+    return Features(clip_id=text, view=Modality.TEXT, presence=PRESENT, values=values)
 
 
 TRAIN = [said(text) for text in ("maybe so", "surely not", "maybe yes", "surely yes", "maybe not", "surely so")]
@@ -30,7 +30,7 @@ LABELS = torch.tensor([1, 0, 1, 0, 1, 0])
 
 def encoder() -> ClassicalTextEncoder:
     store = BackboneStore(uri="/nowhere")
-    return ClassicalTextEncoder.pretrained(ClassicalTextConfig(), num_classes=2, store=store, example=TRAIN[0])
+    return ClassicalTextEncoder.pretrained(ClassicalTextConfig(), num_outputs=2, store=store, example=TRAIN[0])
 
 
 def fitted(
@@ -62,7 +62,7 @@ def test_validation_is_measured_on_all_its_clips_and_changes_nothing() -> None:
     for place, i in enumerate(present):
         predicted[i] = int(logits[place].argmax())
     expected = f1_score(labels, predicted, average="macro", labels=[0, 1], zero_division=0)
-    assert result.validation_mf1 == result.selection_mf1 == pytest.approx(expected)
+    assert result.validation_score == result.selection_score == pytest.approx(expected)
     assert result.validation_loss == pytest.approx(float(F.cross_entropy(logits, labels[present])))
     assert (result.best_epoch, result.history) == (0, ())
 
@@ -76,6 +76,6 @@ def test_what_selects_under_the_papers_protocol_is_the_mean_of_both_splits() -> 
     validation, labels = [said("maybe"), ABSENT, said("surely")], torch.tensor([1, 0, 0])
     honest, flipped = fitted(encoder(), validation, labels), fitted(encoder(), validation, 1 - labels)
     paper = fitted(encoder(), validation, labels, test=1 - labels)
-    assert (honest.validation_mf1, flipped.validation_mf1) == (1.0, 0.0)
-    assert (paper.validation_mf1, paper.selection_mf1) == (1.0, 0.5)
+    assert (honest.validation_score, flipped.validation_score) == (1.0, 0.0)
+    assert (paper.validation_score, paper.selection_score) == (1.0, 0.5)
     assert paper.selection_loss == pytest.approx((honest.validation_loss + flipped.validation_loss) / 2)

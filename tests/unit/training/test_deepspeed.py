@@ -96,7 +96,7 @@ class Small(nn.Module):
 def trained(config: FitConfig, workers: Workers = ALONE, **more: Any) -> tuple[FitResult, dict[str, Tensor]]:
     model = Small()
     result = fit(
-        model, Clips(21, 0), Clips(9, 1), config, seed=3, loss=cross_entropy, num_classes=2, workers=workers, **more
+        model, Clips(21, 0), Clips(9, 1), config, seed=3, loss=cross_entropy, num_outputs=2, workers=workers, **more
     )
     return result, model.state_dict()
 

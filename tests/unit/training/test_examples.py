@@ -35,10 +35,8 @@ class Stack:
 
 
 def test_features_are_collated_by_the_encoder_batch_by_batch() -> None:
-    features = [
-        Features(clip_id=str(i), modality=Modality.FACE, presence=PRESENT, values=np.array([i])) for i in range(3)
-    ]
-    features[1] = Features(clip_id="1", modality=Modality.FACE, presence=absent("no face"))
+    features = [Features(clip_id=str(i), view=Modality.FACE, presence=PRESENT, values=np.array([i])) for i in range(3)]
+    features[1] = Features(clip_id="1", view=Modality.FACE, presence=absent("no face"))
     examples = FeatureExamples(Stack(), features, torch.tensor([0, 1, 1]))
     assert (len(examples), examples.left_out.tolist(), examples.in_memory) == (2, [1], False)
     assert examples.labels.tolist() == [0, 1]

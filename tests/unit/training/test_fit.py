@@ -39,12 +39,12 @@ TRAIN, VALIDATION = examples(50, 0), examples(30, 1)
 
 def model_of(seed: int = 0) -> Fusion:
     config = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, prototypes_per_class=2, dropout=0.1)
-    return build_fusion(config, dims=TRAIN.inputs.dims, num_classes=2, seed=seed)
+    return build_fusion(config, dims=TRAIN.inputs.dims, num_outputs=2, seed=seed)
 
 
 def trained(seed: int = 0, config: FitConfig = CONFIG) -> tuple[FitResult, dict[str, Tensor]]:
     model = model_of()
-    result = fit(model, TRAIN, VALIDATION, config, seed=seed, loss=FusionLoss(), num_classes=2)
+    result = fit(model, TRAIN, VALIDATION, config, seed=seed, loss=FusionLoss(), num_outputs=2)
     return result, model.state_dict()
 
 
@@ -53,7 +53,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def losses(result: FitResult) -> list[tuple[float, float, float]]:
-    return [(epoch.train_loss, epoch.validation_loss, epoch.validation_mf1) for epoch in result.history]
+    return [(epoch.train_loss, epoch.validation_loss, epoch.validation_score) for epoch in result.history]
 
 
 def test_same_seed_is_bit_for_bit_the_same_and_two_seeds_differ() -> None:
@@ -75,7 +75,7 @@ def test_global_random_state_is_left_as_it_was() -> None:
 
 def test_training_learns() -> None:
     result, _ = trained(config=replace(CONFIG, epochs=15, patience=15, learning_rate=1e-2, optimizer="adamw"))
-    assert result.validation_mf1 > 0.75
+    assert result.validation_score > 0.75
     assert result.history[-1].train_loss < result.history[0].train_loss
 
 
@@ -97,11 +97,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(
             raise InterruptedByTestError
 
     with pytest.raises(InterruptedByTestError):
-        fit(model_of(), TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_classes=2, on_epoch=stop)
+        fit(model_of(), TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_outputs=2, on_epoch=stop)
     torch.rand(5)
     model = model_of(seed=99)
     state = FitState.load(str(tmp_path))
-    resumed = fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_classes=2, resume=state)
+    resumed = fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_outputs=2, resume=state)
     assert losses(resumed) == losses(result)
     assert resumed.best_epoch == result.best_epoch
     assert same(weights, model.state_dict())
@@ -111,11 +111,11 @@ def test_resuming_what_is_finished_trains_no_further() -> None:
     states: list[FitState] = []
     model = model_of()
     result = fit(
-        model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_classes=2,
+        model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_outputs=2,
         on_epoch=lambda report: states.append(report.fit_state()),
     )  # fmt: skip
     resumed_model = model_of(seed=99)
-    resumed = fit(resumed_model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_classes=2, resume=states[-1])
+    resumed = fit(resumed_model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_outputs=2, resume=states[-1])
     assert losses(resumed) == losses(result)
     assert same(model.state_dict(), resumed_model.state_dict())
 
@@ -123,11 +123,11 @@ def test_resuming_what_is_finished_trains_no_further() -> None:
 def test_a_state_of_another_seed_or_of_nothing_is_refused(tmp_path: Path) -> None:
     states: list[FitState] = []
     fit(
-        model_of(), TRAIN, VALIDATION, replace(CONFIG, epochs=1), seed=0, loss=FusionLoss(), num_classes=2,
+        model_of(), TRAIN, VALIDATION, replace(CONFIG, epochs=1), seed=0, loss=FusionLoss(), num_outputs=2,
         on_epoch=lambda report: states.append(report.fit_state()),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="seed 0"):
-        fit(model_of(), TRAIN, VALIDATION, CONFIG, seed=1, loss=FusionLoss(), num_classes=2, resume=states[0])
+        fit(model_of(), TRAIN, VALIDATION, CONFIG, seed=1, loss=FusionLoss(), num_outputs=2, resume=states[0])
     with pytest.raises(MissingInputError):
         FitState.load(str(tmp_path / "nowhere"))
 
@@ -180,13 +180,13 @@ class FourClips:
 def scripted(script: list[tuple[int, float]], **settings: int) -> tuple[FitResult, int]:
     model = Scripted(script)
     config = replace(FitConfig(batch_size=4, epochs=len(script), patience=99), **settings)
-    result = fit(model, FourClips(), FourClips(), config, seed=0, loss=cross_entropy, num_classes=2)
+    result = fit(model, FourClips(), FourClips(), config, seed=0, loss=cross_entropy, num_outputs=2)
     return result, int(model.epoch)
 
 
 def test_best_epoch_is_of_macro_f1_and_its_weights_come_back() -> None:
     result, restored = scripted([(2, 0.1), (4, 0.1), (3, 0.9)])
-    assert (result.best_epoch, restored, result.validation_mf1) == (2, 2, 1.0)
+    assert (result.best_epoch, restored, result.validation_score) == (2, 2, 1.0)
 
 
 def test_of_equal_macro_f1_the_lower_loss_wins() -> None:
@@ -203,11 +203,11 @@ class AndMore(FourClips):
 
 def test_clips_that_cannot_be_answered_count_and_get_the_training_majority() -> None:
     model, config = Scripted([(4, 0.1)]), FitConfig(batch_size=4, epochs=1, patience=1)
-    result = fit(model, AndMore(1), AndMore(0, 1), config, seed=0, loss=cross_entropy, num_classes=2)
+    result = fit(model, AndMore(1), AndMore(0, 1), config, seed=0, loss=cross_entropy, num_outputs=2)
     # Four are right, and two get class 1, of which training has more. Class 0: TP 2, FN 1; class 1: TP 3, FP 1.
-    assert result.validation_mf1 == result.selection_mf1 == pytest.approx((4 / 5 + 6 / 7) / 2)
+    assert result.validation_score == result.selection_score == pytest.approx((4 / 5 + 6 / 7) / 2)
     alone, _ = scripted([(4, 0.1)])
-    assert alone.validation_mf1 == 1.0
+    assert alone.validation_score == 1.0
     assert result.validation_loss == alone.validation_loss, "a loss is one of answers"
 
 
@@ -227,7 +227,7 @@ def test_the_mean_over_the_splits_that_select_is_the_epochs_rank() -> None:
         config = FitConfig(batch_size=4, epochs=3, patience=99)
         clips = FourClips()
         model = Scripted(script)
-        result = fit(model, clips, clips, config, seed=0, loss=cross_entropy, num_classes=2, scored_on=scored_on)
+        result = fit(model, clips, clips, config, seed=0, loss=cross_entropy, num_outputs=2, scored_on=scored_on)
         assert int(model.epoch) == result.best_epoch, "the weights of another epoch came back"
         return result
 
@@ -235,8 +235,8 @@ def test_the_mean_over_the_splits_that_select_is_the_epochs_rank() -> None:
     assert selected(Wrong()).best_epoch == 1, "right on two of four clips under either labels"
     both = selected(FourClips(), Wrong())
     # Macro F1 under the right and the wrong labels: 1/2 and 1/2, 1 and 0, 11/15 and 1/5. Epoch 2 has the lower loss.
-    assert [epoch.selection_mf1 for epoch in both.history] == pytest.approx([1 / 2, 1 / 2, 7 / 15])
-    assert (both.best_epoch, both.validation_mf1, both.selection_mf1) == (2, 1.0, 0.5)
+    assert [epoch.selection_score for epoch in both.history] == pytest.approx([1 / 2, 1 / 2, 7 / 15])
+    assert (both.best_epoch, both.validation_score, both.selection_score) == (2, 1.0, 0.5)
     p = 1 / (1 + np.exp(-0.2))
     assert both.selection_loss == pytest.approx(-(np.log(p) + np.log(1 - p)) / 2, rel=1e-6)
 
@@ -269,9 +269,9 @@ def test_accumulated_batches_equal_one_large_batch() -> None:
     for settings in ({"batch_size": 16, "accumulate": 1}, {"batch_size": 4, "accumulate": 4}):
         model = build_fusion(
             TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0),
-            dims=TRAIN.inputs.dims, num_classes=2,
+            dims=TRAIN.inputs.dims, num_outputs=2,
         )  # fmt: skip
-        fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), num_classes=2)
+        fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), num_outputs=2)
         steps.append(model.state_dict())
     for name, tensor in steps[0].items():
         torch.testing.assert_close(tensor, steps[1][name])
@@ -286,7 +286,7 @@ def test_evaluation_in_small_batches_gives_the_same() -> None:
 def test_clipping_bounds_the_step() -> None:
     config = replace(CONFIG, optimizer="sgd", momentum=0.0, weight_decay=0.0, grad_clip=1e-3, epochs=1, batch_size=50)
     model, start = model_of(), model_of()
-    fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_classes=2)
+    fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_outputs=2)
     moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), start.parameters(), strict=True)])
     assert moved.norm().item() == pytest.approx(1e-3 * config.learning_rate, rel=0.05)
 
@@ -295,9 +295,9 @@ def test_a_loss_that_is_not_a_number_ends_with_a_sentence() -> None:
     bad = examples(50, 0)
     bad.inputs.tokens[FACE][3] = float("nan")  # present, and broken
     with pytest.raises(TrainingError, match=r"nan in epoch 1.*learning_rate"):
-        fit(model_of(), bad, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_classes=2)
+        fit(model_of(), bad, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_outputs=2)
     with pytest.raises(TrainingError, match="validation"):
-        fit(model_of(), TRAIN, bad, CONFIG, seed=0, loss=FusionLoss(), num_classes=2)
+        fit(model_of(), TRAIN, bad, CONFIG, seed=0, loss=FusionLoss(), num_outputs=2)
 
 
 def test_bf16_trains_and_keeps_fp32_weights() -> None:
@@ -323,7 +323,7 @@ def test_precision_is_that_of_the_products_of_training_and_validation(
             return Output(logits=answer)
 
     model, config = Watched(), replace(CONFIG, precision=precision, epochs=1, batch_size=50)
-    fit(model, Vectors(), Vectors(), config, seed=0, loss=cross_entropy, num_classes=2)
+    fit(model, Vectors(), Vectors(), config, seed=0, loss=cross_entropy, num_outputs=2)
     assert seen == [(True, product), (False, product)]
 
 
@@ -365,7 +365,7 @@ def test_every_group_steps_at_its_own_rate_under_the_schedule() -> None:
         epochs=4, batch_size=2, optimizer="sgd", momentum=0.0, weight_decay=0.0, learning_rate=0.1, grad_clip=None,
         min_epochs=4,
     )  # fmt: skip
-    fit(model, Vectors(), Vectors(), config, seed=0, loss=slope, num_classes=2)
+    fit(model, Vectors(), Vectors(), config, seed=0, loss=slope, num_outputs=2)
     # Epochs 1 to 4 of half a cosine: cos(pi e / 4) for e = 0 to 3.
     scales = sum((1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in range(4))
     assert model.head.item() == pytest.approx(0.1 * scales, rel=1e-5)

@@ -80,7 +80,7 @@ FUSION = TransformerFusionConfig(
 
 def models(config: FusionConfig = FUSION, seeds: Sequence[int] = SEEDS) -> list[nn.Module]:
     train = (TRAIN.inputs, TRAIN.labels)
-    return [build_fusion(config, dims=TRAIN.inputs.dims, num_classes=2, seed=seed, train=train) for seed in seeds]
+    return [build_fusion(config, dims=TRAIN.inputs.dims, num_outputs=2, seed=seed, train=train) for seed in seeds]
 
 
 def together(
@@ -101,7 +101,7 @@ def together(
         [config] * count,
         seeds=seeds,
         losses=[loss] * count,
-        num_classes=2,
+        num_outputs=2,
         scored_on=scored_on,
     )
     return [result for result in results if isinstance(result, FitResult)]
@@ -118,7 +118,7 @@ def one_by_one(
     scored_on: Sequence[FusionExamples] = (),
 ) -> list[FitResult]:
     return [
-        fit(model, train, validation, config, seed=seed, loss=loss, num_classes=2, scored_on=scored_on)
+        fit(model, train, validation, config, seed=seed, loss=loss, num_outputs=2, scored_on=scored_on)
         for model, seed in zip(several, seeds, strict=True)
     ]
 
@@ -133,7 +133,7 @@ def check_same(results: Sequence[FitResult], truth: Sequence[FitResult], toleran
             losses = {name: numbers.pop(name) for name in ("validation_loss", "selection_loss")}
             assert losses == pytest.approx({name: numbers_told.pop(name) for name in losses}, abs=max(tolerance, 1e-6))
             assert numbers == pytest.approx(numbers_told, abs=tolerance)
-        assert result.validation_mf1 == expected.validation_mf1
+        assert result.validation_score == expected.validation_score
 
 
 def check_as_fit(fusion: FusionConfig, config: FitConfig, *, loss: LossFunction = LOSS) -> None:
@@ -178,7 +178,7 @@ def test_class_weighted_fusion() -> None:
         return FusionExamples(FusionInputs(tokens=tokens, mask=split.inputs.mask), split.labels)
 
     def scores() -> list[nn.Module]:
-        return [build_fusion(ClassWeightedConfig(), dims={FACE: 2, TEXT: 2}, num_classes=2) for _ in SEEDS]
+        return [build_fusion(ClassWeightedConfig(), dims={FACE: 2, TEXT: 2}, num_outputs=2) for _ in SEEDS]
 
     train, validation = two_values(TRAIN), two_values(VALIDATION)
     results = together(scores(), CONFIG, train=train, validation=validation)
@@ -266,7 +266,7 @@ def test_seeds_stop_each_in_its_own_time_and_halve_their_rates_each_at_its_own()
     for model, result in zip(batched, results, strict=True):
         guess = model(VALIDATION.inputs).logits.argmax(dim=1)
         guess = torch.cat([guess, majority.expand(len(VALIDATION.left_out))])
-        assert macro_f1(labels.numpy(), guess.numpy(), 2) == result.validation_mf1, "other weights"
+        assert macro_f1(labels.numpy(), guess.numpy(), 2) == result.validation_score, "other weights"
 
 
 # --- candidates with settings of their own ---
@@ -290,9 +290,9 @@ def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
         ]
 
     batched, single = several(), several()
-    results = fit_together(batched, TRAIN, VALIDATION, CONFIGS, seeds=SEEDS, losses=LOSSES, num_classes=2)
+    results = fit_together(batched, TRAIN, VALIDATION, CONFIGS, seeds=SEEDS, losses=LOSSES, num_outputs=2)
     truth = [
-        fit(model, TRAIN, VALIDATION, config, seed=seed, loss=loss, num_classes=2)
+        fit(model, TRAIN, VALIDATION, config, seed=seed, loss=loss, num_outputs=2)
         for model, seed, config, loss in zip(single, SEEDS, CONFIGS, LOSSES, strict=True)
     ]
     # The objective is in single precision.
@@ -303,7 +303,7 @@ def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
         )
         assert model.state_dict().keys() == expected.state_dict().keys()
     # The example would notice settings of a neighbour's.
-    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CONFIGS[1], seed=3, loss=LOSS, num_classes=2)
+    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CONFIGS[1], seed=3, loss=LOSS, num_outputs=2)
     assert swapped.history[-1].train_loss != pytest.approx(truth[0].history[-1].train_loss, abs=1e-2)
 
 
@@ -358,7 +358,7 @@ def test_with_dropout_seeds_learn_as_well_as_one_by_one() -> None:
     config = replace(CONFIG, epochs=10, patience=10, optimizer="adamw", learning_rate=1e-2)
     results = together(models(fusion, seeds), config, seeds=seeds)
     truth = one_by_one(models(fusion, seeds), config, seeds=seeds)
-    mean, expected = (np.mean([result.validation_mf1 for result in several]) for several in (results, truth))
+    mean, expected = (np.mean([result.validation_score for result in several]) for several in (results, truth))
     assert expected > 0.75
     assert mean == pytest.approx(expected, abs=0.05)
 

@@ -35,7 +35,7 @@ TRAIN, VALIDATION = examples(50, 0), examples(30, 1)
 
 def models() -> list[nn.Module]:
     config = ConcatMLPConfig(hidden_dim=8, dropout=0.0)
-    return [build_fusion(config, dims={FACE: 4}, num_classes=2, seed=seed) for seed in SEEDS]
+    return [build_fusion(config, dims={FACE: 4}, num_outputs=2, seed=seed) for seed in SEEDS]
 
 
 def outcomes(
@@ -46,12 +46,12 @@ def outcomes(
     on_epoch: Callable[[int, EpochReport], list[int] | None] | None = None,
 ) -> list[FitResult | TrainingError | None]:
     return fit_together(
-        several, TRAIN, VALIDATION, configs, seeds=SEEDS, losses=losses, num_classes=2, on_epoch=on_epoch
+        several, TRAIN, VALIDATION, configs, seeds=SEEDS, losses=losses, num_outputs=2, on_epoch=on_epoch
     )
 
 
 def alone(model: nn.Module, seed: int) -> FitResult:
-    return fit(model, TRAIN, VALIDATION, CONFIG, seed=seed, loss=LOSS, num_classes=2)
+    return fit(model, TRAIN, VALIDATION, CONFIG, seed=seed, loss=LOSS, num_outputs=2)
 
 
 def check_same(result: FitResult | TrainingError | None, expected: FitResult) -> None:
@@ -159,4 +159,4 @@ def test_what_it_cannot_do_is_refused() -> None:
         outcomes(models(), configs=[CONFIG, replace(CONFIG, optimizer="sgd"), CONFIG])
     with pytest.raises(ConfigError, match="other losses"):
         outcomes(models(), losses=[cross_entropy, LOSS, LOSS])
-    assert fit_together([], TRAIN, VALIDATION, [], seeds=(), losses=[], num_classes=2) == []
+    assert fit_together([], TRAIN, VALIDATION, [], seeds=(), losses=[], num_outputs=2) == []

@@ -76,7 +76,7 @@ def models(count: int) -> list[Fusion]:
     config = AttentionSumConfig(hidden_dim=4, dropout=0.0, standardize="zscore")
     splits = [(inputs(20 + seed), torch.arange(20 + seed) % 2) for seed in range(count)]
     return [
-        build_fusion(config, dims=train[0].dims, num_classes=2, seed=seed, train=train)
+        build_fusion(config, dims=train[0].dims, num_outputs=2, seed=seed, train=train)
         for seed, train in enumerate(splits)
     ]
 

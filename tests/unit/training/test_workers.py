@@ -71,13 +71,13 @@ class Small(nn.Module):
 def trained(config: FitConfig, model: Small, workers: Workers = ALONE) -> FitResult:
     validation = Clips(9, seed=1)
     return fit(
-        model, Clips(21, seed=0), validation, config, seed=3, loss=cross_entropy, num_classes=2,
+        model, Clips(21, seed=0), validation, config, seed=3, loss=cross_entropy, num_outputs=2,
         scored_on=(validation, Clips(5, seed=2)), workers=workers,
     )  # fmt: skip
 
 
 def curve(result: FitResult) -> list[list[float]]:
-    return [[e.train_loss, e.validation_loss, e.validation_mf1, e.selection_loss] for e in result.history]
+    return [[e.train_loss, e.validation_loss, e.validation_score, e.selection_loss] for e in result.history]
 
 
 def main(rank: int, count: int, folder: Path) -> None:

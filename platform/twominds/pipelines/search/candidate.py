@@ -25,7 +25,7 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import Fusion, build_fusion
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate, Value
-from twominds.records import BoolArray, FloatArray, Modality
+from twominds.records import BoolArray, FloatArray, View
 from twominds.storage import files_in, read_if_there, write_whole
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
@@ -50,7 +50,7 @@ class LabelledInputs:
         return _unpickled, (tokens, self.inputs.mask.numpy(), self.labels.numpy())
 
 
-def _unpickled(tokens: Mapping[Modality, FloatArray], mask: BoolArray, labels: IntArray) -> LabelledInputs:
+def _unpickled(tokens: Mapping[View, FloatArray], mask: BoolArray, labels: IntArray) -> LabelledInputs:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
         found = {modality: torch.from_numpy(token) for modality, token in tokens.items()}
@@ -67,9 +67,9 @@ class SeedResult:
     """One seed's training."""
 
     seed: int
-    validation_mf1: float
+    validation_score: float
     validation_loss: float
-    selection_mf1: float
+    selection_score: float
     """Mean over the splits that select: validation's own, but under the paper's protocol. It ranks candidates."""
     selection_loss: float
     """Mean over the splits that select: it orders candidates of equal macro F1."""
@@ -84,14 +84,14 @@ class SeedResult:
         """What the finished training of a seed came to."""
         return cls(
             seed=seed,
-            validation_mf1=result.validation_mf1,
+            validation_score=result.validation_score,
             validation_loss=result.validation_loss,
-            selection_mf1=result.selection_mf1,
+            selection_score=result.selection_score,
             selection_loss=result.selection_loss,
             best_epoch=result.best_epoch,
             epochs=len(result.history),
             seconds=sum(report.seconds for report in result.history),
-            curve=tuple(accumulate((report.selection_mf1 for report in result.history), max)),
+            curve=tuple(accumulate((report.selection_score for report in result.history), max)),
         )
 
 
@@ -159,7 +159,7 @@ def train_candidates(
     recipe: FusionRecipe,
     data: SearchData,
     stores: Sequence[CandidateStore],
-    num_classes: int,
+    num_outputs: int,
     device: str = "cpu",
     together: bool | None = None,
 ) -> list[Exception | None]:
@@ -171,7 +171,7 @@ def train_candidates(
         recipe: The fusion.
         data: Training inputs, and those that select.
         stores: Of each candidate: keep and know finished seeds.
-        num_classes: Number of logits.
+        num_outputs: Number of logits.
         device: Where to train.
         together: All seeds of all candidates at once, as one batched model; by default on a GPU, where that takes
             little longer than one seed, and of several candidates. They are then kept together, too.
@@ -194,7 +194,7 @@ def train_candidates(
         together = device.startswith("cuda") or len(work) > 1
     if together and sum(len(of.pending) for of in work) > 1:
         try:
-            _train_together(work, examples, num_classes, device)
+            _train_together(work, examples, num_outputs, device)
         except (RuntimeError, MemoryError) as error:
             # The seeds of one candidate are too large together; perhaps each is not.
             if len(work) > 1 or not is_out_of_memory(error):
@@ -202,7 +202,7 @@ def train_candidates(
         torch.cuda.empty_cache()
     for of in work:
         try:
-            of.go_on(examples, num_classes, device)
+            of.go_on(examples, num_outputs, device)
         except (EndedEarlyError, TrainingError) as error:
             of.ended = error
     return [of.ended for of in work]
@@ -214,7 +214,7 @@ def train_candidate(
     data: SearchData,
     store: CandidateStore,
     *,
-    num_classes: int,
+    num_outputs: int,
     device: str = "cpu",
     together: bool | None = None,
 ) -> list[SeedResult]:
@@ -230,7 +230,7 @@ def train_candidate(
         recipe=recipe,
         data=data,
         stores=[store],
-        num_classes=num_classes,
+        num_outputs=num_outputs,
         device=device,
         together=together,
     )
@@ -270,14 +270,14 @@ class _Work:
         self._known[seed] = SeedResult.of(seed, result)
         self._store.save(self._known[seed], model.state_dict())
 
-    def go_on(self, examples: SelectionView[FusionExamples], num_classes: int, device: str) -> None:
+    def go_on(self, examples: SelectionView[FusionExamples], num_outputs: int, device: str) -> None:
         """Trains what is pending seed by seed, unless it has been ended; tells of every seed."""
         results: list[SeedResult] = []
         for seed in self.recipe.seeds:
             if self.ended is not None:
                 return
             if seed not in self._known:
-                self.keep(seed, *_trained(seed, self.recipe, examples, num_classes, device, self.onlooker))
+                self.keep(seed, *_trained(seed, self.recipe, examples, num_outputs, device, self.onlooker))
             results.append(self._known[seed])
             # Where all are trained there is nothing left to end.
             if self.pending or len(results) == len(self._known):
@@ -288,11 +288,11 @@ def _trained(
     seed: int,
     recipe: FusionRecipe,
     examples: SelectionView[FusionExamples],
-    num_classes: int,
+    num_outputs: int,
     device: str,
     onlooker: Onlooker,
 ) -> tuple[FitResult, Fusion]:
-    model = new_model(recipe, examples.train, num_classes, seed)
+    model = new_model(recipe, examples.train, num_outputs, seed)
     result = fit(
         model,
         examples.train,
@@ -300,7 +300,7 @@ def _trained(
         recipe.fit,
         seed=seed,
         loss=recipe.loss,
-        num_classes=num_classes,
+        num_outputs=num_outputs,
         device=device,
         scored_on=examples.scored_on,
         on_epoch=partial(onlooker.on_epoch, seed),
@@ -309,12 +309,12 @@ def _trained(
 
 
 def _train_together(
-    work: Sequence[_Work], examples: SelectionView[FusionExamples], num_classes: int, device: str
+    work: Sequence[_Work], examples: SelectionView[FusionExamples], num_outputs: int, device: str
 ) -> None:
     """One batched model of every pending seed; keeps those that are finished, and notes what ended a candidate."""
     _check_alike([of.recipe for of in work])
     places = [(of, seed) for of in work for seed in of.pending]
-    models = [new_model(of.recipe, examples.train, num_classes, seed) for of, seed in places]
+    models = [new_model(of.recipe, examples.train, num_outputs, seed) for of, seed in places]
 
     def on_epoch(place: int, report: EpochReport) -> list[int]:
         of, seed = places[place]
@@ -332,7 +332,7 @@ def _train_together(
         [of.recipe.fit for of, _ in places],
         seeds=[seed for _, seed in places],
         losses=[of.recipe.loss for of, _ in places],
-        num_classes=num_classes,
+        num_outputs=num_outputs,
         device=device,
         on_epoch=on_epoch,
         scored_on=examples.scored_on,
@@ -358,10 +358,10 @@ def _check_alike(recipes: Sequence[FusionRecipe]) -> None:
             raise ConfigError(f"Candidates that differ in {', '.join(differ)} can't be trained together.")
 
 
-def new_model(recipe: FusionRecipe, train: FusionExamples, num_classes: int, seed: int) -> Fusion:
+def new_model(recipe: FusionRecipe, train: FusionExamples, num_outputs: int, seed: int) -> Fusion:
     """The untrained fusion model of a seed, standardised by the clips that it is to be trained on."""
     on_cpu = (train.inputs.to("cpu"), train.labels.cpu())
-    return build_fusion(recipe.model, dims=train.inputs.dims, num_classes=num_classes, seed=seed, train=on_cpu)
+    return build_fusion(recipe.model, dims=train.inputs.dims, num_outputs=num_outputs, seed=seed, train=on_cpu)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

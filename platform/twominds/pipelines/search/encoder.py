@@ -78,7 +78,7 @@ class Trial:
 
     def rank(self) -> tuple[float, float]:
         """What the best candidate has the most of: MF1 on what selects, and of equals the lower loss."""
-        return self.card.metrics["selection_mf1"], -self.card.metrics["selection_loss"]
+        return self.card.metrics["selection_score"], -self.card.metrics["selection_loss"]
 
 
 def search_encoder(config: EncoderSearchConfig) -> Summary:
@@ -157,7 +157,7 @@ def _train(
     card = encoder_card(chosen, modality, clips, bundle, result, features)
     metrics = {
         **card.metrics,
-        "selection_mf1": result.selection_mf1,
+        "selection_score": result.selection_score,
         "selection_loss": result.selection_loss,
         "candidate": chosen.encoder_candidate(modality),
     }
@@ -175,7 +175,7 @@ def _trial(outcome: Outcome, store: SearchStore) -> Trial:
 def _row(trial: Trial) -> dict[str, Any]:
     """A trial's row in the table of all trials."""
     metrics = trial.card.metrics
-    measured = ("selection_mf1", "selection_loss", "validation_mf1", "best_epoch")
+    measured = ("selection_score", "selection_loss", "validation_score", "best_epoch")
     return {**trial.candidate, **{name: metrics[name] for name in measured}}
 
 
@@ -193,7 +193,7 @@ def _summary(config: EncoderSearchConfig, recipe: Recipe, trials: list[Trial], *
     where = f"{config.output}/{config.modality}"
     summary = Summary(title=f"Search of the {config.modality} encoder of {recipe.name}", where=where, tables=[table])
     summary.add("candidates trained", f"{len(trials)} of {tried}")
-    summary.add(f"best on {best.selected_on}", f"MF1 {best.metrics['selection_mf1']:.3f}")
+    summary.add(f"best on {best.selected_on}", f"MF1 {best.metrics['selection_score']:.3f}")
     if config.protocol != "validation":
         summary.add("selected_on", best.selected_on)
     summary.add("every trial", f"{run_uri}/trials.parquet")

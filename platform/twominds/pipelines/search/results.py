@@ -29,7 +29,7 @@ class Outcome:
     """Epochs of the seed that was broken off."""
     unfinished_s: float = 0.0
     """Seconds that the seed took that was broken off."""
-    unfinished_mf1: float | None = None
+    unfinished_score: float | None = None
     """The best macro F1 so far of the seed that was broken off."""
     began: float
     """Seconds since 1970."""
@@ -39,7 +39,7 @@ class Outcome:
     @property
     def scores(self) -> tuple[float, ...]:
         """MF1 on what selects, of each seed that is done."""
-        return tuple(result.selection_mf1 for result in self.results)
+        return tuple(result.selection_score for result in self.results)
 
     @property
     def mean(self) -> float:

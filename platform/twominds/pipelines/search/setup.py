@@ -19,7 +19,7 @@ from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import Rules
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
-from twominds.records import Modality
+from twominds.records import View
 from twominds.training.fit_together import OWN_SETTINGS
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import require
@@ -98,11 +98,11 @@ def read_search_data(embeddings_uri: str, fusion: FusionRecipe, protocol: Select
     """
     columns = [f.name for m in fusion.modalities for f in tables.embedding_fields(m)]
 
-    def inputs(rows: list[tables.Row], dims: Mapping[Modality, int] | None = None) -> LabelledInputs:
+    def inputs(rows: list[tables.Row], dims: Mapping[View, int] | None = None) -> LabelledInputs:
         clips = [{m: tables.embedding_from_row(row, m) for m in fusion.modalities} for row in rows]
         return LabelledInputs(
             inputs=fusion_inputs(clips, fusion.modalities, fusion.inputs, dims),
-            labels=torch.tensor([row["label"] for row in rows]),
+            labels=torch.tensor([tables.clip_from_row(row).label for row in rows]),
         )
 
     rows = labelled_rows(embeddings_uri, columns, protocol)

@@ -76,7 +76,7 @@ class Watch:
         """
         self.results = list(results)
         outcomes, rules = self._store.outcomes(), self._rules
-        scores = [result.selection_mf1 for result in results]
+        scores = [result.selection_score for result in results]
         finished = scores_of_finished(outcomes)
         self._report(_report_of(scores, finished, rules.std_penalty))
         if out_of_reach(scores, finished, risk=rules.stopping.risk, std_penalty=rules.std_penalty):
@@ -98,7 +98,7 @@ class Watch:
         if seed not in self._others:  # those that are over when this seed begins
             results = [result for outcome in self._store.outcomes() for result in outcome.results]
             self._others[seed] = [result.curve for result in results if result.seed == seed and result.curve]
-        curve = list(accumulate((report.selection_mf1 for report in epochs), max))
+        curve = list(accumulate((report.selection_score for report in epochs), max))
         if below_median(curve, self._others[seed], after=self._rules.stopping.median_after):
             reason = f"After {len(epochs)} epochs of seed {seed} it was below the median of the candidates before it."
             raise EndedEarlyError("median", reason, best=curve[-1])
@@ -130,7 +130,7 @@ def train_fusion(
     recipe: FusionRecipe,
     data: SearchData,
     run_uri: str,
-    num_classes: int,
+    num_outputs: int,
     device: str,
 ) -> list[Exception | None]:
     """Trains candidates of the fusion's search: see `Train`.
@@ -141,13 +141,13 @@ def train_fusion(
         recipe: What is searched.
         data: What it is trained and selected on.
         run_uri: Folder of the search.
-        num_classes: Number of logits.
+        num_outputs: Number of logits.
         device: Where to train.
     """
     store = SearchStore(run_uri)
     stores = [store.candidate(candidate) for candidate in candidates]
     return train_candidates(
-        candidates, watches, recipe=recipe, data=data, stores=stores, num_classes=num_classes, device=device
+        candidates, watches, recipe=recipe, data=data, stores=stores, num_outputs=num_outputs, device=device
     )
 
 
@@ -219,7 +219,7 @@ def _outcome(
     if end is None:
         return outcome
     if isinstance(end, EndedEarlyError):
-        return replace(outcome, status="ended", reason=str(end), rule=end.rule, unfinished_mf1=end.best)
+        return replace(outcome, status="ended", reason=str(end), rule=end.rule, unfinished_score=end.best)
     # A training that diverged, say: no accident that a second attempt escapes.
     reason = str(end)
     if not isinstance(end, TrainingError):
@@ -238,17 +238,17 @@ def report_of(outcome: Outcome, finished: Sequence[Sequence[float]], std_penalty
     The best of a seed that was broken off stands for what that seed would have come to. A candidate that failed has no
     score: to a sampler it is an error, not a bad result.
     """
-    scores = [*outcome.scores, *([] if outcome.unfinished_mf1 is None else [outcome.unfinished_mf1])]
+    scores = [*outcome.scores, *([] if outcome.unfinished_score is None else [outcome.unfinished_score])]
     report = _report_of(scores, finished, std_penalty) | {"seeds_done": len(outcome.scores)}
     return report | ({SCORE: math.nan} if outcome.status == "failed" else {})
 
 
 def _report_of(scores: Sequence[float], finished: Sequence[Sequence[float]], std_penalty: float) -> dict[str, Any]:
     if not scores:
-        return {SCORE: math.nan, "mean_mf1": math.nan, "std_mf1": math.nan, "seeds_done": 0}
+        return {SCORE: math.nan, "mean_score": math.nan, "std_score": math.nan, "seeds_done": 0}
     return {
         SCORE: comparable(scores, finished, std_penalty),
-        "mean_mf1": statistics.fmean(scores),
-        "std_mf1": statistics.pstdev(scores),
+        "mean_score": statistics.fmean(scores),
+        "std_score": statistics.pstdev(scores),
         "seeds_done": len(scores),
     }

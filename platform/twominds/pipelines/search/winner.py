@@ -75,8 +75,8 @@ def save_winner(
         states = {seed: store.state(seed) for seed in fusion.seeds}
     else:
         epochs = {result.seed: result.best_epoch for result in best.results}
-        states = refit(chosen, data, epochs, recipe.task.num_classes, device)
-    models = seed_models(states, chosen.model, dims, recipe.task.num_classes)
+        states = refit(chosen, data, epochs, recipe.task.num_outputs, device)
+    models = seed_models(states, chosen.model, dims, recipe.task.num_outputs)
     validation = FusionExamples(data.validation.inputs, data.validation.labels)  # those that can be scored
     ensemble = EnsembleConfig(
         fusion=chosen.model,
@@ -85,7 +85,7 @@ def save_winner(
         media=about.media,
         decision=fit_decision(config.decision, ensemble_logits(models, validation.inputs), validation.labels.numpy()),
     )
-    validation_mf1 = {str(result.seed): result.validation_mf1 for result in best.results}
+    validation_score = {str(result.seed): result.validation_score for result in best.results}
     card = Card(
         kind="ensemble",
         task=recipe.task,
@@ -96,10 +96,10 @@ def save_winner(
             **clip_counts(recipe.task, data.train.labels, data.validation.labels),
         },
         metrics={
-            "validation_mf1_mean": statistics.fmean(validation_mf1.values()),
-            "validation_mf1_std": statistics.pstdev(validation_mf1.values()),
-            "validation_mf1": validation_mf1,
-            "selection_mf1_mean": best.mean,
+            "validation_score_mean": statistics.fmean(validation_score.values()),
+            "validation_score_std": statistics.pstdev(validation_score.values()),
+            "validation_score": validation_score,
+            "selection_score_mean": best.mean,
             "candidate": best.candidate,
             "candidates_searched": searched,
             "decision_fit": to_json(config.decision),
@@ -117,7 +117,7 @@ class _EnoughError(Exception):
 
 
 def refit(
-    recipe: FusionRecipe, data: SearchData, epochs: Mapping[int, int], num_classes: int, device: str = "cpu"
+    recipe: FusionRecipe, data: SearchData, epochs: Mapping[int, int], num_outputs: int, device: str = "cpu"
 ) -> dict[int, dict[str, Tensor]]:
     """Trains each seed anew on training and validation clips together, for as long as was best without the latter.
 
@@ -131,7 +131,7 @@ def refit(
     validation = FusionExamples(data.validation.inputs, data.validation.labels, device)
     states: dict[int, dict[str, Tensor]] = {}
     for seed, last in epochs.items():
-        model = new_model(recipe, both, num_classes, seed)
+        model = new_model(recipe, both, num_outputs, seed)
 
         def stop(report: EpochReport, last: int = last) -> None:
             if report.epoch == last:
@@ -146,7 +146,7 @@ def refit(
                 settings,
                 seed=seed,
                 loss=recipe.loss,
-                num_classes=num_classes,
+                num_outputs=num_outputs,
                 device=device,
                 on_epoch=stop,
             )

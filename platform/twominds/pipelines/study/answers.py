@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from twominds.pipelines.study.results import Answers, RowResult
-from twominds.records import Clip, Embedding, Modality, Score, Split, absent
+from twominds.records import Clip, Embedding, Modality, Score, Split, View, absent
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble
 from twominds.training.metrics import IntArray, macro_f1, majority_baseline, question_baseline
 
@@ -37,8 +37,8 @@ def ensemble_answers(
 def encoder_answers(embeddings: Sequence[Embedding], majority: int) -> Answers:
     """What one modality's encoder says by itself: its most probable class."""
     said = [embedding.probabilities for embedding in embeddings]
-    predictions = [majority if one is None else int(one.argmax()) for one in said]
-    probabilities = [np.nan if one is None else float(one[-1]) for one in said]
+    predictions = [majority if one is None else int(one[0].argmax()) for one in said]
+    probabilities = [np.nan if one is None else float(one[0, -1]) for one in said]
     return Answers(predictions=np.array([predictions], dtype=np.int64), probabilities=np.array([probabilities]))
 
 
@@ -74,17 +74,17 @@ def _certain(predicted: IntArray) -> Answers:
     return Answers(predictions=predicted[None], probabilities=predicted[None].astype(np.float64))
 
 
-def mean_mf1(found: Answers, clips: Sequence[Clip], classes: int) -> float:
+def mean_score(found: Answers, clips: Sequence[Clip], classes: int) -> float:
     """Mean over the models of the macro F1."""
     labels = [label_of(clip) for clip in clips]
     return float(np.mean([macro_f1(labels, predicted, classes) for predicted in found.predictions]))
 
 
-def without(clip: EmbeddingsOfClip, hidden: Modality | None) -> dict[Modality, Embedding]:
+def without(clip: EmbeddingsOfClip, hidden: Modality | None) -> dict[View, Embedding]:
     """The same clip with one modality hidden: it counts as absent."""
     presence = absent("hidden, to see what it adds")
     return {
-        modality: Embedding(clip_id=embedding.clip_id, modality=modality, presence=presence)
+        modality: Embedding(clip_id=embedding.clip_id, view=modality, presence=presence)
         if modality == hidden
         else embedding
         for modality, embedding in clip.items()

@@ -113,7 +113,7 @@ def _paired(results: StudyResults, split: Split, other: OtherReport) -> Paired |
         )
     own = results.served[split].predictions[:, both]
     draws = PeopleBootstrap(
-        labels, [clips[i].participant_id for i in both], metric_of_classes("macro_f1", results.num_classes)
+        labels, [clips[i].participant_id for i in both], metric_of_classes("macro_f1", results.num_outputs)
     )
     right, other_right = own[0] == labels, predicted == labels
     return Paired(

@@ -108,7 +108,7 @@ def _seeds(scores: StudyScores) -> list[Plot]:
 
 
 def _confusions(scores: StudyScores) -> list[Plot]:
-    split, classes = scores.shown, scores.results.num_classes
+    split, classes = scores.shown, scores.results.num_outputs
     rows = [row for row in scores.rows if split in row.splits]
     lines = -(-len(rows) // COLUMNS)
     figure = Figure(figsize=(WIDTH_IN, 1.75 * lines + 0.3))

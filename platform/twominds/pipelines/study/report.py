@@ -112,7 +112,7 @@ def _json(scores: StudyScores) -> str:
             "reports": score.row.reports,
             "seeds": score.row.seeds,
             "splits": {split: asdict(found) for split, found in score.splits.items()},
-            "mean_mf1": score.average,
+            "mean_score": score.average,
             "over_best_unimodal_on_test": score.over_unimodal and asdict(score.over_unimodal),
             "published_percent": score.row.published and asdict(score.row.published),
             "parameters": score.row.parameters,

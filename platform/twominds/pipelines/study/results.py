@@ -63,7 +63,7 @@ class StudyResults:
 
     study: str
     """As in `--recipe`, or the ensemble that is evaluated."""
-    num_classes: int
+    num_outputs: int
     clips: Mapping[Split, tuple[Clip, ...]]
     """The labelled clips of each reported split: label, participant, question, attributes."""
     train: tuple[Clip, ...]

@@ -30,7 +30,7 @@ from twominds.pipelines.study.answers import ensemble_answers, without
 from twominds.pipelines.study.parts import Part, Unmade
 from twominds.pipelines.study.results import SEEDS_LOST, Answers
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Embedding, Modality, Split, absent
+from twominds.records import Clip, Embedding, Modality, Split, View, absent
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
@@ -57,21 +57,19 @@ class RowModels:
     """Their artifact: an ensemble without its encoders, which are parts of the study."""
     protocol: SelectionProtocol
 
-    def inputs_of(
-        self, clips: Sequence[ClipEmbeddings], hidden: Modality | None = None
-    ) -> list[dict[Modality, Embedding]]:
+    def inputs_of(self, clips: Sequence[ClipEmbeddings], hidden: Modality | None = None) -> list[dict[View, Embedding]]:
         """What the models take of each clip; `hidden` counts as absent.
 
         A clip that one of their encoders could not be brought to has nothing: where it is scored it fails, too.
         """
         return [self._inputs_of(clip, hidden) for clip in clips]
 
-    def _inputs_of(self, clip: ClipEmbeddings, hidden: Modality | None) -> dict[Modality, Embedding]:
+    def _inputs_of(self, clip: ClipEmbeddings, hidden: Modality | None) -> dict[View, Embedding]:
         if self.processed(clip):
             return without({part.modality: clip.by_encoder[part.encoder] for part in self.parts}, hidden)
         presence, clip_id = absent("it could not be processed"), clip.clip.clip_id
         modalities = (part.modality for part in self.parts)
-        return {m: Embedding(clip_id=clip_id, modality=m, presence=presence) for m in modalities}
+        return {m: Embedding(clip_id=clip_id, view=m, presence=presence) for m in modalities}
 
     def processed(self, clip: ClipEmbeddings) -> bool:
         """Whether the clip came through to all encoders of the row."""
@@ -178,7 +176,7 @@ def selection_data(row: RowModels, clips: Sequence[ClipEmbeddings]) -> SearchDat
         SelectionError: a split has no labelled clip.
     """
     splits: dict[Split, LabelledInputs] = {}
-    dims: dict[Modality, int] | None = None
+    dims: dict[View, int] | None = None
     for split in visible_splits(row.protocol):
         if found := labelled(clips, split):
             fusion = row.recipe.fusion
@@ -194,7 +192,7 @@ def _train_seed(recipe: Recipe, seed: int, data: SearchData, uri: str, device: s
     torch.set_num_threads(1)
     fusion, store = replace(recipe.fusion, seeds=(seed,)), CandidateStore(uri, {})
     try:
-        return train_candidate({}, fusion, data, store, num_classes=recipe.task.num_classes, device=device)[0]
+        return train_candidate({}, fusion, data, store, num_outputs=recipe.task.num_outputs, device=device)[0]
     except TrainingError as error:
         return Unmade(reason=str(error))
 
@@ -205,11 +203,11 @@ def _save_fusion(
     store, fusion = CandidateStore(row.uri, {}), row.recipe.fusion
     data = selection_data(row, clips)
     config = EnsembleConfig(fusion=fusion.model, inputs=fusion.inputs, modalities=fusion.modalities, media=_media(row))
-    scores = [result.validation_mf1 for result in results]
+    scores = [result.validation_score for result in results]
     metrics = {
-        "validation_mf1_mean": float(np.mean(scores)),
-        "validation_mf1_std": float(np.std(scores)),
-        "validation_mf1": {str(result.seed): result.validation_mf1 for result in results},
+        "validation_score_mean": float(np.mean(scores)),
+        "validation_score_std": float(np.std(scores)),
+        "validation_score": {str(result.seed): result.validation_score for result in results},
         **({SEEDS_LOST: {str(seed): reason for seed, reason in lost.items()}} if lost else {}),
     }
     card = _card(row, metrics, clip_counts(row.recipe.task, data.train.labels, data.validation.labels))
@@ -220,9 +218,9 @@ def _save_fusion(
 def _save_encoder_alone(row: RowModels) -> None:
     """One encoder as an ensemble of one: a class-weighted sum over one modality is that modality's logits."""
     (part,) = row.parts
-    dims, model = {part.modality: row.recipe.task.num_classes}, ClassWeightedConfig()
+    dims, model = {part.modality: row.recipe.task.num_outputs}, ClassWeightedConfig()
     config = EnsembleConfig(fusion=model, inputs="logits", modalities=(part.modality,), media=_media(row))
-    state = build_fusion(model, dims=dims, num_classes=row.recipe.task.num_classes).state_dict()
+    state = build_fusion(model, dims=dims, num_outputs=row.recipe.task.num_outputs).state_dict()
     of_encoder = {name: part.card.data[name] for name in ("clips", "train_labels")}
     card = _card(row, part.card.metrics, of_encoder)
     _save(row, {row.recipe.encoder_seed: state}, config, dims, card)
@@ -244,7 +242,7 @@ def _save(
     row: RowModels,
     states: Mapping[int, Mapping[str, Tensor]],
     config: EnsembleConfig,
-    dims: Mapping[Modality, int],
+    dims: Mapping[View, int],
     card: Card,
 ) -> None:
     encoders = {part.modality: part.encoder for part in row.parts}
@@ -267,9 +265,9 @@ def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
     ensemble = row.ensemble
     card, seeds = replace(ensemble.card, recipe=recipe.name), tuple(ensemble.models)
     if recipe.reports == "single":
-        by_seed: dict[str, float] = card.metrics["validation_mf1"]
+        by_seed: dict[str, float] = card.metrics["validation_score"]
         seeds = (max(seeds, key=lambda seed: by_seed[str(seed)]),)
-        card = replace(card, metrics={"validation_mf1": by_seed[str(seeds[0])]})
+        card = replace(card, metrics={"validation_score": by_seed[str(seeds[0])]})
     states = {seed: ensemble.models[seed].state_dict() for seed in seeds}
     dims = {Modality(name): int(size) for name, size in card.architecture["dims"].items()}
     encoders = {part.modality: part.encoder for part in row.parts}

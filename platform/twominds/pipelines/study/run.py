@@ -22,7 +22,7 @@ from twominds.model_card import publish
 from twominds.pipelines import tables
 from twominds.pipelines.about import absolute
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
-from twominds.pipelines.study.answers import baselines, ensemble_answers, label_of, mean_mf1
+from twominds.pipelines.study.answers import baselines, ensemble_answers, label_of, mean_score
 from twominds.pipelines.study.comparison import OtherReport
 from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.study.report import write_report
@@ -135,7 +135,7 @@ def _results(
     place: str,
 ) -> StudyResults:
     """Every row's answers, and those of the headline as it is saved at `place`; from here on nothing is trained."""
-    classes = recipes[0].task.num_classes
+    classes = recipes[0].task.num_outputs
     every = {split: found for split in (Split.TRAIN, *REPORTED) if (found := labelled(clips, split))}
     splits = {split: every[split] for split in REPORTED if split in every}
     train = tuple(item.clip for item in every[Split.TRAIN])
@@ -154,7 +154,7 @@ def _results(
     reported = {split: clips_of[split] for split in splits}
     return StudyResults(
         study=name,
-        num_classes=classes,
+        num_outputs=classes,
         clips=reported,
         train=train,
         rows=(*baselines(train, reported, classes), *rows),
@@ -167,7 +167,7 @@ def _results(
 
 def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddings]], guess: int) -> RowResult:
     card = artifacts.read_card(row.uri)
-    classes = recipe.task.num_classes
+    classes = recipe.task.num_outputs
     report = LabelledSplits(splits)
     clips = {split: report.for_report(split, artifact_id=card.artifact_id) for split in splits}
     hidden = recipe.modalities if len(recipe.modalities) > 1 else ()
@@ -176,7 +176,7 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
         answers={split: answers(row, recipe, found, guess) for split, found in clips.items()},
         without={
             modality: {
-                split: mean_mf1(answers(row, recipe, found, guess, modality), [item.clip for item in found], classes)
+                split: mean_score(answers(row, recipe, found, guess, modality), [item.clip for item in found], classes)
                 for split, found in clips.items()
             }
             for modality in hidden
@@ -225,7 +225,7 @@ def _headline(rows: Sequence[RowResult], splits: Mapping[Split, Sequence[Clip]],
 
     def merit(row: RowResult) -> float:
         return view.for_selection(row.selected_on).selection_score(
-            lambda found: mean_mf1(row.answers[found[0]], found[1], classes)
+            lambda found: mean_score(row.answers[found[0]], found[1], classes)
         )
 
     return max(rows, key=merit).recipe

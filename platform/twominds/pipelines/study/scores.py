@@ -145,13 +145,13 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
     if not splits:
         raise ValueError("a report needs labelled clips of validation or test")
     labels = {split: _labels(results.clips[split]) for split in splits}
-    draws = {split: _bootstrap(results.clips[split], results.num_classes) for split in splits}
+    draws = {split: _bootstrap(results.clips[split], results.num_outputs) for split in splits}
     best = _best_unimodal(results, labels)
     largest = max(len(row.modalities) for row in results.rows)
     rows: list[RowScore] = []
     for row in results.rows:
         found = {
-            split: _split_score(row.answers[split], labels[split], draws[split], results.num_classes)
+            split: _split_score(row.answers[split], labels[split], draws[split], results.num_outputs)
             for split in splits
             if split in row.answers
         }
@@ -173,7 +173,7 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
         best_unimodal=None if best is None else best.recipe,
         groups=tuple(_groups(results, headline, splits)),
         reliability={
-            split: reliability(headline.answers[split], labels[split], results.num_classes)
+            split: reliability(headline.answers[split], labels[split], results.num_outputs)
             for split in splits
             if split in headline.answers
         },
@@ -186,15 +186,15 @@ def measured(results: StudyResults) -> dict[str, object]:
     """Macro F1 and intervals of what is saved and served, for its model card."""
     found: dict[str, object] = {}
     for split, clips in results.clips.items():
-        mf1 = _bootstrap(clips, results.num_classes).estimate(results.served[split].predictions)
+        mf1 = _bootstrap(clips, results.num_outputs).estimate(results.served[split].predictions)
         found[f"{split.name.lower()}_mf1"] = {"value": mf1.value, "interval": mf1.interval}
     return found
 
 
-def reliability(answers: Answers, labels: IntArray, num_classes: int) -> Reliability:
+def reliability(answers: Answers, labels: IntArray, num_outputs: int) -> Reliability:
     """The reliability diagram of the last class's probability, in ten bins of equal width (the last one closed)."""
     probability = answers.probabilities.ravel()
-    truth = np.tile(labels == num_classes - 1, len(answers.probabilities))
+    truth = np.tile(labels == num_outputs - 1, len(answers.probabilities))
     known = ~np.isnan(probability)
     probability, truth = probability[known], truth[known]
     bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
@@ -218,15 +218,15 @@ def _best_unimodal(results: StudyResults, labels: Mapping[Split, IntArray]) -> R
     truth = labels[Split.VALIDATION]
 
     def merit(row: RowResult) -> float:
-        return float(np.mean(_by_model(row.answers[Split.VALIDATION], truth, results.num_classes)))
+        return float(np.mean(_by_model(row.answers[Split.VALIDATION], truth, results.num_outputs)))
 
     rows = [row for row in results.rows if len(row.modalities) == 1 and Split.VALIDATION in row.answers]
     return max(rows, key=merit, default=None)
 
 
-def _split_score(answers: Answers, labels: IntArray, draws: PeopleBootstrap, num_classes: int) -> SplitScore:
-    by_model = _by_model(answers, labels, num_classes)
-    counts = np.mean([confusion(labels, row, num_classes) for row in answers.predictions], axis=0)
+def _split_score(answers: Answers, labels: IntArray, draws: PeopleBootstrap, num_outputs: int) -> SplitScore:
+    by_model = _by_model(answers, labels, num_outputs)
+    counts = np.mean([confusion(labels, row, num_outputs) for row in answers.predictions], axis=0)
     return SplitScore(
         mf1=draws.estimate(answers.predictions),
         by_model=by_model,
@@ -236,8 +236,8 @@ def _split_score(answers: Answers, labels: IntArray, draws: PeopleBootstrap, num
     )
 
 
-def _by_model(answers: Answers, labels: IntArray, num_classes: int) -> tuple[float, ...]:
-    return tuple(macro_f1(labels, row, num_classes) for row in answers.predictions)
+def _by_model(answers: Answers, labels: IntArray, num_outputs: int) -> tuple[float, ...]:
+    return tuple(macro_f1(labels, row, num_outputs) for row in answers.predictions)
 
 
 def _section(row: RowResult, largest: int) -> str:
@@ -254,17 +254,17 @@ def _groups(results: StudyResults, headline: RowResult, splits: Sequence[Split])
                 if chosen := [i for i, name in enumerate(found) if name == group]:
                     clips = [results.clips[split][i] for i in chosen]
                     predictions = headline.answers[split].predictions[:, chosen]
-                    yield _group(grouping, group, split, clips, predictions, results.num_classes)
+                    yield _group(grouping, group, split, clips, predictions, results.num_outputs)
 
 
 def _group(
-    grouping: str, group: str, split: Split, clips: Sequence[Clip], predictions: IntArray, num_classes: int
+    grouping: str, group: str, split: Split, clips: Sequence[Clip], predictions: IntArray, num_outputs: int
 ) -> GroupScore:
-    draws = _bootstrap(clips, num_classes)
+    draws = _bootstrap(clips, num_outputs)
     notes = {
         f"fewer than {FEW_CLIPS} clips": len(clips) < FEW_CLIPS,
         f"fewer than {FEW_PEOPLE} people": draws.people < FEW_PEOPLE,
-        "a class is missing and counts as 0": len({clip.label for clip in clips}) < num_classes,
+        "a class is missing and counts as 0": len({clip.label for clip in clips}) < num_outputs,
     }
     return GroupScore(
         grouping=grouping,
@@ -283,9 +283,9 @@ def _drop(score: RowScore, modality: Modality) -> DropScore:
     return DropScore(recipe=score.row.recipe, modality=modality, mf1=without, change=change)
 
 
-def _bootstrap(clips: Sequence[Clip], num_classes: int) -> PeopleBootstrap:
+def _bootstrap(clips: Sequence[Clip], num_outputs: int) -> PeopleBootstrap:
     return PeopleBootstrap(
-        _labels(clips), [clip.participant_id for clip in clips], metric_of_classes("macro_f1", num_classes)
+        _labels(clips), [clip.participant_id for clip in clips], metric_of_classes("macro_f1", num_outputs)
     )
 
 

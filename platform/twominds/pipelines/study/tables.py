@@ -108,7 +108,7 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
         header += [
             f"{split_name(split)}_{what}" for what in ("clips", "mf1", "ci_low", "ci_high", "seed_std", "unseen")
         ]
-    header += ["mean_mf1", "paper_validation", "paper_test", "paper_mean", "paper_private", "best_unimodal"]
+    header += ["mean_score", "paper_validation", "paper_test", "paper_mean", "paper_private", "best_unimodal"]
     header += ["test_minus_best_unimodal", "difference_ci_low", "difference_ci_high", "p_value"]
     header += ["parameters", "selected_on", "weights", "artifact_id", "note"]
     rows = [header]

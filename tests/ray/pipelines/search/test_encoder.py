@@ -21,7 +21,7 @@ from twominds.pipelines.train import read_examples
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import EncoderSearch, Recipe
 from twominds.recipes.space import Choice
-from twominds.records import PRESENT, Clip, Features, Modality, Split
+from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -43,11 +43,11 @@ def write_features(folder: Path) -> None:
     rows = list[tables.Row]()
     for i in range(40):
         split = Split.TRAIN if i < 20 else Split.VALIDATION if i < 30 else Split.TEST
-        clip = Clip(clip_id=f"{i:02}", video_uri="", split=split, label=i % 2)
+        clip = Clip(clip_id=f"{i:02}", video_uri="", split=split, labels=clip_labels(i % 2))
         said = ("sure not stop" if i % 2 else "not sure stop").encode()
         values = np.frombuffer(said, dtype=np.uint8)
         row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
-        found = Features(clip_id=clip.clip_id, modality=TEXT, presence=PRESENT, values=values)
+        found = Features(clip_id=clip.clip_id, view=TEXT, presence=PRESENT, values=values)
         rows.append(row | tables.features_to_row(found))
     fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
     about = About(recipe="leya/04", corpus="drawn", fingerprint="0" * 12, models="none", parts={TEXT: "0" * 12})
@@ -71,9 +71,9 @@ def test_the_settings_that_see_pairs_of_words_win_and_a_second_run_trains_nothin
     assert "best 1.000" in capsys.readouterr().out.splitlines()[-1]
     (run,) = Path("search").iterdir()
     trials = {trial["ngram_max"]: trial for trial in pq.read_table(run / "trials.parquet").to_pylist()}
-    assert trials[2]["selection_mf1"] == trials[2]["validation_mf1"] == 1.0
+    assert trials[2]["selection_score"] == trials[2]["validation_score"] == 1.0
     # One answer for all ten clips, five of each class: F1 2/3 and 0.
-    assert trials[1]["selection_mf1"] == pytest.approx(1 / 3)
+    assert trials[1]["selection_score"] == pytest.approx(1 / 3)
     assert len(list(run.rglob("model.safetensors"))) == 1, "the tensors of what was beaten are kept"
 
     encoder, card = load_encoder("encoders/text")

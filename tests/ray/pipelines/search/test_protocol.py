@@ -32,6 +32,6 @@ def test_a_search_that_saw_the_test_split_says_so(
     assert "best on validation+test" in facts
     (run,) = (tmp_path / "search").iterdir()
     (trial,) = pq.read_table(run / "trials.parquet").to_pylist()
-    assert trial["mean_mf1"] == pytest.approx(card.metrics["selection_mf1_mean"])
-    assert card.metrics["validation_mf1_mean"] == pytest.approx(sum(card.metrics["validation_mf1"].values()) / 5)
+    assert trial["mean_score"] == pytest.approx(card.metrics["selection_score_mean"])
+    assert card.metrics["validation_score_mean"] == pytest.approx(sum(card.metrics["validation_score"].values()) / 5)
     assert "validation+test" in (run / "report" / "report.html").read_text()

@@ -74,7 +74,7 @@ def trained_all(
 ) -> tuple[list[CandidateStore], list[Exception | None]]:
     stores = [CandidateStore(str(folder), candidate) for candidate in candidates]
     ends = train_candidates(
-        candidates, onlookers, recipe=RECIPE, data=DATA, stores=stores, num_classes=2, together=together
+        candidates, onlookers, recipe=RECIPE, data=DATA, stores=stores, num_outputs=2, together=together
     )
     return stores, ends
 
@@ -97,7 +97,7 @@ def check_same(store: CandidateStore, truth: CandidateStore) -> None:
 
 def trained(folder: Path, recipe: FusionRecipe = RECIPE, *, together: bool) -> CandidateStore:
     store = CandidateStore(str(folder), {})
-    train_candidate({}, recipe, DATA, store, num_classes=2, together=together)
+    train_candidate({}, recipe, DATA, store, num_outputs=2, together=together)
     return store
 
 

@@ -30,9 +30,9 @@ def over(store: SearchStore, d: int, *scores: float, status: Status = "finished"
     results = [
         SeedResult(
             seed=seed,
-            validation_mf1=mf1,
+            validation_score=mf1,
             validation_loss=loss,
-            selection_mf1=mf1,
+            selection_score=mf1,
             selection_loss=loss,
             best_epoch=3,
             epochs=5,

@@ -246,9 +246,9 @@ def test_many_scores_of_packs_tell_tpe_where_to_look(tmp_path: Path) -> None:
 def seed_result(mf1: float) -> SeedResult:
     return SeedResult(
         seed=1,
-        validation_mf1=mf1,
+        validation_score=mf1,
         validation_loss=0.6,
-        selection_mf1=mf1,
+        selection_score=mf1,
         selection_loss=0.6,
         best_epoch=1,
         epochs=1,

@@ -23,9 +23,9 @@ RULES = Rules(seeds=SEEDS, stopping=StoppingConfig(risk=0.05, median_after=2))
 def seed_result(seed: int, mf1: float, curve: tuple[float, ...] = ()) -> SeedResult:
     return SeedResult(
         seed=seed,
-        validation_mf1=mf1,
+        validation_score=mf1,
         validation_loss=0.6,
-        selection_mf1=mf1,
+        selection_score=mf1,
         selection_loss=0.6,
         best_epoch=3,
         epochs=5,
@@ -39,9 +39,9 @@ def epoch(number: int, mf1: float) -> EpochReport:
         epoch=number,
         train_loss=0.7,
         validation_loss=0.6,
-        validation_mf1=mf1,
+        validation_score=mf1,
         selection_loss=0.6,
-        selection_mf1=mf1,
+        selection_score=mf1,
         learning_rate=1e-3,
         seconds=0.5,
     )
@@ -117,7 +117,7 @@ def test_one_out_of_reach_is_ended_and_heard_of_as_what_it_is(store: SearchStore
     assert "1 of 5 seeds" in outcome.reason
     # The first seed is a hard one: all five added .01 to the one finished candidate, .006 to the other.
     assert reports[-1][SCORE] == pytest.approx(0.60 + (0.01 + 0.006) / 2)
-    assert reports[-1]["mean_mf1"] == pytest.approx(0.60)
+    assert reports[-1]["mean_score"] == pytest.approx(0.60)
     assert reports[-1]["seeds_done"] == 1
 
 
@@ -136,7 +136,7 @@ def test_one_below_the_median_is_ended_in_mid_seed(store: SearchStore) -> None:
 
     outcome, reports = tried(store, slow, d=9)
     assert (outcome.status, outcome.rule, outcome.results) == ("ended", "median", ())
-    assert (outcome.unfinished_epochs, outcome.unfinished_s, outcome.unfinished_mf1) == (2, 1.0, 0.61)
+    assert (outcome.unfinished_epochs, outcome.unfinished_s, outcome.unfinished_score) == (2, 1.0, 0.61)
     # Its best so far stands for the seed; all seeds added nothing to the others.
     assert reports[-1][SCORE] == pytest.approx(0.61)
     assert reports[-1]["seeds_done"] == 0
@@ -273,7 +273,7 @@ def test_of_seeds_that_trained_together_those_that_finished_are_a_cost_where_it_
 
     try_candidates(train, [candidate], store, RULES, lambda report: None)
     (outcome,) = store.outcomes()
-    assert (outcome.results, outcome.unfinished_epochs, outcome.unfinished_mf1) == ((), 2, 0.5)
+    assert (outcome.results, outcome.unfinished_epochs, outcome.unfinished_score) == ((), 2, 0.5)
 
 
 def test_candidates_that_were_begun_come_back_as_they_were(store: SearchStore) -> None:

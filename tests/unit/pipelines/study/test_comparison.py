@@ -10,7 +10,7 @@ from twominds.errors import ConfigError, MissingInputError
 from twominds.pipelines.study.comparison import compare, read_report
 from twominds.pipelines.study.report import write_report
 from twominds.pipelines.study.results import Answers, RowResult, StudyResults
-from twominds.records import Clip, Modality, Split
+from twominds.records import Clip, Modality, Split, clip_labels
 
 LABELS = [1, 0, 1, 0, 1, 0]
 OURS, THEIRS = [1, 0, 1, 0, 0, 0], [1, 1, 0, 0, 1, 0]
@@ -21,7 +21,13 @@ def report(
     predicted: list[int], labels: list[int] = LABELS, *, prefix: str = "clip", name: str = "ours"
 ) -> StudyResults:
     clips = tuple(
-        Clip(clip_id=f"{prefix}-{i}", video_uri="", split=Split.TEST, label=label, participant_id=f"p{i // 2}")
+        Clip(
+            clip_id=f"{prefix}-{i}",
+            video_uri="",
+            split=Split.TEST,
+            labels=clip_labels(label),
+            participant_id=f"p{i // 2}",
+        )
         for i, label in enumerate(labels)
     )
     said = np.array([predicted], dtype=np.int64)
@@ -36,7 +42,7 @@ def report(
     )
     return StudyResults(
         study=name,
-        num_classes=2,
+        num_outputs=2,
         clips={Split.TEST: clips},
         train=(),
         rows=(row,),

@@ -23,7 +23,7 @@ from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import AH_VIDEO, Clip, Modality, Split
+from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
 
 SCENE, FACE, AUDIO, TEXT = Modality
 
@@ -77,7 +77,10 @@ class Jobs:
         if not file.exists():
             self.passes.append(config.modalities)
             labels = self.labels.get(config.corpus, {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 1})
-            clips = [Clip(clip_id=f"{s}-clip", video_uri="", split=s, label=label) for s, label in labels.items()]
+            clips = [
+                Clip(clip_id=f"{s}-clip", video_uri="", split=s, labels=clip_labels(label))
+                for s, label in labels.items()
+            ]
             pq.write_table(tables.clips_to_table(clips), file)
 
     def train_encoders(self, config: TrainConfig) -> None:
@@ -321,7 +324,10 @@ def test_an_encoder_is_that_of_its_settings_and_of_the_labels_that_it_may_see(ma
     labels = Path(first.features) / "clips.parquet"
 
     def relabelled(**told: int) -> Part:
-        clips = [Clip(clip_id=f"{s}-clip", video_uri="", split=Split(s), label=label) for s, label in told.items()]
+        clips = [
+            Clip(clip_id=f"{s}-clip", video_uri="", split=Split(s), labels=clip_labels(label))
+            for s, label in told.items()
+        ]
         pq.write_table(tables.clips_to_table(clips), labels)
         return make("leya/01")["leya/01", FACE]
 

@@ -18,7 +18,7 @@ from twominds.pipelines.study.results import Answers, RowResult, StudyResults
 from twominds.pipelines.study.scores import reliability, score_study
 from twominds.pipelines.study.tables import as_csv, group_rows, markdown, row_cells, table_rows
 from twominds.recipes.recipe import PublishedScores
-from twominds.records import Clip, Modality, Split
+from twominds.records import Clip, Modality, Split, clip_labels
 
 ODD = "<script>alert('1 | 2')</script> & $x_1$"
 
@@ -29,7 +29,7 @@ def clips(split: Split, labels: list[int], people: list[str | None]) -> tuple[Cl
             clip_id=f"{split}-{i}",
             video_uri=f"{split}-{i}.mp4",
             split=split,
-            label=label,
+            labels=clip_labels(label),
             participant_id=person,
             question=1 + i // 2,
             attributes={"gender": "Woman" if i < 3 else "Man"} if i else {},
@@ -91,7 +91,7 @@ FUSION = RowResult(
 )
 RESULTS = StudyResults(
     study="r/all",
-    num_classes=2,
+    num_outputs=2,
     clips=CLIPS,
     train=clips(Split.TRAIN, [0, 0, 1], ["p", "q", "r"]),
     rows=(MAJORITY, FACE, TEXT, FUSION),
@@ -200,7 +200,7 @@ def test_csv(folder: UPath) -> None:
     assert (fusion["modalities"], fusion["models"], fusion["section"]) == ("face text", "2", "multimodal")
     assert (fusion["test_mf1"], fusion["test_seed_std"], fusion["test_clips"]) == ("61.67", "11.67", "4")
     assert float(fusion["test_ci_low"]) <= 61.67 <= float(fusion["test_ci_high"])
-    assert fusion["mean_mf1"] == "64.17"
+    assert fusion["mean_score"] == "64.17"
     assert [fusion[f"paper_{name}"] for name in ("validation", "test", "mean", "private")] == [
         *("85.38", "79.94", "82.66", "68.32")
     ]

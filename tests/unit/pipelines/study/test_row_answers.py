@@ -33,7 +33,7 @@ def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: Modality | 
     dims = {Modality(name): size for name, size in card.architecture["dims"].items()}
     found: list[list[float]] = []
     for seed in card.seeds:
-        model = build_fusion(row.recipe.fusion.model, dims=dims, num_classes=2).eval()
+        model = build_fusion(row.recipe.fusion.model, dims=dims, num_outputs=2).eval()
         model.load_state_dict({n.split(".", 1)[1]: t for n, t in saved.items() if n.startswith(f"seed-{seed}.")})
         found.append([])
         for item in clips:
@@ -42,7 +42,9 @@ def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: Modality | 
             if not seen:
                 found[-1].append(float("nan"))
                 continue
-            tokens = {m: torch.from_numpy(seen[m].vector)[None] if m in seen else torch.zeros(1, dims[m]) for m in dims}
+            tokens = {
+                m: torch.from_numpy(seen[m].vectors)[None] if m in seen else torch.zeros(1, dims[m]) for m in dims
+            }
             with torch.no_grad():
                 logits = model(FusionInputs(tokens=tokens, mask=torch.tensor([[m in seen for m in dims]]))).logits
             found[-1].append(float(torch.softmax(logits.double(), dim=1)[0, 1]))
@@ -103,7 +105,7 @@ def test_hiding_a_modality_is_its_absence(made_up: "MadeUpStudy", tiny: Tiny) ->
         assert list(other) == [FACE, AUDIO]
         assert other[FACE] is one[FACE]
         assert other[AUDIO] == Embedding(
-            clip_id=one[AUDIO].clip_id, modality=AUDIO, presence=absent(other[AUDIO].presence.reason)
+            clip_id=one[AUDIO].clip_id, view=AUDIO, presence=absent(other[AUDIO].presence.reason)
         )
 
 
@@ -135,12 +137,12 @@ def test_of_single_models_the_best_on_validation_is_saved(
     row, clips = made_up.trained(single)["fusion"], made_up.clips()
     path = Path(row.uri) / "card.json"
     said = json.loads(path.read_text())
-    said["metrics"]["validation_mf1"] = {"11": 0.5, "22": 0.75, "33": 0.7}
+    said["metrics"]["validation_score"] = {"11": 0.5, "22": 0.75, "33": 0.7}
     path.write_text(json.dumps(said))
     whole = str(made_up.root / "whole")
     save_whole(row, single, whole)
     ensemble = Ensemble.load(whole)
     assert (tuple(ensemble.models), ensemble.card.seeds) == ((22,), (22,))
-    assert ensemble.card.metrics["validation_mf1"] == 0.75
+    assert ensemble.card.metrics["validation_score"] == 0.75
     scored = row.inputs_of(clips)
     np.testing.assert_array_equal(ensemble.probabilities(scored)[0], Ensemble.load(row.uri).probabilities(scored)[1])

@@ -33,7 +33,7 @@ from twominds.pipelines.study.rows import (
     train_rows,
 )
 from twominds.recipes.recipe import Recipe
-from twominds.records import Modality, Split
+from twominds.records import Modality, Split, clip_labels
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig, FitResult, fit
 from twominds.training.losses import FusionLoss
@@ -78,7 +78,8 @@ def test_rows_that_differ_in_what_they_report_share_their_models(made_up: "MadeU
 
 def relabelled(clips: Sequence[ClipEmbeddings], clip_id: str, label: int | None) -> list[ClipEmbeddings]:
     return [
-        replace(item, clip=replace(item.clip, label=label)) if item.clip.clip_id == clip_id else item for item in clips
+        replace(item, clip=replace(item.clip, labels=clip_labels(label))) if item.clip.clip_id == clip_id else item
+        for item in clips
     ]
 
 
@@ -170,7 +171,7 @@ def test_inputs_and_labels_are_the_clips_own(made_up: "MadeUpStudy", tiny: Tiny)
         assert list(split.inputs.tokens) == [AUDIO, FACE]
         assert split.inputs.mask.tolist() == [[item.by_encoder[audio].presence.present, True] for item in own]
         for row, item in enumerate(own):
-            np.testing.assert_array_equal(split.inputs.tokens[FACE][row].numpy(), item.by_encoder[face].vector)
+            np.testing.assert_array_equal(split.inputs.tokens[FACE][row].numpy(), item.by_encoder[face].vectors)
 
 
 def test_a_split_that_the_protocol_needs_must_have_labels(made_up: "MadeUpStudy", tiny: Tiny) -> None:
@@ -196,19 +197,19 @@ def test_every_seed_is_the_candidate_trained_by_itself(made_up: "MadeUpStudy", t
     row = made_up.trained(fusion)["fusion"]
     card, saved = artifacts.read_card(row.uri), artifacts.load_tensors(row.uri)
     assert card.seeds == (11, 22, 33)
-    assert list(card.metrics["validation_mf1"]) == ["11", "22", "33"]
+    assert list(card.metrics["validation_score"]) == ["11", "22", "33"]
     scores: list[float] = []
     for seed in (11, 22, 33):
         store, of_seed = CandidateStore(str(made_up.root / f"seed-{seed}"), {}), replace(fusion.fusion, seeds=(seed,))
-        (result,) = train_candidate({}, of_seed, selection_data(row, clips), store, num_classes=2)
+        (result,) = train_candidate({}, of_seed, selection_data(row, clips), store, num_outputs=2)
         for name, tensor in store.state(seed).items():
             assert torch.equal(saved[f"seed-{seed}.{name}"], tensor), "the same seed is not the same, bit for bit"
-        assert card.metrics["validation_mf1"][str(seed)] == result.validation_mf1
-        scores.append(result.validation_mf1)
+        assert card.metrics["validation_score"][str(seed)] == result.validation_score
+        scores.append(result.validation_score)
     weights = [saved[f"seed-{seed}.classifier.weight"] for seed in (11, 22, 33)]
     assert not any(torch.equal(a, b) for a, b in ((weights[0], weights[1]), (weights[1], weights[2])))
-    assert card.metrics["validation_mf1_mean"] == pytest.approx(np.mean(scores))
-    assert card.metrics["validation_mf1_std"] == pytest.approx(np.std(scores))
+    assert card.metrics["validation_score_mean"] == pytest.approx(np.mean(scores))
+    assert card.metrics["validation_score_std"] == pytest.approx(np.std(scores))
     assert np.mean(scores) > 0.7, "the planted signal was not learnt"
     assert (card.recipe, card.selected_on, card.weights) == ("fusion", "validation", "debug")
     assert card.data["clips"] == {"train": 20, "val": 12}
@@ -262,11 +263,11 @@ def test_a_seed_that_is_finished_survives_an_interruption(
     finished = {path.stem: path for path in Path(row.uri).rglob("seed-*.json")}
     assert finished.keys() == {"seed-11", "seed-22", "seed-33"}
     said = json.loads(finished["seed-22"].read_text())
-    finished["seed-22"].write_text(json.dumps(said | {"validation_mf1": 0.123}))
+    finished["seed-22"].write_text(json.dumps(said | {"validation_score": 0.123}))
     train_rows([row], clips, 0.0, lambda: None)
     card = row.card()
     assert card is not None
-    assert card.metrics["validation_mf1"]["22"] == 0.123, "it was trained again"
+    assert card.metrics["validation_score"]["22"] == 0.123, "it was trained again"
 
 
 def diverge(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
@@ -291,7 +292,7 @@ def test_a_seed_that_diverges_leaves_its_row_to_the_others(
         for name, row in models.items():
             card = row.card()
             assert card is not None
-            assert (card.seeds, list(card.metrics["validation_mf1"])) == ((11, 33), ["11", "33"])
+            assert (card.seeds, list(card.metrics["validation_score"])) == ((11, 33), ["11", "33"])
             assert re.match(r"2 of 3 seeds\. Seed 22: The training loss is .* \(seed 22\)\.", what_is_lost(card))
             tensors, expected = (artifacts.load_tensors(models[name].uri) for models in (models, whole))
             assert {key for key in expected if not key.startswith("seed-22.")} == set(tensors)
@@ -348,7 +349,7 @@ def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStud
                 continue
             ours, theirs = one.by_encoder[part.encoder], other.by_encoder[part.encoder]
             assert ours.presence == theirs.presence
-            np.testing.assert_array_equal(ours.vector, theirs.vector)
+            np.testing.assert_array_equal(ours.vectors, theirs.vectors)
             np.testing.assert_array_equal(ours.logits, theirs.logits)
     assert labelled(found, Split.PRIVATE) == []
     chosen_on = read_embeddings(on_disk, [Split.TRAIN, Split.VALIDATION])
@@ -394,7 +395,7 @@ def test_a_card_and_a_table_measure_the_same(
     assert np.isnan(found.probabilities[0]).sum() == {"both": 1, "audio": 4}[name]
     labels = [item.clip.label or 0 for item in validation]
     measured = [macro_f1(labels, predictions, 2) for predictions in found.predictions]
-    assert [*card.metrics["validation_mf1"].values()] == pytest.approx(measured)
+    assert [*card.metrics["validation_score"].values()] == pytest.approx(measured)
     seen = ~np.isnan(found.probabilities[0])
     among = [macro_f1(np.array(labels)[seen], predictions[seen], 2) for predictions in found.predictions]
     assert among != pytest.approx(measured), "the example shows nothing"

@@ -11,7 +11,7 @@ import pytest
 from twominds import artifacts
 from twominds.errors import TrainingError
 from twominds.pipelines.study import run as study
-from twominds.pipelines.study.answers import mean_mf1
+from twominds.pipelines.study.answers import mean_score
 from twominds.pipelines.study.parts import Part, StudyConfig, Unmade
 from twominds.pipelines.study.results import StudyResults
 from twominds.pipelines.study.rows import ClipEmbeddings, labelled
@@ -188,7 +188,7 @@ def test_every_row_is_there_once_and_says_what_it_is(run: Run, made_up: "MadeUpS
     face, both = results.rows[2], results.rows[4]
     own = [item.clip for item in labelled(made_up.clips(), Split.TEST)]
     # Right on four of twelve, two of each class: F1 is 1/3 in both.
-    assert mean_mf1(face.answers[Split.TEST], own, 2) == pytest.approx(1 / 3)
+    assert mean_score(face.answers[Split.TEST], own, 2) == pytest.approx(1 / 3)
     assert (face.without, set(both.without)) == ({}, {FACE, AUDIO})
     assert (len(face.seeds), both.seeds) == (1, (11, 22, 33))
     d = 8  # of the fusion in conftest.py: projectors, modality embeddings, one layer with feed-forward x 1

@@ -88,7 +88,7 @@ def _candidates(
 
 
 def _so_far(outcome: Outcome, penalty: float) -> float | None:
-    return outcome.score(penalty) if outcome.results else outcome.unfinished_mf1
+    return outcome.score(penalty) if outcome.results else outcome.unfinished_score
 
 
 def _xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

@@ -62,7 +62,7 @@ def trials_rows(results: SearchResults) -> list[dict[str, Any]]:
 
 def _row(outcome: Outcome, names: Sequence[str], results: SearchResults) -> dict[str, Any]:
     settings = {name: outcome.candidate.get(name) for name in names}
-    by_seed = {result.seed: result.selection_mf1 for result in outcome.results}
+    by_seed = {result.seed: result.selection_score for result in outcome.results}
     done = bool(outcome.results)
     return {
         **{name: str(value) if isinstance(value, tuple) else value for name, value in settings.items()},
@@ -70,10 +70,10 @@ def _row(outcome: Outcome, names: Sequence[str], results: SearchResults) -> dict
         "rule": outcome.rule,
         "reason": outcome.reason,
         "score": outcome.score(results.std_penalty) if outcome.status == "finished" else None,
-        "mean_mf1": outcome.mean if done else None,
-        "std_mf1": outcome.std if done else None,
+        "mean_score": outcome.mean if done else None,
+        "std_score": outcome.std if done else None,
         "seeds_done": len(outcome.results),
-        **{f"mf1_seed_{seed}": by_seed.get(seed) for seed in results.seeds},
+        **{f"score_seed_{seed}": by_seed.get(seed) for seed in results.seeds},
         "best_epoch": statistics.fmean(result.best_epoch for result in outcome.results) if done else None,
         "seconds": outcome.trained_s,
         "began": outcome.began,

@@ -98,7 +98,7 @@ def ranking_cells(results: SearchResults) -> Cells:
     rows = [
         [
             *(str(rank), str(number_of(outcome, results)), mean_std(outcome)),
-            *(percent(result.selection_mf1) for result in outcome.results),
+            *(percent(result.selection_score) for result in outcome.results),
             ", ".join(str(result.best_epoch) for result in outcome.results),
             hours(node_hours(outcome.trained_s, results.node_share)),
             *([percent(outcome.score(results.std_penalty))] if results.std_penalty else []),

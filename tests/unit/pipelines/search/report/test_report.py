@@ -47,9 +47,9 @@ SPACE: SearchSpace = {
 def trained(seed: int, mf1: float, node_hours: float, epochs: int = 10, loss: float = 0.5) -> SeedResult:
     return SeedResult(
         seed=seed,
-        validation_mf1=mf1,
+        validation_score=mf1,
         validation_loss=loss,
-        selection_mf1=mf1,
+        selection_score=mf1,
         selection_loss=loss,
         best_epoch=epochs // 2,
         epochs=epochs,
@@ -77,7 +77,7 @@ REACH = outcome(2, trained(1, 0.50, 2), status="ended", rule="reach", reason="It
 FAILED = outcome(3, status="failed", reason=ODD)
 BEST = outcome(4, trained(1, 0.72, 1, 30), trained(2, 0.70, 1, 40))
 MEDIAN = outcome(
-    5, status="ended", rule="median", unfinished_epochs=5, unfinished_s=NODE_HOUR_S / 2, unfinished_mf1=0.9
+    5, status="ended", rule="median", unfinished_epochs=5, unfinished_s=NODE_HOUR_S / 2, unfinished_score=0.9
 )
 LAST = outcome(6, trained(1, 0.61, 1, 20), trained(2, 0.61, 1, 30))
 INCIDENT = Incident(at=0.0, cause="A node was lost.")
@@ -178,12 +178,12 @@ def test_rows_are_flat_and_a_score_needs_every_seed() -> None:
         *(pytest.approx(0.71), None, pytest.approx(0.61)),
     ]
     first, reach, failed, _, median, _ = rows
-    assert (first["mean_mf1"], first["std_mf1"]) == (pytest.approx(0.65), pytest.approx(0.05))
-    assert (first["mf1_seed_1"], first["mf1_seed_2"], first["best_epoch"]) == (0.60, 0.70, 7.5)
+    assert (first["mean_score"], first["std_score"]) == (pytest.approx(0.65), pytest.approx(0.05))
+    assert (first["score_seed_1"], first["score_seed_2"], first["best_epoch"]) == (0.60, 0.70, 7.5)
     assert (first["hidden_dims"], first["dropout"]) == ("(64, 64)", pytest.approx(0.5 * 1.5 / 7))
-    assert (reach["mean_mf1"], reach["mf1_seed_2"], reach["seeds_done"], reach["rule"]) == (0.5, None, 1, "reach")
-    assert (failed["status"], failed["reason"], failed["mean_mf1"], failed["seconds"]) == ("failed", ODD, None, 0.0)
-    assert (median["seconds"], median["best_epoch"], median["std_mf1"]) == (NODE_HOUR_S / 2, None, None)
+    assert (reach["mean_score"], reach["score_seed_2"], reach["seeds_done"], reach["rule"]) == (0.5, None, 1, "reach")
+    assert (failed["status"], failed["reason"], failed["mean_score"], failed["seconds"]) == ("failed", ODD, None, 0.0)
+    assert (median["seconds"], median["best_epoch"], median["std_score"]) == (NODE_HOUR_S / 2, None, None)
     assert (median["began"], median["over"]) == (5000.0, 5500.0)
     table = pa.Table.from_pylist(rows)
     assert table.num_rows == 6
@@ -263,7 +263,7 @@ def test_json_holds_every_number(whole: tuple[str, dict[str, Any]]) -> None:
     _, found = whole
     assert (found["best"], found["ranking"], found["complete"]) == (4, [4, 1, 6], True)
     assert found["best_so_far"] == pytest.approx([0.65, 0.65, 0.65, 0.71, 0.71, 0.71])
-    assert found["candidates"][0]["results"][1]["selection_mf1"] == 0.70
+    assert found["candidates"][0]["results"][1]["selection_score"] == 0.70
     assert found["candidates"][0]["candidate"]["hidden_dims"] == [64, 64]
     assert found["candidates"][4]["trial"]["score"] is None
     assert found["costs"]["node_hours_saved"] == pytest.approx(6.5)
@@ -331,7 +331,10 @@ EDGES: dict[str, tuple[SearchResults, list[str]]] = {
     "nothing": (replace(RESULTS, outcomes=()), []),
     "only failed": (replace(RESULTS, outcomes=(FAILED,)), ["best-so-far"]),
     "none finished": (replace(RESULTS, outcomes=(REACH, FAILED, MEDIAN)), ["best-so-far", "parallel", "ended", "cost"]),
-    "no score at all": (replace(RESULTS, outcomes=(replace(MEDIAN, unfinished_mf1=None),)), FIGURES[:2] + FIGURES[4:]),
+    "no score at all": (
+        replace(RESULTS, outcomes=(replace(MEDIAN, unfinished_score=None),)),
+        FIGURES[:2] + FIGURES[4:],
+    ),
     "alone": (ALONE, ["best-so-far", "parallel", "effects", "seeds", "cost"]),
     "one seed": (ONE_SEED, ["best-so-far", "parallel", "effects", "cost"]),
     "choices, equal scores": (small(CHOICES), FIGURES),
