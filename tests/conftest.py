@@ -201,21 +201,19 @@ def write_embeddings() -> Callable[..., None]:
         for i, split in enumerate(splits):
             clip = Clip(clip_id=f"clip-{i:03}", video_uri="", split=split, labels=clip_labels(i % 2))
             row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
-            for modality in Modality:
+            for view in Modality:
                 vector = (rng.standard_normal(dim) + i % 2).astype(np.float32)
-                embedding = Embedding(
-                    clip_id=clip.clip_id, view=modality, presence=PRESENT, vectors=np.atleast_2d(vector)
-                )
+                embedding = Embedding(clip_id=clip.clip_id, view=view, presence=PRESENT, vectors=np.atleast_2d(vector))
                 row |= tables.embedding_to_row(embedding)
             rows.append(row)
         fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-        schema = pa.schema([*fields, *(field for modality in Modality for field in tables.embedding_fields(modality))])
+        schema = pa.schema([*fields, *(field for view in Modality for field in tables.embedding_fields(view))])
         about = About(recipe="leya/demo", corpus="drawn", fingerprint="0" * 12, models="none")
         claim_folder(f"{root}/embeddings", about)
         with UPath(f"{root}/embeddings/all.parquet").open("wb") as file:
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
-        for modality in Modality:
+        for view in Modality:
             card = Card(kind="encoder", task=AH_VIDEO, recipe="leya/demo", config={})
-            artifacts.save(f"{root}/encoders/{modality}", {"w": torch.zeros(1)}, card)
+            artifacts.save(f"{root}/encoders/{view}", {"w": torch.zeros(1)}, card)
 
     return write

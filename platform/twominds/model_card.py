@@ -147,7 +147,7 @@ def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None 
         ArtifactError: there is no whole artifact, it was changed since, or the target holds something else.
     """
     (card, _), uri, target = artifacts.verified(uri), uri.rstrip("/"), target.rstrip("/")
-    parts = [f"{ENCODERS}/{modality}" for modality in card.architecture.get("encoders", {})]
+    parts = [f"{ENCODERS}/{view}" for view in card.architecture.get("encoders", {})]
     for part in parts:
         artifacts.verified(f"{uri}/{part}")
     if f"{_absolute(uri)}/".startswith(f"{_absolute(target)}/"):

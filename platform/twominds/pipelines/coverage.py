@@ -9,7 +9,7 @@ from twominds.pipelines import tables
 from twominds.pipelines.labelled import clip_rows, is_labelled
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.tables import Row
-from twominds.records import Modality, Split
+from twominds.records import Split, View
 
 SHOWN_REASONS = 3
 WORDS_WANTED = (
@@ -18,46 +18,42 @@ WORDS_WANTED = (
 )
 
 
-def add_coverage(summary: Summary, uri: str, modalities: Sequence[Modality]) -> None:
+def add_coverage(summary: Summary, uri: str, views: Sequence[View]) -> None:
     """Adds a table of what the clips of a folder lack to a job's summary, and a line for each modality that some lack.
 
     Args:
         summary: Of the job.
         uri: Folder of features, embeddings or scores, whose clips in quarantine count as well.
-        modalities: Those that the folder holds.
+        views: Those that the folder holds.
     """
-    rows = clip_rows(
-        uri, [*tables.LABEL_COLUMNS, *(f"{m}_{name}" for m in modalities for name in ("present", "reason"))]
-    )
-    summary.tables.append(coverage_table(rows, modalities))
-    for modality in modalities:
-        reasons = Counter(row[f"{modality}_reason"] for row in rows if _lacks(row, modality))
+    rows = clip_rows(uri, [*tables.LABEL_COLUMNS, *(f"{m}_{name}" for m in views for name in ("present", "reason"))])
+    summary.tables.append(coverage_table(rows, views))
+    for view in views:
+        reasons = Counter(row[f"{view}_reason"] for row in rows if _lacks(row, view))
         if not reasons:
             continue
         shown = [f"{count} x {reason}" for reason, count in reasons.most_common(SHOWN_REASONS)]
         more = ["..."] if len(reasons) > SHOWN_REASONS else []
-        summary.add(f"without {modality}", f"{reasons.total()} of {len(rows)}: {'; '.join([*shown, *more])}")
+        summary.add(f"without {view}", f"{reasons.total()} of {len(rows)}: {'; '.join([*shown, *more])}")
         if any(reason.startswith("no transcript was given") for reason in reasons):
             summary.notes = [*summary.notes, WORDS_WANTED]
 
 
-def coverage_table(rows: Sequence[Row], modalities: Sequence[Modality]) -> Table:
+def coverage_table(rows: Sequence[Row], views: Sequence[View]) -> Table:
     """Per split, and for all together, how many clips there are and how many of them lack what.
 
     Args:
         rows: As `clip_rows` gives them, with `label` and each modality's presence. A clip in quarantine counts as that
             alone: its modalities are unknown rather than absent.
-        modalities: The columns.
+        views: The columns.
     """
-    table = Table(
-        "split", "clips", "in quarantine", "label", *modalities, title="Clips, and how many of them lack what"
-    )
+    table = Table("split", "clips", "in quarantine", "label", *views, title="Clips, and how many of them lack what")
     for column in table.columns[1:]:
         column.justify = "right"
     splits = {name: [row for row in rows if row["split"] == split] for split, name in _SPLITS.items()}
     splits = {name: found for name, found in splits.items() if found}
     for name, found in [*splits.items(), *([("all", rows)] if len(splits) != 1 else [])]:
-        lacking = [sum(_lacks(row, modality) for row in found) for modality in modalities]
+        lacking = [sum(_lacks(row, view) for row in found) for view in views]
         aside, unlabelled = sum(bool(row["error"]) for row in found), sum(not is_labelled(row) for row in found)
         table.add_row(name, str(len(found)), *(str(count) for count in (aside, unlabelled, *lacking)))
     return table
@@ -66,5 +62,5 @@ def coverage_table(rows: Sequence[Row], modalities: Sequence[Modality]) -> Table
 _SPLITS = {**{split: split.value for split in Split}, None: "none"}
 
 
-def _lacks(row: Row, modality: Modality) -> bool:
-    return not row["error"] and not row[f"{modality}_present"]
+def _lacks(row: Row, view: View) -> bool:
+    return not row["error"] and not row[f"{view}_present"]

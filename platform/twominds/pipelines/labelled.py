@@ -33,8 +33,8 @@ def clip_rows(uri: str, columns: Sequence[str], splits: Sequence[Split] | None =
 
 def _absent(clip: Clip, failure: Failure, columns: Sequence[str]) -> Row:
     known = tables.clip_to_row(clip)
-    for modality in Modality:
-        known |= {f"{modality}_present": False, f"{modality}_reason": failure.reason}
+    for view in Modality:
+        known |= {f"{view}_present": False, f"{view}_reason": failure.reason}
     row = {name: known.get(name) for name in ("clip_id", "split", *columns)}
     return row | {"error_stage": failure.stage, "error": failure.reason}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from twominds.artifacts import Card
 from twominds.pipelines.tables import Row
-from twominds.records import Failure, Modality
+from twominds.records import Failure, View
 from twominds.scoring.ensemble import class_shares
 
 
@@ -38,7 +38,7 @@ def details(
     scored: Mapping[str, Row],
     failures: Mapping[str, Failure],
     card: Card,
-    modalities: Sequence[Modality],
+    views: Sequence[View],
 ) -> str:
     """What is known of each clip, for people and spreadsheets, as CSV. A cell that has nothing to say is empty.
 
@@ -53,29 +53,29 @@ def details(
         scored: Cells of `tables.scored_columns` by clip id.
         failures: Why the other clips have no score, by clip id.
         card: Of the ensemble.
-        modalities: What it looks at.
+        views: What it looks at.
     """
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, _columns(card, modalities), restval="", lineterminator="\n")
+    writer = csv.DictWriter(buffer, _columns(card, views), restval="", lineterminator="\n")
     writer.writeheader()
     for clip_id in clip_ids:
         cells: dict[str, object] = {"id": clip_id, "ensemble": card.artifact_id, "weights": card.weights}
         if clip_id in scored:
-            cells |= _score_cells(scored[clip_id], card, modalities)
+            cells |= _score_cells(scored[clip_id], card, views)
         elif clip_id in failures:
             cells |= {"failed_in": failures[clip_id].stage, "error": failures[clip_id].reason}
         writer.writerow(cells)
     return buffer.getvalue()
 
 
-def _columns(card: Card, modalities: Sequence[Modality]) -> list[str]:
+def _columns(card: Card, views: Sequence[View]) -> list[str]:
     classes = [f"p_{name}" for name in card.task.names]
-    of_each = [f"{modality}{suffix}" for modality in modalities for suffix in ("", "_reason", "_probability")]
+    of_each = [f"{view}{suffix}" for view in views for suffix in ("", "_reason", "_probability")]
     last = ["transcript_source", "warnings", "failed_in", "error", "ensemble", "weights"]
     return ["id", "answer", *classes, "abstains", "threshold", *of_each, *last]
 
 
-def _score_cells(row: Row, card: Card, modalities: Sequence[Modality]) -> dict[str, object]:
+def _score_cells(row: Row, card: Card, views: Sequence[View]) -> dict[str, object]:
     cells: dict[str, object] = {
         "answer": card.task.names[row["predicted"]],
         "abstains": _yes_or_no(row["abstains"]),
@@ -84,12 +84,12 @@ def _score_cells(row: Row, card: Card, modalities: Sequence[Modality]) -> dict[s
         "warnings": " ".join(row.get("warnings") or ()),
     }
     cells |= {f"p_{name}": p for name, p in zip(card.task.names, row["probabilities"], strict=True)}
-    for modality in modalities:
-        own = row[f"{modality}_probabilities"]
+    for view in views:
+        own = row[f"{view}_probabilities"]
         cells |= {
-            str(modality): _yes_or_no(row[f"{modality}_present"]),
-            f"{modality}_reason": row[f"{modality}_reason"],
-            f"{modality}_probability": "" if own is None else own[-1],
+            str(view): _yes_or_no(row[f"{view}_present"]),
+            f"{view}_reason": row[f"{view}_reason"],
+            f"{view}_probability": "" if own is None else own[-1],
         }
     return cells
 

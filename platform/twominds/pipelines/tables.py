@@ -76,9 +76,9 @@ WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name not in ("transcript"
 has changed. (Features of words and tokens hold it again.)"""
 
 
-def scored_columns(modalities: Sequence[Modality]) -> list[str]:
+def scored_columns(views: Sequence[View]) -> list[str]:
     """What is kept of a scored clip: its score, where its words are from, and what each modality says or why not."""
-    opinions = (f"{modality}_{name}" for modality in modalities for name in ("present", "reason", "probabilities"))
+    opinions = (f"{view}_{name}" for view in views for name in ("present", "reason", "probabilities"))
     return [*WITHOUT_WORDS, "transcript_source", *opinions, *(field.name for field in SCORE_FIELDS)]
 
 
@@ -187,7 +187,7 @@ def pack_media(media: ClipMedia) -> bytes:
         "audio_start_s": media.audio_start_s,
         "words": None if media.words is None else [asdict(word) for word in media.words],
         "video": media.video,
-        "presence": {str(modality): [p.present, p.reason] for modality, p in media.presence.items()},
+        "presence": {str(view): [p.present, p.reason] for view, p in media.presence.items()},
         "warnings": media.warnings,
         "sample_rate_hz": media.sample_rate_hz,
     }

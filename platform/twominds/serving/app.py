@@ -14,7 +14,6 @@ from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
 from twominds.media.reader import for_new_videos
-from twominds.records import Modality
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
@@ -84,10 +83,8 @@ def build(args: ServeArgs) -> Application:
     )
     encoder_ids: dict[str, str] = card.architecture["encoders"]
     encoders = {
-        modality: _deployment(Encoder, f"{modality.capitalize()}Encoder", args).bind(
-            part, modality, encoder_ids[modality]
-        )
-        for modality in config.modalities
+        view: _deployment(Encoder, f"{view.capitalize()}Encoder", args).bind(part, view, encoder_ids[view])
+        for view in config.views
     }
     ingress = _deployment(serve.ingress()(Ingress), "Ingress", args).options(
         # Its own limit answers first, with a sentence; this one is there in case it cannot.
@@ -97,7 +94,7 @@ def build(args: ServeArgs) -> Application:
     )
     return ingress.bind(
         model_answer(card, config, args),
-        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, media, config.modalities),
+        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, media, config.views),
         encoders,
         _deployment(EnsembleModel, "Ensemble", args).bind(part, card.artifact_id),
     )
@@ -124,7 +121,7 @@ def model_answer(card: Card, config: EnsembleConfig, args: ServeArgs) -> ModelAn
         recipe=card.recipe,
         weights=card.weights,
         seeds=list(card.seeds),
-        modalities=[Modality(m) for m in config.modalities],
+        modalities=list(config.views),
         threshold=config.decision.threshold,
         decision={k: v for k, v in asdict(config.decision).items() if k != "threshold"},
         selected_on=card.selected_on,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
-from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Modality, Score, View
+from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Score, View
 
 if TYPE_CHECKING:
     from twominds.artifacts import Card
@@ -65,13 +65,13 @@ class Replica:
 class MediaDecoder(Replica):
     """A file's bytes become frames, faces, sound and words."""
 
-    def __init__(self, part: Part, config: "MediaConfig", modalities: Sequence[Modality]) -> None:
+    def __init__(self, part: Part, config: "MediaConfig", views: Sequence[View]) -> None:
         """Loads the face detector, where the ensemble looks at faces."""
         super().__init__(part.torch_threads or _cores())
         from twominds.backbones import BackboneStore
         from twominds.media.reader import MediaReader
 
-        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device, modalities)
+        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device, views)
 
     async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
         """The decoded clip, or why there is none. `video` is the file; no copy of it is made on disk.
@@ -96,14 +96,14 @@ class MediaDecoder(Replica):
 class Encoder(Replica):
     """The frozen backbone and the trained encoder of one modality; batches across requests."""
 
-    def __init__(self, part: Part, modality: Modality, artifact_id: str) -> None:
+    def __init__(self, part: Part, view: View, artifact_id: str) -> None:
         """Loads both, and checks that the encoder is the one of the ensemble that was deployed."""
         super().__init__(part.torch_threads or max(1, _cores() // 2))
         from twominds.backbones import BackboneStore
         from twominds.scoring.branch import Branch
         from twominds.scoring.scorer import encoder_uri
 
-        uri = encoder_uri(part.ensemble, modality)
+        uri = encoder_uri(part.ensemble, view)
         self._branch, card = Branch.load(uri, BackboneStore(uri=part.models), device=part.device, pooled=part.pooled)
         _check_unchanged(card, artifact_id, uri)
         _set_batching(self.embed_batch, part)
@@ -132,7 +132,7 @@ class EnsembleModel(Replica):
 
     async def score(self, *embeddings: Embedding) -> Score | Failure:
         """The score of one clip, of which all modalities' embeddings are given, absent ones too."""
-        return await self.score_batch({embedding.modality: embedding for embedding in embeddings})
+        return await self.score_batch({embedding.view: embedding for embedding in embeddings})
 
     @serve.batch
     async def score_batch(self, clips: list[dict[View, Embedding]]) -> list[Score | Failure]:

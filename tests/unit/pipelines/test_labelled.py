@@ -35,7 +35,7 @@ FUSION = FusionRecipe(
     model=TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0, prototypes_per_class=2),
     fit=FitConfig(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, min_epochs=2),
     loss=FusionLoss(),
-    modalities=(FACE,),
+    views=(FACE,),
     seeds=(1, 2),
 )
 

@@ -14,7 +14,7 @@ from twominds.errors import ConfigError
 from twominds.pipelines import tables
 from twominds.pipelines.quarantine import put_aside, quarantined_clips
 from twominds.pipelines.renewal import renew, replace_text
-from twominds.records import PRESENT, Clip, Failure, Features, Modality, Source, Split, clip_labels
+from twominds.records import PRESENT, Clip, Failure, Features, Modality, Source, Split, View, clip_labels
 
 CLIPS = [
     Clip(
@@ -42,18 +42,18 @@ def folder(tmp_path: Path) -> str:
 
 
 def write_features(
-    folder: Path, clips: Sequence[Clip], modalities: Sequence[Modality], *, name: str = "0", shift: int = 0
+    folder: Path, clips: Sequence[Clip], views: Sequence[View], *, name: str = "0", shift: int = 0
 ) -> None:
     """A file of features whose values are the clip's number, shifted."""
     table = tables.clips_to_table(clips).drop_columns(["transcript"])
-    for modality in modalities:
+    for view in views:
         values = [np.full((2, 3), int(clip.clip_id[0]) + shift, np.float32) for clip in clips]
         features = [
-            Features(clip_id=clip.clip_id, view=modality, presence=PRESENT, values=array, pooled=array[0])
+            Features(clip_id=clip.clip_id, view=view, presence=PRESENT, values=array, pooled=array[0])
             for clip, array in zip(clips, values, strict=True)
         ]
         rows = [tables.features_to_row(one) for one in features]
-        table = tables.append_columns(table, tables.features_fields(modality), rows)
+        table = tables.append_columns(table, tables.features_fields(view), rows)
     folder.mkdir(exist_ok=True)
     pq.write_table(table, folder / f"{name}.parquet")
 
@@ -185,7 +185,7 @@ def test_of_features_new_words_cost_the_text_alone(tmp_path: Path) -> None:
     assert not again.exists()
     (row,) = tables.read_rows(str(uri))
     assert tables.clip_from_row(row) == replace(other[0], transcript=None)
-    values = [tables.features_from_row(row, modality).values for modality in (Modality.AUDIO, Modality.TEXT)]
+    values = [tables.features_from_row(row, view).values for view in (Modality.AUDIO, Modality.TEXT)]
     assert [float(found[0, 0]) for found in values if found is not None] == [0.0, 100.0]
     ((lost, failure),) = quarantined_clips(str(uri))
     assert (lost.clip_id, lost.source, failure.stage) == ("1.mp4", other[1].source, "features.text")

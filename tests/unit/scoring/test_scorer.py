@@ -73,7 +73,7 @@ def places(tmp_path: Path, tiny_bundle: str) -> Places:
     save_ensemble(
         ensemble,
         {7: build_fusion(fusion, dims={TEXT: 2}, num_outputs=2).state_dict()},
-        EnsembleConfig(fusion=fusion, inputs="logits", modalities=(TEXT,)),
+        EnsembleConfig(fusion=fusion, inputs="logits", views=(TEXT,)),
         dims={TEXT: 2},
         encoders={TEXT: encoder_at},
         card=Card(kind="ensemble", task=AH_VIDEO, recipe="test", config={}),

@@ -46,14 +46,14 @@ class LabelledInputs:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as NumPy arrays: those Ray keeps once per node, and every process there reads them in place."""
-        tokens = {modality: token.numpy() for modality, token in self.inputs.tokens.items()}
+        tokens = {view: token.numpy() for view, token in self.inputs.tokens.items()}
         return _unpickled, (tokens, self.inputs.mask.numpy(), self.labels.numpy())
 
 
 def _unpickled(tokens: Mapping[View, FloatArray], mask: BoolArray, labels: IntArray) -> LabelledInputs:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
-        found = {modality: torch.from_numpy(token) for modality, token in tokens.items()}
+        found = {view: torch.from_numpy(token) for view, token in tokens.items()}
         inputs = FusionInputs(tokens=found, mask=torch.from_numpy(mask))
         return LabelledInputs(inputs=inputs, labels=torch.from_numpy(labels))
 

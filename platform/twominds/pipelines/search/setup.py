@@ -70,7 +70,7 @@ def prepare(config: SearchConfig) -> Search:
         shared=tuple(name for name in fusion.space if name not in OWN_SETTINGS),
     ).of_what_there_is()
     plan.points()  # refuses what is wrong with it before a cluster is started
-    cards = [artifacts.read_card(f"{config.encoders}/{modality}") for modality in fusion.modalities]
+    cards = [artifacts.read_card(f"{config.encoders}/{view}") for view in fusion.views]
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
     labels = labels_fingerprint(config.embeddings, config.protocol)
     identity = [about.fingerprint, labels, to_json(replace(fusion, trials=0)), config.sampler, config.sampler_seed]
@@ -96,12 +96,12 @@ def read_search_data(embeddings_uri: str, fusion: FusionRecipe, protocol: Select
     Raises:
         SelectionError: a split has no labelled clip.
     """
-    columns = [f.name for m in fusion.modalities for f in tables.embedding_fields(m)]
+    columns = [f.name for m in fusion.views for f in tables.embedding_fields(m)]
 
     def inputs(rows: list[tables.Row], dims: Mapping[View, int] | None = None) -> LabelledInputs:
-        clips = [{m: tables.embedding_from_row(row, m) for m in fusion.modalities} for row in rows]
+        clips = [{m: tables.embedding_from_row(row, m) for m in fusion.views} for row in rows]
         return LabelledInputs(
-            inputs=fusion_inputs(clips, fusion.modalities, fusion.inputs, dims),
+            inputs=fusion_inputs(clips, fusion.views, fusion.inputs, dims),
             labels=torch.tensor([tables.clip_from_row(row).label for row in rows]),
         )
 

@@ -81,7 +81,7 @@ def save_winner(
     ensemble = EnsembleConfig(
         fusion=chosen.model,
         inputs=fusion.inputs,
-        modalities=fusion.modalities,
+        views=fusion.views,
         media=about.media,
         decision=fit_decision(config.decision, ensemble_logits(models, validation.inputs), validation.labels.numpy()),
     )
@@ -108,7 +108,7 @@ def save_winner(
         },
         selected_on=data.selected_on,
     )
-    encoders = {modality: f"{config.encoders}/{modality}" for modality in fusion.modalities}
+    encoders = {view: f"{config.encoders}/{view}" for view in fusion.views}
     return save_ensemble(config.ensemble, states, ensemble, dims=dims, encoders=encoders, card=card)
 
 

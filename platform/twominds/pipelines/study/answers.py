@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from twominds.pipelines.study.results import Answers, RowResult
-from twominds.records import Clip, Embedding, Modality, Score, Split, View, absent
+from twominds.records import Clip, Embedding, Score, Split, View, absent
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble
 from twominds.training.metrics import IntArray, macro_f1, majority_baseline, question_baseline
 
@@ -62,7 +62,7 @@ def baselines(train: Sequence[Clip], splits: Mapping[Split, Sequence[Clip]], cla
         RowResult(
             recipe=name,
             description=f"{described[name]}, without a look at any video",
-            modalities=(),
+            views=(),
             reports="encoder",
             answers={split: _certain(found) for split, found in by_split.items()},
         )
@@ -80,14 +80,12 @@ def mean_score(found: Answers, clips: Sequence[Clip], classes: int) -> float:
     return float(np.mean([macro_f1(labels, predicted, classes) for predicted in found.predictions]))
 
 
-def without(clip: EmbeddingsOfClip, hidden: Modality | None) -> dict[View, Embedding]:
+def without(clip: EmbeddingsOfClip, hidden: View | None) -> dict[View, Embedding]:
     """The same clip with one modality hidden: it counts as absent."""
     presence = absent("hidden, to see what it adds")
     return {
-        modality: Embedding(clip_id=embedding.clip_id, view=modality, presence=presence)
-        if modality == hidden
-        else embedding
-        for modality, embedding in clip.items()
+        view: Embedding(clip_id=embedding.clip_id, view=view, presence=presence) if view == hidden else embedding
+        for view, embedding in clip.items()
     }
 
 

@@ -31,7 +31,7 @@ from twominds.pipelines.stages import StageResources
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.records import Failure, Modality
+from twominds.records import Failure, Modality, View
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace
 
@@ -70,7 +70,7 @@ class Part:
 
     recipe: Recipe
     """A recipe that has it."""
-    modality: Modality
+    view: View
     features: str
     """Folder with, among others, this modality's features."""
     encoder: str
@@ -99,9 +99,9 @@ class PartsMaker:
         """Takes the places and settings, and where progress is printed."""
         self._config, self._console = config, console
         self._store = BackboneStore(uri=config.models)
-        self._fingerprints: dict[tuple[str, Modality], str] = {}
+        self._fingerprints: dict[tuple[str, View], str] = {}
 
-    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, Modality], Part | Unmade]:
+    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, View], Part | Unmade]:
         """The parts of every recipe, by its name and modality, or why there is none.
 
         Raises:
@@ -109,7 +109,7 @@ class PartsMaker:
         """
         recipes = [self._with_detector(recipe) for recipe in recipes]
         for recipe in recipes:
-            check_backbones(recipe, self._store, recipe.modalities)
+            check_backbones(recipe, self._store, recipe.views)
         self._fingerprints.clear()  # the bundle may have changed
         features = self._features(recipes, pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
         # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
@@ -119,19 +119,19 @@ class PartsMaker:
             for words in (False, True)
         }
         parts: dict[str, Part | Unmade] = {}
-        found: dict[tuple[str, Modality], Part | Unmade] = {}
+        found: dict[tuple[str, View], Part | Unmade] = {}
         for recipe in recipes:
-            for modality in recipe.modalities:
-                folder = features[modality, self._features_fingerprint(recipe, modality)]
-                data = labels[folder, modality == Modality.TEXT]
-                name = f"{modality}-{self._encoder_fingerprint(recipe, modality, data)}"
+            for view in recipe.views:
+                folder = features[view, self._features_fingerprint(recipe, view)]
+                data = labels[folder, view == Modality.TEXT]
+                name = f"{view}-{self._encoder_fingerprint(recipe, view, data)}"
                 if name not in parts:
                     try:
-                        parts[name] = self._trained(recipe, modality, folder, name)
+                        parts[name] = self._trained(recipe, view, folder, name)
                     except (TrainingError, MissingInputError) as error:  # other rows can do without it
                         parts[name] = Unmade(reason=str(error))
-                        self._say(f"no {modality} of {recipe.name}: {error}")
-                found[recipe.name, modality] = parts[name]
+                        self._say(f"no {view} of {recipe.name}: {error}")
+                found[recipe.name, view] = parts[name]
         return found
 
     def quarantined(self, parts: Iterable[Part]) -> list[Failure]:
@@ -139,11 +139,11 @@ class PartsMaker:
         folders = sorted({folder for part in parts for folder in (part.features, part.embeddings)})
         return list({failure.clip_id: failure for folder in folders for failure in read_quarantine(folder)}.values())
 
-    def _features_fingerprint(self, recipe: Recipe, modality: Modality) -> str:
+    def _features_fingerprint(self, recipe: Recipe, view: View) -> str:
         """`features_fingerprint`, which reads the bundle's manifest, once for each recipe and modality."""
-        key = recipe.name, modality
+        key = recipe.name, view
         if key not in self._fingerprints:
-            self._fingerprints[key] = features_fingerprint(recipe, self._store, modality)
+            self._fingerprints[key] = features_fingerprint(recipe, self._store, view)
         return self._fingerprints[key]
 
     def _with_detector(self, recipe: Recipe) -> Recipe:
@@ -151,17 +151,13 @@ class PartsMaker:
             return recipe
         return replace(recipe, media=replace(recipe.media, detector=self._config.detector))
 
-    def _features(self, recipes: Sequence[Recipe], *, pooled: bool) -> dict[tuple[Modality, str], str]:
+    def _features(self, recipes: Sequence[Recipe], *, pooled: bool) -> dict[tuple[View, str], str]:
         """Folder of each modality's features, by their fingerprint. As few passes over the videos as can be."""
-        wanted = {
-            (modality, self._features_fingerprint(recipe, modality))
-            for recipe in recipes
-            for modality in recipe.modalities
-        }
-        folders: dict[tuple[Modality, str], str] = {}
+        wanted = {(view, self._features_fingerprint(recipe, view)) for recipe in recipes for view in recipe.views}
+        folders: dict[tuple[View, str], str] = {}
         for folder, recipe, parts in self._passes_before(pooled):
             if any(part in wanted and part not in folders for part in parts):
-                self._preprocess(recipe, [modality for modality, _ in parts], folder, pooled)
+                self._preprocess(recipe, [view for view, _ in parts], folder, pooled)
                 folders |= dict.fromkeys(parts, folder)
         while missing := wanted - folders.keys():
             # The recipe with the most of what is missing: its modalities are made in one pass.
@@ -169,21 +165,21 @@ class PartsMaker:
             name, parts = max(candidates, key=lambda candidate: len(candidate[1]))
             made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, pooled)
             folder = f"{self._config.folder}/features/{made_of}"
-            self._preprocess(name, [modality for modality, _ in parts], folder, pooled)
+            self._preprocess(name, [view for view, _ in parts], folder, pooled)
             folders |= dict.fromkeys(parts, folder)
         return folders
 
-    def _missing(self, recipe: Recipe, missing: set[tuple[Modality, str]]) -> list[tuple[Modality, str]]:
-        own = ((modality, self._features_fingerprint(recipe, modality)) for modality in recipe.modalities)
+    def _missing(self, recipe: Recipe, missing: set[tuple[View, str]]) -> list[tuple[View, str]]:
+        own = ((view, self._features_fingerprint(recipe, view)) for view in recipe.views)
         return [part for part in own if part in missing]
 
-    def _passes_before(self, pooled: bool) -> list[tuple[str, str, list[tuple[Modality, str]]]]:
+    def _passes_before(self, pooled: bool) -> list[tuple[str, str, list[tuple[View, str]]]]:
         """Folders of features of this corpus that could be made like this today, their recipes, and what they hold.
 
         Where pooled features are needed, those that have them.
         """
         root = UPath(f"{self._config.folder}/features")
-        found: list[tuple[str, str, list[tuple[Modality, str]]]] = []
+        found: list[tuple[str, str, list[tuple[View, str]]]] = []
         for about in sorted(root.glob(f"*/{ABOUT}"), key=str) if root.exists() else []:
             folder = f"{self._config.folder}/features/{about.parent.name}"
             made = read_about(folder)
@@ -196,9 +192,9 @@ class PartsMaker:
                 found.append((folder, made.recipe, list(made.parts.items())))
         return found
 
-    def _preprocess(self, recipe: str, modalities: Sequence[Modality], folder: str, pooled: bool) -> None:
+    def _preprocess(self, recipe: str, views: Sequence[View], folder: str, pooled: bool) -> None:
         config = self._config
-        self._say(f"features: {', '.join(modalities)}")
+        self._say(f"features: {', '.join(views)}")
         preprocess(
             PreprocessConfig(
                 corpus=config.corpus,
@@ -206,7 +202,7 @@ class PartsMaker:
                 models=config.models,
                 recipe=recipe,
                 detector=config.detector,
-                modalities=tuple(modalities),
+                views=tuple(views),
                 pooled=pooled,
                 purpose=config.purpose,
                 retry_quarantined=config.retry_quarantined,
@@ -214,47 +210,47 @@ class PartsMaker:
             )
         )
 
-    def _encoder_fingerprint(self, recipe: Recipe, modality: Modality, labels: str) -> str:
+    def _encoder_fingerprint(self, recipe: Recipe, view: View, labels: str) -> str:
         return fingerprint(
             absolute(self._config.corpus),
             self._config.purpose,
-            self._features_fingerprint(recipe, modality),
+            self._features_fingerprint(recipe, view),
             labels,
-            to_json(recipe.encoders.of(modality)),
-            to_json(recipe.encoder_fits.of(modality)),
+            to_json(recipe.encoders[view]),
+            to_json(recipe.encoder_fits[view]),
             recipe.encoder_seed,
             self._config.protocol,
         )
 
-    def _trained(self, recipe: Recipe, modality: Modality, features: str, name: str) -> Part:
+    def _trained(self, recipe: Recipe, view: View, features: str, name: str) -> Part:
         config, encoders = self._config, f"{self._config.folder}/encoders/{name}"
-        self._say(f"encoder: {modality} of {recipe.name}")
+        self._say(f"encoder: {view} of {recipe.name}")
         train_encoders(
             TrainConfig(
                 features=features,
                 output=encoders,
                 models=config.models,
                 recipe=recipe.name,
-                modalities=(modality,),
+                views=(view,),
                 use_gpu=config.use_gpu,
                 workers=config.workers,
                 protocol=config.protocol,
             )
         )
-        card = artifacts.read_card(f"{encoders}/{modality}")
-        embeddings = f"{config.folder}/embeddings/{modality}-{fingerprint(card.artifact_id, UPath(features).name)}"
-        self._say(f"embeddings: {modality} of {recipe.name}")
+        card = artifacts.read_card(f"{encoders}/{view}")
+        embeddings = f"{config.folder}/embeddings/{view}-{fingerprint(card.artifact_id, UPath(features).name)}"
+        self._say(f"embeddings: {view} of {recipe.name}")
         embed_features(
             EmbedConfig(
                 features=features,
                 encoders=encoders,
                 output=embeddings,
-                modalities=(modality,),
+                views=(view,),
                 resources=config.resources,
             )
         )
-        encoder = f"{encoders}/{modality}"
-        return Part(recipe=recipe, modality=modality, features=features, encoder=encoder, embeddings=embeddings)
+        encoder = f"{encoders}/{view}"
+        return Part(recipe=recipe, view=view, features=features, encoder=encoder, embeddings=embeddings)
 
     def _say(self, text: str) -> None:
         self._console.print(f"[bold]{text}[/bold]", highlight=False)

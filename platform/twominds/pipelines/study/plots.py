@@ -261,9 +261,9 @@ def _drops(scores: StudyScores) -> list[Plot]:
         axes.bar_label(bars, fmt="%+.2f", padding=3, fontsize=8)
     axes.axvline(0, color="black", linewidth=1)
     axes.margins(x=0.18)
-    finish(axes, [f"without {drop.modality}" for drop in drops], f"change of macro F1 (points), {recipe}")
+    finish(axes, [f"without {drop.view}" for drop in drops], f"change of macro F1 (points), {recipe}")
     legend(figure, axes)
-    told = "; ".join(f"without {drop.modality} {_changes(drop)}" for drop in drops)
+    told = "; ".join(f"without {drop.view} {_changes(drop)}" for drop in drops)
     caption = f"{recipe} with one modality masked in every clip, and not trained again."
     alt = f"Change of macro F1 of {recipe} in percentage points: {told}."
     return [plot_of("drops", "Modality drop", alt, caption, figure)]
@@ -277,8 +277,8 @@ _FIGURES: tuple[Callable[[StudyScores], list[Plot]], ...] = (_rows, _seeds, _con
 
 
 def _row_label(row: RowScore) -> str:
-    name, modalities = row.row.recipe, ", ".join(row.row.modalities)
-    seen = f"({modalities})" if modalities not in ("", name) else ""
+    name, views = row.row.recipe, ", ".join(row.row.views)
+    seen = f"({views})" if views not in ("", name) else ""
     return f"{name} {seen}".rstrip() if len(name) + len(seen) < 26 else f"{wrapped(name, 32)}\n{seen}".rstrip()
 
 

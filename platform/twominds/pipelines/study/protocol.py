@@ -43,8 +43,8 @@ def banners(scores: StudyScores) -> list[str]:
 def protocol(scores: StudyScores) -> list[str]:
     """How the numbers were made, in words."""
     results = scores.results
-    ways = dict.fromkeys(row.selected_on for row in results.rows if row.modalities)
-    chosen = {way: [row.recipe for row in results.rows if row.modalities and row.selected_on == way] for way in ways}
+    ways = dict.fromkeys(row.selected_on for row in results.rows if row.views)
+    chosen = {way: [row.recipe for row in results.rows if row.views and row.selected_on == way] for way in ways}
     texts = [
         f"Data: {len(results.train)} training clips; {sizes(scores)}. All labelled clips of a split count; one "
         "without a score, because it could not be processed or has none of a row's modalities, gets the training "
@@ -74,7 +74,7 @@ def protocol(scores: StudyScores) -> list[str]:
             f"Comparison with {scores.comparison.other.name}, from the report at {scores.comparison.other.place}: both "
             "on the clips that both reports have, and on the same resamples of people."
         )
-    if any(not row.modalities for row in results.rows):
+    if any(not row.views for row in results.rows):
         texts.append("Baselines see no video: the training majority, and for every question its training majority.")
     if any(row.published for row in results.rows):
         texts.append(
@@ -102,7 +102,7 @@ def _comparison(scores: StudyScores) -> str:
 
 
 def _named(recipes: Sequence[str], results: StudyResults) -> str:
-    return "every row" if len(recipes) == sum(bool(row.modalities) for row in results.rows) else ", ".join(recipes)
+    return "every row" if len(recipes) == sum(bool(row.views) for row in results.rows) else ", ".join(recipes)
 
 
 def split_name(split: Split) -> str:

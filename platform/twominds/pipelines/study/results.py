@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from twominds.artifacts import Card, Weights
 from twominds.recipes.recipe import PublishedScores, Reports
-from twominds.records import Clip, Modality, Split
+from twominds.records import Clip, Split, View
 from twominds.training.metrics import IntArray
 from twominds.training.selection import SelectionProtocol
 
@@ -37,7 +37,7 @@ class RowResult:
     recipe: str
     """As in `--recipe`; of an evaluation, which part of the ensemble it is."""
     description: str
-    modalities: tuple[Modality, ...]
+    views: tuple[View, ...]
     """Empty for a baseline that sees no video."""
     reports: Reports
     answers: Mapping[Split, Answers]
@@ -45,7 +45,7 @@ class RowResult:
     note: str = ""
     """What its recipe promises and is not there, and why: some of the seeds, or the whole row."""
     published: PublishedScores | None = None
-    without: Mapping[Modality, Mapping[Split, float]] = field(default_factory=dict[Modality, Mapping[Split, float]])
+    without: Mapping[View, Mapping[Split, float]] = field(default_factory=dict[View, Mapping[Split, float]])
     """Macro F1 with one modality masked in every clip (rows that fuse)."""
     seeds: tuple[int, ...] = ()
     parameters: int = 0

@@ -42,7 +42,7 @@ from twominds.pipelines.submission import submission
 from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Modality, Score, Split
+from twominds.records import Clip, Score, Split, View
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import require_writable, write_whole
 from twominds.training.metrics import majority
@@ -170,16 +170,16 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
     classes = recipe.task.num_outputs
     report = LabelledSplits(splits)
     clips = {split: report.for_report(split, artifact_id=card.artifact_id) for split in splits}
-    hidden = recipe.modalities if len(recipe.modalities) > 1 else ()
+    hidden = recipe.views if len(recipe.views) > 1 else ()
     return replace(
         _row_of(recipe, what_is_lost(card)),
         answers={split: answers(row, recipe, found, guess) for split, found in clips.items()},
         without={
-            modality: {
-                split: mean_score(answers(row, recipe, found, guess, modality), [item.clip for item in found], classes)
+            view: {
+                split: mean_score(answers(row, recipe, found, guess, view), [item.clip for item in found], classes)
                 for split, found in clips.items()
             }
-            for modality in hidden
+            for view in hidden
         },
         seeds=card.seeds,
         parameters=_parameters(row, recipe),
@@ -195,7 +195,7 @@ def _row_of(recipe: Recipe, note: str) -> RowResult:
     return RowResult(
         recipe=recipe.name,
         description=recipe.description,
-        modalities=recipe.modalities,
+        views=recipe.views,
         reports=recipe.reports,
         answers={},
         note=note,
@@ -203,7 +203,7 @@ def _row_of(recipe: Recipe, note: str) -> RowResult:
     )
 
 
-def _rows_without(made: Mapping[tuple[str, Modality], Part | Unmade]) -> dict[str, str]:
+def _rows_without(made: Mapping[tuple[str, View], Part | Unmade]) -> dict[str, str]:
     """Why a part of a recipe is not there, by the recipe, of those that lack one."""
     reasons: dict[str, list[str]] = {}
     for (recipe, _), part in made.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 from twominds.pipelines.study.comparison import Comparison, OtherReport, compare
 from twominds.pipelines.study.results import Answers, RowResult, StudyResults
-from twominds.records import Clip, Modality, Split
+from twominds.records import Clip, Split, View
 from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap
 from twominds.training.metrics import IntArray, confusion, macro_f1, metric_of_classes
 
@@ -94,7 +94,7 @@ class DropScore:
     """A row that fuses, with one modality masked in every clip."""
 
     recipe: str
-    modality: Modality
+    view: View
     mf1: Mapping[Split, float]
     """Macro F1 without it."""
     change: Mapping[Split, float]
@@ -147,7 +147,7 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
     labels = {split: _labels(results.clips[split]) for split in splits}
     draws = {split: _bootstrap(results.clips[split], results.num_outputs) for split in splits}
     best = _best_unimodal(results, labels)
-    largest = max(len(row.modalities) for row in results.rows)
+    largest = max(len(row.views) for row in results.rows)
     rows: list[RowScore] = []
     for row in results.rows:
         found = {
@@ -177,7 +177,7 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
             for split in splits
             if split in headline.answers
         },
-        drops=tuple(_drop(score, modality) for score in rows for modality in score.row.without),
+        drops=tuple(_drop(score, view) for score in rows for view in score.row.without),
         comparison=None if other is None else compare(results, other),
     )
 
@@ -220,7 +220,7 @@ def _best_unimodal(results: StudyResults, labels: Mapping[Split, IntArray]) -> R
     def merit(row: RowResult) -> float:
         return float(np.mean(_by_model(row.answers[Split.VALIDATION], truth, results.num_outputs)))
 
-    rows = [row for row in results.rows if len(row.modalities) == 1 and Split.VALIDATION in row.answers]
+    rows = [row for row in results.rows if len(row.views) == 1 and Split.VALIDATION in row.answers]
     return max(rows, key=merit, default=None)
 
 
@@ -241,9 +241,9 @@ def _by_model(answers: Answers, labels: IntArray, num_outputs: int) -> tuple[flo
 
 
 def _section(row: RowResult, largest: int) -> str:
-    if len(row.modalities) < 2:
-        return "unimodal" if row.modalities else "baseline"
-    return "multimodal" if len(row.modalities) == largest else "ablation"
+    if len(row.views) < 2:
+        return "unimodal" if row.views else "baseline"
+    return "multimodal" if len(row.views) == largest else "ablation"
 
 
 def _groups(results: StudyResults, headline: RowResult, splits: Sequence[Split]) -> Iterator[GroupScore]:
@@ -277,10 +277,10 @@ def _group(
     )
 
 
-def _drop(score: RowScore, modality: Modality) -> DropScore:
-    without = {split: mf1 for split, mf1 in score.row.without[modality].items() if split in score.splits}
+def _drop(score: RowScore, view: View) -> DropScore:
+    without = {split: mf1 for split, mf1 in score.row.without[view].items() if split in score.splits}
     change = {split: mf1 - score.splits[split].mf1.value for split, mf1 in without.items()}
-    return DropScore(recipe=score.row.recipe, modality=modality, mf1=without, change=change)
+    return DropScore(recipe=score.row.recipe, view=view, mf1=without, change=change)
 
 
 def _bootstrap(clips: Sequence[Clip], num_outputs: int) -> PeopleBootstrap:

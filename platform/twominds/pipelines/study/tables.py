@@ -33,7 +33,7 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
     return {
         "Recipe": row.recipe,
         "Description": row.description,
-        "Modalities": ", ".join(row.modalities) or "none",
+        "Modalities": ", ".join(row.views) or "none",
         "Validation MF1 [95 % CI]": validation,
         "Test MF1 [95 % CI]": test,
         "Mean": percent(score.average),
@@ -43,8 +43,8 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
         "p": p_value(over),
         "Seeds' SD: val / test": spread if several else NONE,
         "Parameters": f"{row.parameters:,}" if row.parameters else NONE,
-        "Selected on": row.selected_on if row.modalities else "training labels",
-        "Weights": row.weights if row.modalities and row.answers else NONE,
+        "Selected on": row.selected_on if row.views else "training labels",
+        "Weights": row.weights if row.views and row.answers else NONE,
         "Artifact": row.artifact_id or NONE,
         **({"Not there": row.note or NONE} if any_note else {}),
     }
@@ -52,7 +52,7 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
 
 def unseen(score: RowScore) -> str:
     """How many clips of validation and test have no score; of a baseline, which needs none, nothing."""
-    if not score.row.modalities:
+    if not score.row.views:
         return NONE
     return " / ".join(str(score.splits[split].unseen) if split in score.splits else NONE for split in REPORTED)
 
@@ -115,7 +115,7 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
     for score in scores.rows:
         row, over = score.row, score.over_unimodal
         models = max((len(found.by_model) for found in score.splits.values()), default=0)
-        cells = [row.recipe, score.section, row.description, " ".join(row.modalities), str(models)]
+        cells = [row.recipe, score.section, row.description, " ".join(row.views), str(models)]
         for split in REPORTED:
             if (found := score.splits.get(split)) is None:
                 cells += [""] * 6
@@ -126,7 +126,7 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
         cells += [percent(score.average, ""), *(points(value, "") for value in paper(row))]
         cells += [scores.best_unimodal or "", *([percent(over.value, ""), *_bounds(over)] if over else [""] * 3)]
         cells += ["" if over is None or over.p_value is None else f"{over.p_value:.4f}", str(row.parameters)]
-        made_by = (row.selected_on, row.weights) if row.modalities and row.answers else ("", "")
+        made_by = (row.selected_on, row.weights) if row.views and row.answers else ("", "")
         rows.append([*cells, *made_by, row.artifact_id, row.note])
     return rows
 
@@ -206,7 +206,7 @@ def drop_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
     rows: list[list[str]] = []
     for drop in scores.drops:
         numbers = [(percent(drop.mf1.get(split)), signed(drop.change.get(split))) for split in scores.splits]
-        rows.append([drop.recipe, str(drop.modality), *(cell for pair in numbers for cell in pair)])
+        rows.append([drop.recipe, str(drop.view), *(cell for pair in numbers for cell in pair)])
     return ["Recipe", "Without", *columns], rows
 
 

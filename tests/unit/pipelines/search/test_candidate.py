@@ -34,7 +34,7 @@ RECIPE = FusionRecipe(
     model=ConcatMLPConfig(hidden_dim=8, dropout=0.0),
     fit=FitConfig(epochs=5, batch_size=8, optimizer="adamw", learning_rate=1e-2),
     loss=FusionLoss(),
-    modalities=(FACE, TEXT),
+    views=(FACE, TEXT),
     seeds=(3, 7, 11),
 )
 

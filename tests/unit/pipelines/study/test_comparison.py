@@ -35,7 +35,7 @@ def report(
     row = RowResult(
         recipe="ensemble",
         description="",
-        modalities=(Modality.FACE, Modality.TEXT),
+        views=(Modality.FACE, Modality.TEXT),
         reports="ensemble",
         answers=answers,
         artifact_id=f"id-{name}",

@@ -53,14 +53,14 @@ def answers(*predictions: list[int], probabilities: list[float] | None = None) -
 MAJORITY = RowResult(
     recipe="majority",
     description="always 0",
-    modalities=(),
+    views=(),
     reports="encoder",
     answers={Split.VALIDATION: answers([0, 0]), Split.TEST: answers([0, 0, 0, 0])},
 )
 FACE = RowResult(
     recipe="r/1",
     description="right on validation, half right on test",
-    modalities=(Modality.FACE,),
+    views=(Modality.FACE,),
     reports="encoder",
     answers={Split.VALIDATION: answers([1, 0]), Split.TEST: answers([1, 1, 0, 0])},
     published=PublishedScores(validation=65.29, test=60.05),
@@ -69,7 +69,7 @@ FACE = RowResult(
 TEXT = RowResult(
     recipe="r/2",
     description=ODD,
-    modalities=(Modality.TEXT,),
+    views=(Modality.TEXT,),
     reports="encoder",
     answers={Split.VALIDATION: answers([1, 1]), Split.TEST: answers([1, 0, 1, 0])},
     artifact_id="a2",
@@ -77,7 +77,7 @@ TEXT = RowResult(
 FUSION = RowResult(
     recipe="r/3",
     description="two seeds",
-    modalities=(Modality.FACE, Modality.TEXT),
+    views=(Modality.FACE, Modality.TEXT),
     reports="single",
     answers={
         Split.VALIDATION: answers([1, 0], [1, 1]),
@@ -151,7 +151,7 @@ def test_best_unimodal_row_is_chosen_on_validation() -> None:
 
 
 def test_a_pair_beside_a_triple_is_ablation() -> None:
-    triple = replace(FUSION, recipe="r/4", modalities=(Modality.FACE, Modality.AUDIO, Modality.TEXT))
+    triple = replace(FUSION, recipe="r/4", views=(Modality.FACE, Modality.AUDIO, Modality.TEXT))
     scores = score_study(replace(RESULTS, rows=(*RESULTS.rows, triple)))
     assert [score.section for score in scores.rows[-2:]] == ["ablation", "multimodal"]
     assert markdown(scores).index("## Multimodal") < markdown(scores).index("## Ablation")

@@ -164,7 +164,7 @@ def test_the_test_splits_labels_bear_on_nothing_that_selects(made_up: "MadeUpStu
 def test_inputs_and_labels_are_the_clips_own(made_up: "MadeUpStudy", tiny: Tiny) -> None:
     models, clips = made_up.models(tiny("fusion", AUDIO, FACE)), made_up.clips()
     view = selection_data(models["fusion"], clips)
-    audio, face = (made_up.part(modality).encoder for modality in (AUDIO, FACE))
+    audio, face = (made_up.part(view).encoder for view in (AUDIO, FACE))
     for split, found in ((view.train, Split.TRAIN), (view.validation, Split.VALIDATION)):
         own = [item for item in clips if item.clip.split == found]
         assert split.labels.tolist() == [item.clip.label for item in own]
@@ -326,14 +326,14 @@ def on_disk(made_up: "MadeUpStudy") -> list[Part]:
     """The made-up embeddings of face and audio as `jobs/embed.py` leaves them."""
     parts = [made_up.part(FACE), made_up.part(AUDIO)]
     for part in parts:
-        columns = [*tables.WITHOUT_WORDS, *(field.name for field in tables.embedding_fields(part.modality))]
+        columns = [*tables.WITHOUT_WORDS, *(field.name for field in tables.embedding_fields(part.view))]
         fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-        schema = pa.schema([*fields, *tables.embedding_fields(part.modality), *ERROR_FIELDS])
+        schema = pa.schema([*fields, *tables.embedding_fields(part.view), *ERROR_FIELDS])
         rows = list[tables.Row]()
         for item in made_up.clips():
             row = tables.clip_to_row(replace(item.clip, video_uri="/v.mp4"))
             row |= tables.embedding_to_row(item.by_encoder[part.encoder])
-            broken = item.clip.clip_id == BROKEN[part.modality]
+            broken = item.clip.clip_id == BROKEN[part.view]
             rows.append(row | {"error_stage": "encoders", "error": "/v.mp4 is broken" if broken else ""})
         ClipSink(part.embeddings, columns).write_table(pa.Table.from_pylist(rows, schema=schema))
     return parts
@@ -344,7 +344,7 @@ def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStud
     assert [replace(item.clip, video_uri="") for item in found] == [item.clip for item in expected]
     for one, other in zip(found, expected, strict=True):
         for part in on_disk:
-            if one.clip.clip_id == BROKEN[part.modality]:
+            if one.clip.clip_id == BROKEN[part.view]:
                 assert part.encoder not in one.by_encoder
                 continue
             ours, theirs = one.by_encoder[part.encoder], other.by_encoder[part.encoder]

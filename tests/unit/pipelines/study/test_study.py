@@ -48,12 +48,12 @@ def planted(clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Se
         seen[split] += 1
         by_encoder: dict[str, Embedding] = {}
         for part in parts:
-            right = place < RIGHT[part.modality].get(split, 99)
+            right = place < RIGHT[part.view].get(split, 99)
             logit = 2.0 * (2 * truth.get(item.clip.clip_id, 0) - 1) * (1 if right else -1)
             by_encoder[part.encoder] = replace(
                 item.by_encoder[part.encoder],
                 presence=PRESENT,
-                vector=np.zeros(4 if part.modality == FACE else 3, np.float32),
+                vector=np.zeros(4 if part.view == FACE else 3, np.float32),
                 logits=np.array([-logit, logit], np.float32),
             )
         found.append(replace(item, by_encoder=by_encoder))
@@ -138,7 +138,7 @@ def chosen(results: StudyResults) -> list[object]:
             [a.predictions.tolist() for a in row.answers.values()],
         )
         for row in results.rows
-        if row.modalities
+        if row.views
     ]
     return [results.headline, rows]
 
@@ -158,12 +158,12 @@ def test_under_the_papers_protocol_they_choose_and_it_is_said(run: Run, made_up:
     assert paper.headline == "audio", "of the two it has the better mean"
     assert "audio, best on validation+test" in dict(summary.facts)["headline"]
     assert artifacts.read_card(str(made_up.root / "study" / "report" / "headline")).selected_on == "validation+test"
-    assert {row.selected_on for row in paper.rows if row.modalities} == {"validation+test"}
+    assert {row.selected_on for row in paper.rows if row.views} == {"validation+test"}
     flipped, _ = run(flipped=[Split.TEST], protocol="validation+test", folder="flipped")
     assert flipped.headline == "face"
     honest, summary = run()
     assert "face, best on validation:" in dict(summary.facts)["headline"]
-    assert {row.selected_on for row in honest.rows if row.modalities} == {"validation"}
+    assert {row.selected_on for row in honest.rows if row.views} == {"validation"}
 
 
 def test_a_row_that_could_not_be_made_says_why_and_takes_no_other_along(run: Run) -> None:
