@@ -13,10 +13,7 @@ from rich.console import Console
 
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
-from twominds.corpus.synthetic.config import SplitShares, SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.errors import BackboneError, CorpusError
-from twominds.features.debug import make_debug_models
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
@@ -30,6 +27,9 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER
 from twominds.records import AH_VIDEO, Clip, Split
 from twominds.serving.app import ServeArgs, build
+from twominds.synthetic.corpus.config import SplitShares, SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import make_corpus
+from twominds.synthetic.weights import make_debug_models
 from twominds.workspace import Workspace, described_root
 
 RECIPE = "leya/demo"

@@ -9,8 +9,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from twominds.corpus.synthetic.config import PresetName, SplitShares, SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
@@ -20,6 +18,8 @@ from twominds.pipelines.search.fusion import SearchConfig, search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Modality
 from twominds.storage import write_whole
+from twominds.synthetic.corpus.config import PresetName, SplitShares, SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import make_corpus
 from twominds.workspace import Workspace, require
 
 FusedOver = Literal["emb", "pooled"]

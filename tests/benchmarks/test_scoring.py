@@ -17,13 +17,13 @@ from twominds.backbones import BackboneStore, read_manifest
 from twominds.encoders.artifact import save_encoder, used_backbone
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.features.catalog import FeaturesConfig, build_extractor
-from twominds.features.debug import make_debug_models
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.recipes.recipe import STABILITY_SEEDS
 from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.synthetic.weights import make_debug_models
 
 ROUNDS = int(os.environ.get("TWOMINDS_BENCH_ROUNDS", "3"))
 SIDES = ("loop", "ours")

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from twominds.corpus.manifest import read_corpus
-from twominds.corpus.synthetic.config import SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
@@ -17,6 +15,8 @@ from twominds.pipelines.search.fusion import SearchConfig, search_fusion
 from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Clip
+from twominds.synthetic.corpus.config import SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import make_corpus
 from twominds.workspace import Workspace
 
 CLIPS = 24

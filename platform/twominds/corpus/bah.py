@@ -2,7 +2,7 @@
 
 Version 2 and version 1 share a layout and differ in size; the variant of the ABAW-8 challenge keeps its videos in
 `videos/`, its splits in `default-split/`, and names clips `<pid>/Visite 1/...`, without `Videos/`. The drawn corpus
-(`corpus.synthetic`) has version 2's layout exactly, and is read by this same code.
+(`synthetic.corpus`) has version 2's layout exactly, and is read by this same code.
 """
 
 import re

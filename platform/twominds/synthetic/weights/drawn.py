@@ -5,15 +5,15 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from twominds.corpus.synthetic.casting import (
+from twominds.records import ByteArray, FloatArray
+from twominds.synthetic.corpus.casting import (
     random_appearance,
     random_backdrop,
     random_expression,
     random_pose,
     random_scene,
 )
-from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
-from twominds.records import ByteArray, FloatArray
+from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
 
 
 def drawn_pictures(

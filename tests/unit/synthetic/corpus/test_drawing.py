@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from twominds.corpus.synthetic.anatomy import Anatomy, Expression, eye, mouth
-from twominds.corpus.synthetic.casting import random_scene
-from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
 from twominds.records import BoolArray, ByteArray
+from twominds.synthetic.corpus.anatomy import Anatomy, Expression, eye, mouth
+from twominds.synthetic.corpus.casting import random_scene
+from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
 
 
 def _draw(pose: Pose | None = None, expression: Expression | None = None) -> tuple[ByteArray, list[list[float]]]:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from twominds.backbones import BackboneStore
-from twominds.features.debug.drawn import drawn_pictures
 from twominds.media.faces import YoloFaceDetector, largest_box
 from twominds.records import FloatArray
+from twominds.synthetic.weights.drawn import drawn_pictures
 
 
 def overlap(first: FloatArray, second: FloatArray) -> float:

@@ -8,7 +8,7 @@ in a bundle was made from a corpus or knows a label of ambivalence/hesitancy:
 - `detector`: a small YOLO trained to find drawn faces, since what follows needs real boxes.
 """
 
-from twominds.features.debug.bundle import QUICK, DebugTraining, make_debug_models
-from twominds.features.debug.random_models import BundleSize
+from twominds.synthetic.weights.bundle import QUICK, DebugTraining, make_debug_models
+from twominds.synthetic.weights.random_models import BundleSize
 
 __all__ = ["QUICK", "BundleSize", "DebugTraining", "make_debug_models"]

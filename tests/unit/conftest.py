@@ -13,7 +13,7 @@ MakeClip = Callable[..., ClipMedia]
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> BackboneStore:
-    from twominds.features.debug import make_debug_models
+    from twominds.synthetic.weights import make_debug_models
 
     uri = str(tmp_path_factory.mktemp("features") / "models")
     make_debug_models(uri, seed=3, detector=False)

@@ -10,8 +10,8 @@ import av
 import cv2
 import numpy as np
 
-from twominds.corpus.synthetic.voice import SAMPLE_RATE_HZ
 from twominds.records import ByteArray, FloatArray
+from twominds.synthetic.corpus.voice import SAMPLE_RATE_HZ
 
 _TICKS_PER_S = 90_000
 _AUDIO_CHUNK = 1024

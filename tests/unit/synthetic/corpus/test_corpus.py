@@ -13,13 +13,13 @@ import pytest
 from twominds.corpus.annotations import Annotation, read_annotations, read_frame_labels
 from twominds.corpus.bah import continuous_times, read_bah, read_transcript
 from twominds.corpus.manifest import read_corpus
-from twominds.corpus.synthetic.clip import draw_clip
-from twominds.corpus.synthetic.config import NuisanceRates, SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import TRUTH_FILE, make_corpus, recognised_chunks
-from twominds.corpus.synthetic.plan import NUISANCES, ClipPlan, plan_corpus
-from twominds.corpus.synthetic.voice import SpokenClause
 from twominds.errors import CorpusError
 from twominds.records import Clip, Split
+from twominds.synthetic.corpus.clip import draw_clip
+from twominds.synthetic.corpus.config import NuisanceRates, SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import TRUTH_FILE, make_corpus, recognised_chunks
+from twominds.synthetic.corpus.plan import NUISANCES, ClipPlan, plan_corpus
+from twominds.synthetic.corpus.voice import SpokenClause
 
 SMALL = SyntheticCorpusConfig(
     clips=24,

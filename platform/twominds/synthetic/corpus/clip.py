@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from twominds.corpus.synthetic.animation import Acting, animate, in_moments, intensity
-from twominds.corpus.synthetic.casting import pick, random_appearance, random_backdrop, random_expression
-from twominds.corpus.synthetic.config import PRESETS, SyntheticCorpusConfig
-from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
-from twominds.corpus.synthetic.phrases import as_sentences, feeling_clauses, hesitant_clauses
-from twominds.corpus.synthetic.plan import ClipPlan, stream
-from twominds.corpus.synthetic.video import truncate, write_video
-from twominds.corpus.synthetic.voice import SpokenClause, random_speaker, smooth_noise, speak
 from twominds.records import ByteArray, FloatArray
+from twominds.synthetic.corpus.animation import Acting, animate, in_moments, intensity
+from twominds.synthetic.corpus.casting import pick, random_appearance, random_backdrop, random_expression
+from twominds.synthetic.corpus.config import PRESETS, SyntheticCorpusConfig
+from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
+from twominds.synthetic.corpus.phrases import as_sentences, feeling_clauses, hesitant_clauses
+from twominds.synthetic.corpus.plan import ClipPlan, stream
+from twominds.synthetic.corpus.video import truncate, write_video
+from twominds.synthetic.corpus.voice import SpokenClause, random_speaker, smooth_noise, speak
 
 _Curve = npt.NDArray[np.float64]
 

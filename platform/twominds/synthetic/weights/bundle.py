@@ -15,10 +15,10 @@ from twominds.backbones import BACKBONES, BundleEntry, add_to_bundle, read_manif
 from twominds.backbones.local_files import import_file
 from twominds.backbones.state_dicts import write_state_dict
 from twominds.errors import ConfigError
-from twominds.features.debug.calibration import calibrate_batch_norm, calibrate_videomae
-from twominds.features.debug.detector import train_detector
-from twominds.features.debug.drawn import drawn_clips, drawn_faces
-from twominds.features.debug.random_models import (
+from twominds.synthetic.weights.calibration import calibrate_batch_norm, calibrate_videomae
+from twominds.synthetic.weights.detector import train_detector
+from twominds.synthetic.weights.drawn import drawn_clips, drawn_faces
+from twominds.synthetic.weights.random_models import (
     FACE_IMAGE_PX,
     FACE_WIDTH,
     TOKENS,
@@ -34,7 +34,7 @@ from twominds.features.debug.random_models import (
     wav2vec2,
     whisper,
 )
-from twominds.features.debug.tokenizer import train_deberta_tokenizer, train_tokenizer
+from twominds.synthetic.weights.tokenizer import train_deberta_tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,12 @@ from typing import Any, cast
 import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from twominds.corpus.synthetic.clip import DrawnClip, draw_clip
-from twominds.corpus.synthetic.config import SyntheticCorpusConfig
-from twominds.corpus.synthetic.plan import CorpusPlan, plan_corpus
-from twominds.corpus.synthetic.voice import SpokenClause
 from twominds.errors import CorpusError
 from twominds.records import Split
+from twominds.synthetic.corpus.clip import DrawnClip, draw_clip
+from twominds.synthetic.corpus.config import SyntheticCorpusConfig
+from twominds.synthetic.corpus.plan import CorpusPlan, plan_corpus
+from twominds.synthetic.corpus.voice import SpokenClause
 
 TRUTH_FILE = "synthetic-truth.json"
 """What was planted where. For tests and experiments: no reader of the corpus opens it."""

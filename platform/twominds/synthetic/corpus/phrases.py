@@ -5,7 +5,7 @@ Topics are the same for all questions, so that the words do not give the questio
 
 import numpy as np
 
-from twominds.corpus.synthetic.casting import pick
+from twominds.synthetic.corpus.casting import pick
 
 TOPICS = (
     "about the gym",

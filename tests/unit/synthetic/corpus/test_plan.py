@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twominds.corpus.synthetic.config import CueStrengths, NuisanceRates, PresetName, SyntheticCorpusConfig
-from twominds.corpus.synthetic.plan import NUISANCES, ClipPlan, plan_corpus
 from twominds.errors import ConfigError
 from twominds.records import Split
+from twominds.synthetic.corpus.config import CueStrengths, NuisanceRates, PresetName, SyntheticCorpusConfig
+from twominds.synthetic.corpus.plan import NUISANCES, ClipPlan, plan_corpus
 
 MODALITIES = ("text", "audio", "face", "scene")
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from twominds.corpus.synthetic.anatomy import Expression
-from twominds.corpus.synthetic.casting import pick
-from twominds.corpus.synthetic.drawing import Appearance, Person, Pose
-from twominds.corpus.synthetic.voice import CONTROL_RATE_HZ, Speech, smooth_noise
+from twominds.synthetic.corpus.anatomy import Expression
+from twominds.synthetic.corpus.casting import pick
+from twominds.synthetic.corpus.drawing import Appearance, Person, Pose
+from twominds.synthetic.corpus.voice import CONTROL_RATE_HZ, Speech, smooth_noise
 
 _Curve = npt.NDArray[np.float64]
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from twominds.corpus.synthetic.anatomy import Points
 from twominds.records import ByteArray
+from twominds.synthetic.corpus.anatomy import Points
 
 Colour = tuple[int, int, int]
 """RGB, 0-255."""

@@ -13,13 +13,17 @@ import torch
 from torch import nn
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle, read_manifest
-from twominds.corpus.synthetic.anatomy import Expression
-from twominds.corpus.synthetic.casting import random_appearance, random_backdrop
-from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
 from twominds.errors import ConfigError
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
-from twominds.features.debug import DebugTraining, make_debug_models
-from twominds.features.debug.random_models import (
+from twominds.features.face import CropFeatures, FaceFeatures, FaceFeaturesConfig
+from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
+from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
+from twominds.records import ByteArray, ClipMedia, FloatArray
+from twominds.synthetic.corpus.anatomy import Expression
+from twominds.synthetic.corpus.casting import random_appearance, random_backdrop
+from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
+from twominds.synthetic.weights import DebugTraining, make_debug_models
+from twominds.synthetic.weights.random_models import (
     TOKENS,
     clip,
     deberta,
@@ -30,11 +34,7 @@ from twominds.features.debug.random_models import (
     wav2vec2,
     whisper,
 )
-from twominds.features.debug.tokenizer import train_deberta_tokenizer, train_tokenizer
-from twominds.features.face import CropFeatures, FaceFeatures, FaceFeaturesConfig
-from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
-from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
-from twominds.records import ByteArray, ClipMedia, FloatArray
+from twominds.synthetic.weights.tokenizer import train_deberta_tokenizer, train_tokenizer
 
 MakeClip = Callable[..., ClipMedia]
 

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from twominds.corpus.synthetic.casting import pick
-from twominds.corpus.synthetic.config import PRESETS, QUESTIONS, NuisanceRates, SyntheticCorpusConfig
 from twominds.records import Split
+from twominds.synthetic.corpus.casting import pick
+from twominds.synthetic.corpus.config import PRESETS, QUESTIONS, NuisanceRates, SyntheticCorpusConfig
 
 Valence = Literal[-1, 1]
 Nuisance = Literal[

@@ -20,9 +20,9 @@ import yaml
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] open PathLike
 from torch import Tensor, nn
 
-from twominds.features.debug.drawn import drawn_pictures
 from twominds.media.faces import prepare_ultralytics
 from twominds.records import ByteArray, FloatArray
+from twominds.synthetic.weights.drawn import drawn_pictures
 
 ARCHITECTURE: dict[str, Any] = {
     "nc": 1,

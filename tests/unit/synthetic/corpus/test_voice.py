@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from twominds.corpus.synthetic.voice import CONTROL_RATE_HZ, SAMPLE_RATE_HZ, Speaker, Speech, smooth_noise, speak
+from twominds.synthetic.corpus.voice import CONTROL_RATE_HZ, SAMPLE_RATE_HZ, Speaker, Speech, smooth_noise, speak
 
 CLAUSES = ["about the gym", "I will do it", "there is no doubt"]
 SPEAKER = Speaker(pitch_hz=120.0, formant_scale=1.0)

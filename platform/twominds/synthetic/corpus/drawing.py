@@ -15,11 +15,11 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from twominds.corpus.synthetic import anatomy as face
-from twominds.corpus.synthetic.anatomy import Anatomy, Expression, Points, Side
-from twominds.corpus.synthetic.raster import Colour, fill, mix, stroke
-from twominds.corpus.synthetic.room import Backdrop, empty_room, sphere_shade
 from twominds.records import ByteArray, FloatArray
+from twominds.synthetic.corpus import anatomy as face
+from twominds.synthetic.corpus.anatomy import Anatomy, Expression, Points, Side
+from twominds.synthetic.corpus.raster import Colour, fill, mix, stroke
+from twominds.synthetic.corpus.room import Backdrop, empty_room, sphere_shade
 
 Box = tuple[float, float, float, float]
 HairStyle = Literal["short", "long", "bun", "bald"]

@@ -7,8 +7,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from twominds.corpus.synthetic.raster import Colour, fill, mix
 from twominds.records import ByteArray
+from twominds.synthetic.corpus.raster import Colour, fill, mix
 
 Room = Literal["plain", "shelf", "window", "blinds"]
 

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from twominds.corpus.synthetic.anatomy import Anatomy, Expression
-from twominds.corpus.synthetic.drawing import Appearance, HairStyle, Person, Pose, Scene
-from twominds.corpus.synthetic.raster import Colour, mix
-from twominds.corpus.synthetic.room import Backdrop, Room
+from twominds.synthetic.corpus.anatomy import Anatomy, Expression
+from twominds.synthetic.corpus.drawing import Appearance, HairStyle, Person, Pose, Scene
+from twominds.synthetic.corpus.raster import Colour, mix
+from twominds.synthetic.corpus.room import Backdrop, Room
 
 _Choice = TypeVar("_Choice")
 
