@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from twominds.pipelines.labelled import clip_rows
 from twominds.pipelines.summary import Summary
-from twominds.pipelines.tables import Row
 from twominds.records import Modality, Split
+from twominds.results.labelled import clip_rows
+from twominds.results.tables import Row
 
 SHOWN_REASONS = 3
 WORDS_WANTED = (

@@ -14,9 +14,6 @@ from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
-from twominds.pipelines import tables
-from twominds.pipelines.about import read_about
-from twominds.pipelines.labelled import clip_rows
 from twominds.pipelines.study.answers import (
     baselines,
     encoder_answers,
@@ -32,8 +29,11 @@ from twominds.pipelines.study.results import Answers, RowResult, StudyResults, w
 from twominds.pipelines.study.run import run_study
 from twominds.pipelines.study.scores import REPORTED, measured
 from twominds.pipelines.summary import Summary
-from twominds.pipelines.tables import Row
 from twominds.records import Clip, Embedding, Failure, Modality, Split
+from twominds.results import tables
+from twominds.results.about import read_about
+from twominds.results.labelled import clip_rows
+from twominds.results.tables import Row
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble, class_shares
 from twominds.scoring.scorer import encoder_uri
 from twominds.storage import require_writable

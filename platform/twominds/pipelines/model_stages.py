@@ -7,10 +7,10 @@ import pyarrow as pa
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.embedding import embed
-from twominds.pipelines import tables
 from twominds.pipelines.stages import add_outcomes, media_of, rows_of
-from twominds.pipelines.tables import Row
 from twominds.records import Embedding, Failure, Features, Modality
+from twominds.results import tables
+from twominds.results.tables import Row
 from twominds.scoring.branch import Branch
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.isolation import isolate

@@ -21,9 +21,9 @@ import torch
 from twominds.backbones import BackboneStore
 from twominds.features.catalog import FeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.pipelines import tables
-from twominds.pipelines.tables import Row
 from twominds.records import Clip, ClipMedia, Failure, Modality
+from twominds.results import tables
+from twominds.results.tables import Row
 from twominds.scoring.isolation import isolate
 from twominds.storage import files_in, storage_of
 

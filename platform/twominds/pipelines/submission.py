@@ -5,8 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 
 from twominds.artifacts import Card
-from twominds.pipelines.tables import Row
 from twominds.records import Failure, Modality
+from twominds.results.tables import Row
 from twominds.scoring.ensemble import class_shares
 
 

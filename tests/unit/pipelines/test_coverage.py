@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from twominds.pipelines import tables
 from twominds.pipelines.coverage import WORDS_WANTED, add_coverage
-from twominds.pipelines.quarantine import put_aside
 from twominds.pipelines.summary import Summary
 from twominds.records import PRESENT, Clip, Failure, Features, Modality, Split, absent
+from twominds.results import tables
+from twominds.results.quarantine import put_aside
 
 LOOKED_AT = (Modality.AUDIO, Modality.TEXT)
 NO_SOUND = absent("the file has no sound track")

@@ -7,8 +7,8 @@ import pytest
 
 from twominds.artifacts import Card
 from twominds.pipelines.submission import details, submission
-from twominds.pipelines.tables import Row
 from twominds.records import AH_VIDEO, Failure, Modality
+from twominds.results.tables import Row
 
 CARD = Card(
     kind="ensemble",

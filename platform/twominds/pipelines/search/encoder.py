@@ -16,7 +16,6 @@ from twominds import artifacts, model_card
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder
-from twominds.pipelines.about import absolute, read_about
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.search.candidate import SeedResult
 from twominds.pipelines.search.config import TuningConfig
@@ -38,6 +37,7 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.space import Candidate, Sampler
 from twominds.records import Modality
+from twominds.results.about import absolute, read_about
 from twominds.storage import require_writable
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, job_command, require

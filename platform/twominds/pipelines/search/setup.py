@@ -8,9 +8,6 @@ import torch
 from twominds import artifacts
 from twominds.artifacts import Weights, fingerprint, to_json
 from twominds.fusion.batch import fusion_inputs
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, read_about
-from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
 from twominds.pipelines.search.candidate import LabelledInputs, SearchData
 from twominds.pipelines.search.config import SearchConfig
 from twominds.pipelines.search.results import SearchResults
@@ -20,6 +17,9 @@ from twominds.pipelines.search.trial import Rules
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import Modality
+from twominds.results import tables
+from twominds.results.about import About, absolute, read_about
+from twominds.results.labelled import labelled_rows, labels_fingerprint
 from twominds.training.fit_together import OWN_SETTINGS
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import require

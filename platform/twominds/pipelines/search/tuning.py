@@ -21,7 +21,6 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, TuneError, 
 from upath import UPath
 
 from twominds.errors import ConfigError, TwomindsError
-from twominds.pipelines import tables
 from twominds.pipelines.cluster import lost_nodes
 from twominds.pipelines.search.config import TuningConfig
 from twominds.pipelines.search.progress import PROCESS_DIED, SearchProgress, last_line
@@ -29,6 +28,7 @@ from twominds.pipelines.search.samplers import CandidateSampler, Packs, Plan, tu
 from twominds.pipelines.search.store import SearchStore
 from twominds.pipelines.search.trial import SCORE, Rules, report_of, run_trial, scores_of_finished
 from twominds.recipes.space import Candidate
+from twominds.results import tables
 from twominds.storage import storage_of, write_whole
 
 MISSED_AFTER_S = 25.0

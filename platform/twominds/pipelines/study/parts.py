@@ -22,16 +22,16 @@ from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.errors import MissingInputError, TrainingError
-from twominds.pipelines.about import ABOUT, absolute, read_about
 from twominds.pipelines.embed import EmbedConfig, embed_features
-from twominds.pipelines.labelled import labels_fingerprint
 from twominds.pipelines.preprocess import PreprocessConfig, check_backbones, features_fingerprint, preprocess
-from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.stages import StageResources
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.records import Failure, Modality
+from twominds.results.about import ABOUT, absolute, read_about
+from twominds.results.labelled import labels_fingerprint
+from twominds.results.quarantine import read_quarantine
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace
 

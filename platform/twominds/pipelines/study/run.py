@@ -19,8 +19,6 @@ from twominds import artifacts
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import TrainingError
 from twominds.model_card import publish
-from twominds.pipelines import tables
-from twominds.pipelines.about import absolute
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
 from twominds.pipelines.study.answers import baselines, ensemble_answers, label_of, mean_mf1
 from twominds.pipelines.study.comparison import OtherReport
@@ -43,6 +41,8 @@ from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Modality, Score, Split
+from twominds.results import tables
+from twominds.results.about import absolute
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import require_writable, write_whole
 from twominds.training.metrics import majority

@@ -14,8 +14,6 @@ from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BACKBONES, BackboneStore, BundleEntry, add_to_bundle
 from twominds.errors import BackboneError, TrainingError
-from twominds.pipelines import tables
-from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.preprocess import PreprocessConfig, features_fingerprint
 from twominds.pipelines.study import parts as study_parts
@@ -24,6 +22,8 @@ from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import AH_VIDEO, Clip, Modality, Split
+from twominds.results import tables
+from twominds.results.about import ABOUT, About, absolute, claim_folder, read_about
 
 SCENE, FACE, AUDIO, TEXT = Modality
 

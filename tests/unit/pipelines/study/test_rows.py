@@ -16,7 +16,6 @@ import torch
 from twominds import artifacts
 from twominds.errors import SelectionError
 from twominds.fusion.simple import ClassWeightedConfig
-from twominds.pipelines import tables
 from twominds.pipelines.search.candidate import CandidateStore, train_candidate
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
@@ -34,6 +33,7 @@ from twominds.pipelines.study.rows import (
 )
 from twominds.recipes.recipe import Recipe
 from twominds.records import Modality, Split
+from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig, FitResult, fit
 from twominds.training.losses import FusionLoss

@@ -15,8 +15,9 @@ import pyarrow as pa
 from upath import UPath
 
 from twominds.errors import ConfigError
-from twominds.pipelines import tables
-from twominds.pipelines.quarantine import (
+from twominds.records import Clip, Modality, Source
+from twominds.results import tables
+from twominds.results.quarantine import (
     QUARANTINE,
     Aside,
     quarantine_files,
@@ -24,7 +25,6 @@ from twominds.pipelines.quarantine import (
     read_aside,
     write_aside,
 )
-from twominds.records import Clip, Modality, Source
 from twominds.storage import files_in, write_whole
 
 _SAID = [name for name in (each.name for each in fields(Clip)) if name not in ("clip_id", "transcript", "source")]

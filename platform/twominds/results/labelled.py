@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from twominds.artifacts import fingerprint
-from twominds.pipelines import tables
-from twominds.pipelines.quarantine import nameless, quarantined_clips
-from twominds.pipelines.tables import Row
 from twominds.records import Clip, Failure, Modality, Split, Task
+from twominds.results import tables
+from twominds.results.quarantine import nameless, quarantined_clips
+from twominds.results.tables import Row
 from twominds.training.selection import LabelledSplits, SelectionProtocol, SelectionView, visible_splits
 
 

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from twominds.errors import ConfigError
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, claim_folder, read_about
 from twominds.records import Clip, Split
+from twominds.results import tables
+from twominds.results.about import About, absolute, claim_folder, read_about
 
 ABOUT = About(recipe="leya", corpus="/data/a", models="/models", fingerprint="f1")
 CLIPS = [

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from upath import UPath
 
-from twominds.pipelines import tables
 from twominds.records import Clip, Corpus, Failure
+from twominds.results import tables
 from twominds.storage import files_in, read_if_there, write_whole
 
 QUARANTINE = "quarantine"

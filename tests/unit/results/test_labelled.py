@@ -2,7 +2,6 @@
 
 import ast
 import gc
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,6 @@ from torch import Tensor
 
 from twominds.errors import SelectionError
 from twominds.fusion.transformer import TransformerFusionConfig
-from twominds.pipelines import tables
-from twominds.pipelines.labelled import labelled_rows, labels_fingerprint
 from twominds.pipelines.search.candidate import CandidateStore, SeedResult, train_candidate
 from twominds.pipelines.search.setup import read_search_data
 from twominds.pipelines.sink import ClipSink
@@ -26,6 +23,8 @@ from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.train import read_examples
 from twominds.recipes.recipe import FusionRecipe
 from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent
+from twominds.results import tables
+from twominds.results.labelled import labelled_rows, labels_fingerprint
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
@@ -244,16 +243,17 @@ def called(path: Path) -> set[str]:
 def test_who_trains_takes_labels_from_a_selection_view() -> None:
     """A new trainer that reads them by itself fails here, as does one that has the test split at hand for a report."""
     root = PACKAGE.parents[1]
-    files = {os.path.relpath(path, PACKAGE / "pipelines"): path for path in PACKAGE.rglob("*.py")}
+    files = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}
     files |= {f"jobs/{path.name}": path for path in (root / "jobs").glob("*.py")}
     calls = {name: called(path) for name, path in files.items()}
     trainers = {name for name in calls if calls[name] & TRAINERS}
-    assert trainers >= {"train.py", "search/winner.py", "study/rows.py", "search/candidate.py", "search/trial.py"}
+    assert trainers >= {"pipelines/train.py", "pipelines/study/rows.py"}
+    assert trainers >= {f"pipelines/search/{name}.py" for name in ("candidate", "trial", "winner")}
     # What `search/setup.py` reads as a view is given to these; they have no way to read labels by themselves.
-    given = {name for name in trainers if not calls[name] & VIEWS and not name.startswith("../training/")}
-    assert given == {f"search/{name}.py" for name in ("candidate", "trial", "winner", "estimate")}
+    given = {name for name in trainers if not calls[name] & VIEWS and not name.startswith("training/")}
+    assert given == {f"pipelines/search/{name}.py" for name in ("candidate", "trial", "winner", "estimate")}
     assert not any("import tables" in files[name].read_text() for name in given)
-    assert {"labelled_rows"} <= calls["search/setup.py"]
+    assert {"labelled_rows"} <= calls["pipelines/search/setup.py"]
     reports = {name for name in calls if "for_report" in calls[name]}
-    assert reports == {"study/run.py"}
-    assert trainers.isdisjoint({*reports, "evaluate.py", "batch_score.py"})
+    assert reports == {"pipelines/study/run.py"}
+    assert trainers.isdisjoint({*reports, "pipelines/evaluate.py", "pipelines/batch_score.py"})

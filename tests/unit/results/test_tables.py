@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from twominds.pipelines import tables
 from twominds.records import PRESENT, Clip, ClipMedia, Embedding, Features, Modality, Split, absent
+from twominds.results import tables
 
 RNG = np.random.default_rng(0)
 

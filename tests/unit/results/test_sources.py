@@ -11,8 +11,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from twominds.pipelines.sources import with_sources
 from twominds.records import Clip, Source
+from twominds.results.sources import with_sources
 
 
 def source(clip: Clip, *, face_crops: bool = False) -> Source:

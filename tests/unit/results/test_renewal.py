@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from twominds.errors import ConfigError
-from twominds.pipelines import tables
-from twominds.pipelines.quarantine import put_aside, quarantined_clips
-from twominds.pipelines.renewal import renew, replace_text
 from twominds.records import PRESENT, Clip, Failure, Features, Modality, Source, Split
+from twominds.results import tables
+from twominds.results.quarantine import put_aside, quarantined_clips
+from twominds.results.renewal import renew, replace_text
 
 CLIPS = [
     Clip(
