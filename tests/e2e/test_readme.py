@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", *(f"platform/twominds/{page}/README.md" for page in ("recipes", "pipelines/search")))
+PAGES = ("README.md", *(f"platform/twominds/{page}/README.md" for page in ("recipes", "search")))
 BLOCKS = re.findall(
     r"^```\w+\n(.*?)^```$", "\n".join((ROOT / page).read_text() for page in PAGES), re.MULTILINE | re.DOTALL
 )

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from twominds.errors import SelectionError
 from twominds.fusion.transformer import TransformerFusionConfig
-from twominds.pipelines.search.candidate import CandidateStore, SeedResult, train_candidate
-from twominds.pipelines.search.setup import read_search_data
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.train import read_examples
@@ -25,6 +23,8 @@ from twominds.recipes.recipe import FusionRecipe
 from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent
 from twominds.results import tables
 from twominds.results.labelled import labelled_rows, labels_fingerprint
+from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
+from twominds.search.setup import read_search_data
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
@@ -247,13 +247,12 @@ def test_who_trains_takes_labels_from_a_selection_view() -> None:
     files |= {f"jobs/{path.name}": path for path in (root / "jobs").glob("*.py")}
     calls = {name: called(path) for name, path in files.items()}
     trainers = {name for name in calls if calls[name] & TRAINERS}
-    assert trainers >= {"pipelines/train.py", "pipelines/study/rows.py"}
-    assert trainers >= {f"pipelines/search/{name}.py" for name in ("candidate", "trial", "winner")}
+    assert trainers >= {"pipelines/train.py", "pipelines/study/rows.py", "search/candidate.py", "search/winner.py"}
     # What `search/setup.py` reads as a view is given to these; they have no way to read labels by themselves.
     given = {name for name in trainers if not calls[name] & VIEWS and not name.startswith("training/")}
-    assert given == {f"pipelines/search/{name}.py" for name in ("candidate", "trial", "winner", "estimate")}
+    assert given == {f"search/{name}.py" for name in ("candidate", "trial", "winner", "estimate")}
     assert not any("import tables" in files[name].read_text() for name in given)
-    assert {"labelled_rows"} <= calls["pipelines/search/setup.py"]
+    assert {"labelled_rows"} <= calls["search/setup.py"]
     reports = {name for name in calls if "for_report" in calls[name]}
     assert reports == {"pipelines/study/run.py"}
     assert trainers.isdisjoint({*reports, "pipelines/evaluate.py", "pipelines/batch_score.py"})

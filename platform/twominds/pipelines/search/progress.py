@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import Rules
 from twominds.recipes.space import Candidate, SearchSpace, candidates_of
+from twominds.search.outcomes import Outcome
+from twominds.search.store import SearchStore
+from twominds.search.trial import Rules
 
 SHOWN = 5
 """Best candidates in the table of a terminal."""

@@ -22,7 +22,6 @@ from twominds.fusion.batch import fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
-from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.pipelines.study.answers import ensemble_answers, without
 from twominds.pipelines.study.parts import Part, Unmade
 from twominds.pipelines.study.results import SEEDS_LOST, Answers
@@ -32,6 +31,7 @@ from twominds.results import tables
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, clip_rows
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
+from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
 Parts = Mapping[tuple[str, Modality], Part]

@@ -16,7 +16,6 @@ import torch
 from twominds import artifacts
 from twominds.errors import SelectionError
 from twominds.fusion.simple import ClassWeightedConfig
-from twominds.pipelines.search.candidate import CandidateStore, train_candidate
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.study.parts import Part
@@ -35,6 +34,7 @@ from twominds.recipes.recipe import Recipe
 from twominds.records import Modality, Split
 from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
+from twominds.search.candidate import CandidateStore, train_candidate
 from twominds.training.fit import FitConfig, FitResult, fit
 from twominds.training.losses import FusionLoss
 from twominds.training.metrics import macro_f1
@@ -276,7 +276,7 @@ def diverge(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
         config = replace(config, learning_rate=1e30) if seed in seeds else config
         return fit(model, train, validation, config, seed=seed, **rest)
 
-    monkeypatch.setattr("twominds.pipelines.search.candidate.fit", steep)
+    monkeypatch.setattr("twominds.search.candidate.fit", steep)
 
 
 def test_a_seed_that_diverges_leaves_its_row_to_the_others(

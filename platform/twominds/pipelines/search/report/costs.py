@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from twominds.pipelines.search.results import Outcome, SearchResults, Status
+from twominds.search.outcomes import Outcome, SearchResults, Status
 
 STATUSES: tuple[Status, ...] = ("finished", "ended", "failed")
 

@@ -20,8 +20,8 @@ from twominds.pipelines.search.report.scales import (
     show_scores,
 )
 from twominds.pipelines.search.report.tables import value_text
-from twominds.pipelines.search.results import SearchResults
 from twominds.recipes.space import Choice, Value
+from twominds.search.outcomes import SearchResults
 
 COLUMNS = 2
 """Settings side by side."""

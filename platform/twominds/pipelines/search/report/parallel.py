@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from twominds.pipelines.charts import WIDTH_IN, Plot, plot_of
 from twominds.pipelines.search.report.scales import BEST_COLOR, LETTER_IN, Scale, broken, floor_of, jitter, score_name
 from twominds.pipelines.search.report.tables import number_of, value_text
-from twominds.pipelines.search.results import Outcome, SearchResults
 from twominds.recipes.space import Choice
+from twominds.search.outcomes import Outcome, SearchResults
 
 COLORMAP = "viridis_r"
 """Good ones are dark: on white they show."""

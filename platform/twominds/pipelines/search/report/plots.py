@@ -22,7 +22,7 @@ from twominds.pipelines.search.report.tables import (
     mean_std,
     number_of,
 )
-from twominds.pipelines.search.results import Outcome, SearchResults, Status
+from twominds.search.outcomes import Outcome, SearchResults, Status
 
 STATUS_COLORS: dict[Status, str] = {"finished": FINISHED_COLOR, "ended": "#e69f00", "failed": "#000000"}
 RULE_COLORS = {"reach": "#e69f00", "median": "#56b4e9", "": "#999999"}

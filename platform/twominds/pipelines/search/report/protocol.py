@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from twominds.pipelines.search.results import SearchResults
+from twominds.search.outcomes import SearchResults
 
 SAMPLERS = {
     "hyperopt": "TPE (HyperOpt), which draws near what was good so far",

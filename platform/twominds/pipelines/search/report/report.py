@@ -27,7 +27,7 @@ from twominds.pipelines.search.report.tables import (
     ranking_cells,
     setting_cells,
 )
-from twominds.pipelines.search.results import Outcome, SearchResults
+from twominds.search.outcomes import Outcome, SearchResults
 from twominds.storage import write_whole
 
 if TYPE_CHECKING:

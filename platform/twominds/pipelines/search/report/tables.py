@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from twominds.pipelines.search.report.costs import Costs, node_hours
-from twominds.pipelines.search.results import Outcome, SearchResults, Status
 from twominds.pipelines.study.tables import NONE, percent
 from twominds.recipes.space import Choice, Dimension, LogUniform, Value
+from twominds.search.outcomes import Outcome, SearchResults, Status
 
 BEST = 10
 """Candidates that are shown seed by seed."""

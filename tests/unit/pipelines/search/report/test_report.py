@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from upath import UPath
 
-from twominds.pipelines.search.candidate import SeedResult
 from twominds.pipelines.search.report.costs import saved_s, search_costs
 from twominds.pipelines.search.report.protocol import banners, protocol
 from twominds.pipelines.search.report.report import FILES, trials_rows, write_search_report
@@ -27,8 +26,9 @@ from twominds.pipelines.search.report.tables import (
     ranking_cells,
     setting_cells,
 )
-from twominds.pipelines.search.results import Incident, Outcome, SearchResults
 from twominds.recipes.space import Candidate, Choice, LogUniform, SearchSpace, Uniform
+from twominds.search.candidate import SeedResult
+from twominds.search.outcomes import Incident, Outcome, SearchResults
 
 ODD = "<script>alert('1')</script> & $x_1$"
 EVEN = [0.60 + 0.01 * i for i in range(12)]

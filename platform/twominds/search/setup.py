@@ -8,18 +8,18 @@ import torch
 from twominds import artifacts
 from twominds.artifacts import Weights, fingerprint, to_json
 from twominds.fusion.batch import fusion_inputs
-from twominds.pipelines.search.candidate import LabelledInputs, SearchData
-from twominds.pipelines.search.config import SearchConfig
-from twominds.pipelines.search.results import SearchResults
-from twominds.pipelines.search.samplers import Plan
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import Rules
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import Modality
 from twominds.results import tables
 from twominds.results.about import About, absolute, read_about
 from twominds.results.labelled import labelled_rows, labels_fingerprint
+from twominds.search.candidate import LabelledInputs, SearchData
+from twominds.search.config import SearchConfig
+from twominds.search.outcomes import SearchResults
+from twominds.search.plan import Plan
+from twominds.search.store import SearchStore
+from twominds.search.trial import Rules
 from twominds.training.fit_together import OWN_SETTINGS
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import require

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from twominds.errors import ConfigError
-from twominds.pipelines.search.config import TuningConfig
+from twominds.search.config import TuningConfig
 
 
 @pytest.mark.parametrize("setting", ["concurrency", "hours", "gpus_per_trial", "random_starts", "max_failures"])

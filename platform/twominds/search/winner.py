@@ -11,14 +11,14 @@ from torch import Tensor
 from twominds.artifacts import Card, to_json
 from twominds.errors import ConfigError
 from twominds.fusion.batch import FusionInputs
-from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, new_model
-from twominds.pipelines.search.results import Outcome
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import Split
 from twominds.results.about import About
 from twominds.results.labelled import clip_counts
 from twominds.scoring.decision import DecisionFit, fit_decision
 from twominds.scoring.ensemble import EnsembleConfig, ensemble_logits, save_ensemble, seed_models
+from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData, new_model
+from twominds.search.outcomes import Outcome
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, fit
 

@@ -7,8 +7,8 @@ import tyro
 
 from twominds.errors import ConfigError
 from twominds.fusion.batch import InputKind
-from twominds.pipelines.search.winner import Winner
 from twominds.scoring.decision import DecisionFit
+from twominds.search.winner import Winner
 from twominds.training.selection import SelectionProtocol
 from twominds.training.stopping import StoppingConfig
 from twominds.workspace import Workspace

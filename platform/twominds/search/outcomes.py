@@ -4,8 +4,8 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Literal
 
-from twominds.pipelines.search.candidate import SeedResult
 from twominds.recipes.space import Candidate, SearchSpace
+from twominds.search.candidate import SeedResult
 from twominds.training.selection import SelectionProtocol
 from twominds.training.stopping import StoppingConfig, objective
 

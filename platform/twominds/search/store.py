@@ -17,9 +17,9 @@ from typing import Any
 from upath import UPath
 
 from twominds.artifacts import from_json, to_json
-from twominds.pipelines.search.candidate import CandidateStore, SeedResult
-from twominds.pipelines.search.results import Incident, Outcome
 from twominds.recipes.space import Candidate
+from twominds.search.candidate import CandidateStore, SeedResult
+from twominds.search.outcomes import Incident, Outcome
 from twominds.storage import files_in, read_if_there, write_whole
 
 BEGUN, DESCRIPTION = "begun.json", "search.json"

@@ -15,17 +15,17 @@ from typing import Any
 import torch
 
 from twominds.errors import TrainingError
-from twominds.pipelines.search.candidate import (
+from twominds.recipes.recipe import FusionRecipe
+from twominds.recipes.space import Candidate, candidates_of
+from twominds.search.candidate import (
     EndedEarlyError,
     SearchData,
     SeedResult,
     is_out_of_memory,
     train_candidates,
 )
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.store import SearchStore
-from twominds.recipes.recipe import FusionRecipe
-from twominds.recipes.space import Candidate, candidates_of
+from twominds.search.outcomes import Outcome
+from twominds.search.store import SearchStore
 from twominds.training.fit import EpochReport
 from twominds.training.stopping import StoppingConfig, below_median, comparable, out_of_reach
 

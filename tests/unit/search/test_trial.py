@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from twominds.errors import TrainingError
-from twominds.pipelines.search.candidate import EndedEarlyError, SeedResult
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import SCORE, Rules, Train, Watch, try_candidates
 from twominds.recipes.space import Candidate
+from twominds.search.candidate import EndedEarlyError, SeedResult
+from twominds.search.outcomes import Outcome
+from twominds.search.store import SearchStore
+from twominds.search.trial import SCORE, Rules, Train, Watch, try_candidates
 from twominds.training.fit import EpochReport
 from twominds.training.stopping import StoppingConfig
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from twominds.pipelines.search.candidate import SearchData, new_model
-from twominds.pipelines.search.results import Outcome
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate, draw
+from twominds.search.candidate import SearchData, new_model
+from twominds.search.outcomes import Outcome
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit
 from twominds.training.selection import SelectionView

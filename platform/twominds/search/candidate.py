@@ -12,8 +12,6 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -30,9 +28,8 @@ from twominds.storage import files_in, read_if_there, write_whole
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_together import OWN_SETTINGS, fit_together
+from twominds.training.metrics import IntArray
 from twominds.training.selection import SelectionView
-
-IntArray = npt.NDArray[np.int64]
 
 RESULT, MODEL = "seed-{seed}.json", "seed-{seed}.safetensors"
 

@@ -11,8 +11,11 @@ import torch
 from twominds.errors import ConfigError, TrainingError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.simple import ConcatMLPConfig
-from twominds.pipelines.search import candidate as module
-from twominds.pipelines.search.candidate import (
+from twominds.recipes.recipe import FusionRecipe
+from twominds.recipes.space import Candidate
+from twominds.records import Modality
+from twominds.search import candidate as module
+from twominds.search.candidate import (
     CandidateStore,
     EndedEarlyError,
     LabelledInputs,
@@ -21,9 +24,6 @@ from twominds.pipelines.search.candidate import (
     train_candidate,
     train_candidates,
 )
-from twominds.recipes.recipe import FusionRecipe
-from twominds.recipes.space import Candidate
-from twominds.records import Modality
 from twominds.training.fit import EpochReport, FitConfig, FitResult
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
