@@ -25,9 +25,9 @@ from twominds.pipelines.evaluate import evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.search import fusion
 from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import train_encoders
 from twominds.records import Clip, Failure, Modality, Score, Split
+from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.quarantine import read_quarantine
 from twominds.scoring.decision import DecisionFit

@@ -15,13 +15,13 @@ from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.media.reader import for_new_videos
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
-from twominds.pipelines.submission import details, submission
-from twominds.pipelines.summary import Summary
 from twominds.records import Clip
+from twominds.reports.coverage import add_coverage
+from twominds.reports.submission import details, submission
+from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.about import About, absolute, claim_folder
 from twominds.results.quarantine import (

@@ -14,12 +14,12 @@ from twominds.artifacts import Card, fingerprint, from_json
 from twominds.errors import ConfigError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink, check_usable
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
-from twominds.pipelines.summary import Summary
 from twominds.records import Modality
+from twominds.reports.coverage import add_coverage
+from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.about import About, claim_folder, read_about
 from twominds.results.quarantine import carry_quarantine, quarantined_clips

@@ -14,7 +14,10 @@ from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
-from twominds.pipelines.study.answers import (
+from twominds.pipelines.study.parts import StudyConfig
+from twominds.pipelines.study.run import run_study
+from twominds.records import Clip, Embedding, Failure, Modality, Split
+from twominds.reports.study.answers import (
     baselines,
     encoder_answers,
     ensemble_answers,
@@ -22,14 +25,11 @@ from twominds.pipelines.study.answers import (
     mean_mf1,
     without,
 )
-from twominds.pipelines.study.comparison import read_report
-from twominds.pipelines.study.parts import StudyConfig
-from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import Answers, RowResult, StudyResults, what_is_lost
-from twominds.pipelines.study.run import run_study
-from twominds.pipelines.study.scores import REPORTED, measured
-from twominds.pipelines.summary import Summary
-from twominds.records import Clip, Embedding, Failure, Modality, Split
+from twominds.reports.study.comparison import read_report
+from twominds.reports.study.report import write_report
+from twominds.reports.study.results import Answers, RowResult, StudyResults, what_is_lost
+from twominds.reports.study.scores import REPORTED, measured
+from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_rows

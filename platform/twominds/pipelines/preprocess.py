@@ -20,13 +20,13 @@ from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
 from twominds.media.decode import SceneFit
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
-from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Clip, Corpus, Failure, Modality
+from twominds.reports.coverage import add_coverage
+from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.results.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine

@@ -11,8 +11,8 @@ import pytest
 
 from twominds.corpus.manifest import read_corpus
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.summary import Summary
 from twominds.records import Clip, Modality
+from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.quarantine import quarantined_clips
 

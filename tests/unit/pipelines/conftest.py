@@ -14,11 +14,11 @@ from twominds.artifacts import Card, UsedBackbone
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.pipelines.study import rows as study_rows
-from twominds.pipelines.study.parts import Part
-from twominds.pipelines.study.rows import ClipEmbeddings, RowModels, models_of, train_rows
+from twominds.pipelines.study.rows import models_of, train_rows
 from twominds.recipes.leya import leya_demo
 from twominds.recipes.recipe import FusionRecipe, Recipe, Reports
 from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, absent
+from twominds.reports.study.rows import ClipEmbeddings, Part, RowModels
 from twominds.results.about import About, claim_folder
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss

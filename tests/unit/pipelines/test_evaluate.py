@@ -25,9 +25,9 @@ from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.model_stages import with_scores
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
-from twominds.pipelines.study.report import FILES
-from twominds.pipelines.submission import submission
 from twominds.records import AH_VIDEO, Clip, Modality, Split
+from twominds.reports.study.report import FILES
+from twominds.reports.submission import submission
 from twominds.results import tables
 from twominds.results.about import claim_folder, read_about
 from twominds.results.quarantine import quarantined_clips

@@ -18,7 +18,6 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
-from twominds.pipelines.summary import Summary
 from twominds.pipelines.train import (
     EncoderClips,
     check_inputs,
@@ -31,6 +30,7 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.space import Candidate, Sampler
 from twominds.records import Modality
+from twominds.reports.summary import Summary
 from twominds.results.about import absolute, read_about
 from twominds.search.candidate import SeedResult
 from twominds.search.config import TuningConfig

@@ -13,10 +13,10 @@ from typing import Any
 from twominds.artifacts import Card, to_json
 from twominds.errors import ConfigError
 from twominds.pipelines.cluster import cluster, share_of_node
-from twominds.pipelines.search.progress import best_table
-from twominds.pipelines.search.report.report import trials_rows, write_search_report
 from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
-from twominds.pipelines.summary import Summary
+from twominds.reports.search.report import trials_rows, write_search_report
+from twominds.reports.search.terminal import best_table
+from twominds.reports.summary import Summary
 from twominds.scoring.decision import DecisionFit
 from twominds.search.candidate import SearchData
 from twominds.search.config import SearchConfig

@@ -11,14 +11,13 @@ theirs beside what is there.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Literal
 
 from rich.console import Console
 from upath import UPath
 
 from twominds import artifacts
-from twominds.artifacts import Card, fingerprint, to_json
+from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.errors import MissingInputError, TrainingError
@@ -29,6 +28,7 @@ from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.records import Failure, Modality
+from twominds.reports.study.rows import Part
 from twominds.results.about import ABOUT, absolute, read_about
 from twominds.results.labelled import labels_fingerprint
 from twominds.results.quarantine import read_quarantine
@@ -62,26 +62,6 @@ class StudyConfig:
     """GPU share of each fusion's training."""
     resources: StageResources = field(default_factory=StageResources)
     """Actors and GPUs of preprocessing and embedding."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One modality of one or more rows: its features, its encoder, its embeddings."""
-
-    recipe: Recipe
-    """A recipe that has it."""
-    modality: Modality
-    features: str
-    """Folder with, among others, this modality's features."""
-    encoder: str
-    """Its artifact."""
-    embeddings: str
-    """Folder with this modality's embeddings."""
-
-    @cached_property
-    def card(self) -> Card:
-        """The encoder's."""
-        return artifacts.read_card(self.encoder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,27 +20,19 @@ from twominds.corpus.manifest import read_corpus
 from twominds.errors import TrainingError
 from twominds.model_card import publish
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
-from twominds.pipelines.study.answers import baselines, ensemble_answers, label_of, mean_mf1
-from twominds.pipelines.study.comparison import OtherReport
-from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
-from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import RowResult, StudyResults, what_is_lost
-from twominds.pipelines.study.rows import (
-    ClipEmbeddings,
-    RowModels,
-    answers,
-    labelled,
-    models_of,
-    read_embeddings,
-    save_whole,
-    train_rows,
-)
-from twominds.pipelines.study.scores import measured
-from twominds.pipelines.submission import submission
-from twominds.pipelines.summary import Summary
+from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
+from twominds.pipelines.study.rows import models_of, save_whole, train_rows
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Modality, Score, Split
+from twominds.reports.study.answers import baselines, ensemble_answers, label_of, mean_mf1
+from twominds.reports.study.comparison import OtherReport
+from twominds.reports.study.report import write_report
+from twominds.reports.study.results import RowResult, StudyResults, what_is_lost
+from twominds.reports.study.rows import ClipEmbeddings, Part, RowModels, answers, labelled, read_embeddings
+from twominds.reports.study.scores import measured
+from twominds.reports.submission import submission
+from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.about import absolute
 from twominds.scoring.ensemble import Ensemble

@@ -17,11 +17,12 @@ from twominds.errors import BackboneError, TrainingError
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.preprocess import PreprocessConfig, features_fingerprint
 from twominds.pipelines.study import parts as study_parts
-from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
+from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import AH_VIDEO, Clip, Modality, Split
+from twominds.reports.study.rows import Part
 from twominds.results import tables
 from twominds.results.about import ABOUT, About, absolute, claim_folder, read_about
 

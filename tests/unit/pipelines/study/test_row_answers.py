@@ -11,9 +11,10 @@ import torch
 from twominds import artifacts
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
-from twominds.pipelines.study.rows import ClipEmbeddings, RowModels, answers, labelled, save_whole
+from twominds.pipelines.study.rows import save_whole
 from twominds.recipes.recipe import Recipe
 from twominds.records import Embedding, Modality, Split, absent
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, answers, labelled
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 

@@ -18,20 +18,11 @@ from twominds.errors import SelectionError
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
-from twominds.pipelines.study.parts import Part
-from twominds.pipelines.study.results import what_is_lost
-from twominds.pipelines.study.rows import (
-    ClipEmbeddings,
-    answers,
-    labelled,
-    models_of,
-    read_embeddings,
-    save_whole,
-    selection_data,
-    train_rows,
-)
+from twominds.pipelines.study.rows import models_of, save_whole, selection_data, train_rows
 from twominds.recipes.recipe import Recipe
 from twominds.records import Modality, Split
+from twominds.reports.study.results import what_is_lost
+from twominds.reports.study.rows import ClipEmbeddings, Part, answers, labelled, read_embeddings
 from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
 from twominds.search.candidate import CandidateStore, train_candidate

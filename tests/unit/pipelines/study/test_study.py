@@ -11,14 +11,14 @@ import pytest
 from twominds import artifacts
 from twominds.errors import TrainingError
 from twominds.pipelines.study import run as study
-from twominds.pipelines.study.answers import mean_mf1
-from twominds.pipelines.study.parts import Part, StudyConfig, Unmade
-from twominds.pipelines.study.results import StudyResults
-from twominds.pipelines.study.rows import ClipEmbeddings, labelled
+from twominds.pipelines.study.parts import StudyConfig, Unmade
 from twominds.pipelines.study.run import run_study
-from twominds.pipelines.summary import Summary
 from twominds.recipes.recipe import Recipe
 from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split
+from twominds.reports.study.answers import mean_mf1
+from twominds.reports.study.results import StudyResults
+from twominds.reports.study.rows import ClipEmbeddings, Part, labelled
+from twominds.reports.summary import Summary
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 from twominds.training.selection import SelectionProtocol, visible_splits

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from twominds.pipelines.search.report.costs import Costs, node_hours
-from twominds.pipelines.study.tables import NONE, percent
 from twominds.recipes.space import Choice, Dimension, LogUniform, Value
+from twominds.reports.search.costs import Costs, node_hours
+from twominds.reports.study.tables import NONE, percent
 from twominds.search.outcomes import Outcome, SearchResults, Status
 
 BEST = 10

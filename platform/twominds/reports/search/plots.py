@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from twominds.pipelines.charts import STYLE, WIDTH_IN, Plot, chart, finish, legend, plot_of
-from twominds.pipelines.search.report.costs import STATUSES, Costs, search_costs
-from twominds.pipelines.search.report.effects import draw_effects
-from twominds.pipelines.search.report.parallel import draw_parallel
-from twominds.pipelines.search.report.scales import BEST_COLOR, FINISHED_COLOR, mark_lower, score_name, show_scores
-from twominds.pipelines.search.report.tables import (
+from twominds.reports.charts import STYLE, WIDTH_IN, Plot, chart, finish, legend, plot_of
+from twominds.reports.search.costs import STATUSES, Costs, search_costs
+from twominds.reports.search.effects import draw_effects
+from twominds.reports.search.parallel import draw_parallel
+from twominds.reports.search.scales import BEST_COLOR, FINISHED_COLOR, mark_lower, score_name, show_scores
+from twominds.reports.search.tables import (
     BEST,
     RULE_NAMES,
     STATUS_NAMES,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from twominds.errors import ConfigError, MissingInputError
-from twominds.pipelines.study.comparison import compare, read_report
-from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import Answers, RowResult, StudyResults
 from twominds.records import Clip, Modality, Split
+from twominds.reports.study.comparison import compare, read_report
+from twominds.reports.study.report import write_report
+from twominds.reports.study.results import Answers, RowResult, StudyResults
 
 LABELS = [1, 0, 1, 0, 1, 0]
 OURS, THEIRS = [1, 0, 1, 0, 0, 0], [1, 1, 0, 0, 1, 0]

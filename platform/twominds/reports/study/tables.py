@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from twominds.pipelines.study.comparison import Comparison, Paired
-from twominds.pipelines.study.protocol import banners, protocol, split_name
-from twominds.pipelines.study.results import RowResult, StudyResults
-from twominds.pipelines.study.scores import REPORTED, RowScore, StudyScores
+from twominds.reports.study.comparison import Comparison, Paired
+from twominds.reports.study.protocol import banners, protocol, split_name
+from twominds.reports.study.results import RowResult, StudyResults
+from twominds.reports.study.scores import REPORTED, RowScore, StudyScores
 from twominds.training.bootstrap import Difference, Estimate
 
 NONE = "–"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from twominds.pipelines.summary import Summary
 from twominds.records import Modality, Split
+from twominds.reports.summary import Summary
 from twominds.results.labelled import clip_rows
 from twominds.results.tables import Row
 

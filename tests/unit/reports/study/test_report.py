@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from twominds.pipelines.study.protocol import banners, protocol
-from twominds.pipelines.study.report import FILES, write_report
-from twominds.pipelines.study.results import Answers, RowResult, StudyResults
-from twominds.pipelines.study.scores import reliability, score_study
-from twominds.pipelines.study.tables import as_csv, group_rows, markdown, row_cells, table_rows
 from twominds.recipes.recipe import PublishedScores
 from twominds.records import Clip, Modality, Split
+from twominds.reports.study.protocol import banners, protocol
+from twominds.reports.study.report import FILES, write_report
+from twominds.reports.study.results import Answers, RowResult, StudyResults
+from twominds.reports.study.scores import reliability, score_study
+from twominds.reports.study.tables import as_csv, group_rows, markdown, row_cells, table_rows
 
 ODD = "<script>alert('1 | 2')</script> & $x_1$"
 
@@ -276,7 +276,7 @@ def test_files(folder: UPath) -> None:
 
 
 def test_same_results_same_bytes_and_no_figure_of_what_is_not_there() -> None:
-    from twominds.pipelines.study.plots import draw_plots
+    from twominds.reports.study.plots import draw_plots
 
     small = only(Split.TEST)
     scores = score_study(replace(small, rows=(FACE, replace(MAJORITY, description=ODD)), headline="r/1"))

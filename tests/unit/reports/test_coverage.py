@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from twominds.pipelines.coverage import WORDS_WANTED, add_coverage
-from twominds.pipelines.summary import Summary
 from twominds.records import PRESENT, Clip, Failure, Features, Modality, Split, absent
+from twominds.reports.coverage import WORDS_WANTED, add_coverage
+from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.quarantine import put_aside
 

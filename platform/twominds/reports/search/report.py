@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from upath import UPath
 
-from twominds.pipelines.page import render
-from twominds.pipelines.search.report.costs import search_costs
-from twominds.pipelines.search.report.protocol import banners, protocol
-from twominds.pipelines.search.report.tables import (
+from twominds.reports.page import render
+from twominds.reports.search.costs import search_costs
+from twominds.reports.search.protocol import banners, protocol
+from twominds.reports.search.tables import (
     best_so_far,
     cost_cells,
     ending_cells,
@@ -31,7 +31,7 @@ from twominds.search.outcomes import Outcome, SearchResults
 from twominds.storage import write_whole
 
 if TYPE_CHECKING:
-    from twominds.pipelines.charts import Plot
+    from twominds.reports.charts import Plot
 
 FILES = ("results.json", "report.html")
 
@@ -43,7 +43,7 @@ def write_search_report(results: SearchResults, uri: str) -> None:
         results: What became of every candidate that is over.
         uri: Folder, local or s3://.
     """
-    from twominds.pipelines.search.report.plots import draw_search  # brings matplotlib with it
+    from twominds.reports.search.plots import draw_search  # brings matplotlib with it
 
     texts = (_json(results), _page(results, draw_search(results)))
     for name, text in zip(FILES, texts, strict=True):
@@ -84,7 +84,7 @@ def _row(outcome: Outcome, names: Sequence[str], results: SearchResults) -> dict
 def _page(results: SearchResults, plots: "Sequence[Plot]") -> str:
     costs = search_costs(results)
     return render(
-        "search/report/report.html.j2",
+        "search/report.html.j2",
         results=results,
         banners=banners(results),
         facts=facts(results, costs),

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from rich.table import Column, Table
 from upath import UPath
 
-from twominds.pipelines.page import render
-from twominds.pipelines.study.comparison import RESULTS, SCORES, Comparison, OtherReport
-from twominds.pipelines.study.protocol import banners, protocol, sizes, split_name
-from twominds.pipelines.study.results import StudyResults
-from twominds.pipelines.study.scores import REPORTED, StudyScores, score_study
-from twominds.pipelines.study.tables import (
+from twominds.reports.page import render
+from twominds.reports.study.comparison import RESULTS, SCORES, Comparison, OtherReport
+from twominds.reports.study.protocol import banners, protocol, sizes, split_name
+from twominds.reports.study.results import StudyResults
+from twominds.reports.study.scores import REPORTED, StudyScores, score_study
+from twominds.reports.study.tables import (
     NONE,
     as_csv,
     comparison_cells,
@@ -42,12 +42,12 @@ from twominds.pipelines.study.tables import (
     table_rows,
     unseen,
 )
-from twominds.pipelines.summary import Summary
+from twominds.reports.summary import Summary
 from twominds.storage import write_whole
 from twominds.training.bootstrap import RESAMPLES, SEED
 
 if TYPE_CHECKING:
-    from twominds.pipelines.charts import Plot
+    from twominds.reports.charts import Plot
 
 FILES = ("table.md", "table.csv", "groups.csv", SCORES, RESULTS, "report.html")
 
@@ -64,7 +64,7 @@ def write_report(results: StudyResults, uri: str, other: OtherReport | None = No
         ValueError: neither validation nor test has a clip.
         ConfigError: the other report has none of the clips, or other labels.
     """
-    from twominds.pipelines.study.plots import draw_plots  # brings matplotlib with it
+    from twominds.reports.study.plots import draw_plots  # brings matplotlib with it
 
     scores = score_study(results, other)
     tables = (as_csv(rows) for rows in (table_rows(scores), group_rows(scores), score_rows(results)))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from twominds.pipelines.search.report.tables import value_text
 from twominds.recipes.space import Choice, Dimension, LogUniform, Value
+from twominds.reports.search.tables import value_text
 from twominds.search.outcomes import SearchResults
 
 FINISHED_COLOR, BEST_COLOR = "#0072b2", "#d55e00"

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twominds.pipelines.charts import (
+from twominds.records import Split
+from twominds.reports.charts import (
     COLORS,
     NAMES,
     PAPER,
@@ -22,8 +23,7 @@ from twominds.pipelines.charts import (
     plot_of,
     wrapped,
 )
-from twominds.pipelines.study.scores import GROUPINGS, DropScore, GroupScore, Reliability, RowScore, StudyScores
-from twominds.records import Split
+from twominds.reports.study.scores import GROUPINGS, DropScore, GroupScore, Reliability, RowScore, StudyScores
 from twominds.training.bootstrap import Estimate
 
 COLUMNS = 4

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 from upath import UPath
 
-from twominds.pipelines.search.report.costs import saved_s, search_costs
-from twominds.pipelines.search.report.protocol import banners, protocol
-from twominds.pipelines.search.report.report import FILES, trials_rows, write_search_report
-from twominds.pipelines.search.report.scales import Scale, broken, floor_of
-from twominds.pipelines.search.report.tables import (
+from twominds.recipes.space import Candidate, Choice, LogUniform, SearchSpace, Uniform
+from twominds.reports.search.costs import saved_s, search_costs
+from twominds.reports.search.protocol import banners, protocol
+from twominds.reports.search.report import FILES, trials_rows, write_search_report
+from twominds.reports.search.scales import Scale, broken, floor_of
+from twominds.reports.search.tables import (
     best_so_far,
     cost_cells,
     ending_cells,
@@ -26,7 +27,6 @@ from twominds.pipelines.search.report.tables import (
     ranking_cells,
     setting_cells,
 )
-from twominds.recipes.space import Candidate, Choice, LogUniform, SearchSpace, Uniform
 from twominds.search.candidate import SeedResult
 from twominds.search.outcomes import Incident, Outcome, SearchResults
 

@@ -14,8 +14,8 @@ import numpy as np
 from upath import UPath
 
 from twominds.errors import ConfigError, MissingInputError
-from twominds.pipelines.study.results import StudyResults
 from twominds.records import Split
+from twominds.reports.study.results import StudyResults
 from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap
 from twominds.training.metrics import metric_of_classes
 

@@ -9,11 +9,11 @@ def render(template: str, **values: Any) -> str:
     """The page.
 
     Args:
-        template: Its path below `pipelines/`.
+        template: Its path below `reports/`.
         **values: What it shows. Text is escaped; a name that the template does not know is an error.
     """
     environment = Environment(
-        loader=PackageLoader("twominds", "pipelines"),
+        loader=PackageLoader("twominds", "reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

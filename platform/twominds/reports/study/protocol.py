@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from twominds.pipelines.study.results import StudyResults
-from twominds.pipelines.study.scores import StudyScores
 from twominds.records import Split
+from twominds.reports.study.results import StudyResults
+from twominds.reports.study.scores import StudyScores
 from twominds.training.bootstrap import RESAMPLES, SEED
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twominds.pipelines.charts import WIDTH_IN, Plot, plot_of
-from twominds.pipelines.search.report.scales import (
+from twominds.recipes.space import Choice, Value
+from twominds.reports.charts import WIDTH_IN, Plot, plot_of
+from twominds.reports.search.scales import (
     BEST_COLOR,
     FINISHED_COLOR,
     LETTER_IN,
@@ -19,8 +20,7 @@ from twominds.pipelines.search.report.scales import (
     score_name,
     show_scores,
 )
-from twominds.pipelines.search.report.tables import value_text
-from twominds.recipes.space import Choice, Value
+from twominds.reports.search.tables import value_text
 from twominds.search.outcomes import SearchResults
 
 COLUMNS = 2

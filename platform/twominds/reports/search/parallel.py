@@ -12,10 +12,10 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from twominds.pipelines.charts import WIDTH_IN, Plot, plot_of
-from twominds.pipelines.search.report.scales import BEST_COLOR, LETTER_IN, Scale, broken, floor_of, jitter, score_name
-from twominds.pipelines.search.report.tables import number_of, value_text
 from twominds.recipes.space import Choice
+from twominds.reports.charts import WIDTH_IN, Plot, plot_of
+from twominds.reports.search.scales import BEST_COLOR, LETTER_IN, Scale, broken, floor_of, jitter, score_name
+from twominds.reports.search.tables import number_of, value_text
 from twominds.search.outcomes import Outcome, SearchResults
 
 COLORMAP = "viridis_r"

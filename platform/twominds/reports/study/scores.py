@@ -6,9 +6,9 @@ from typing import cast
 
 import numpy as np
 
-from twominds.pipelines.study.comparison import Comparison, OtherReport, compare
-from twominds.pipelines.study.results import Answers, RowResult, StudyResults
 from twominds.records import Clip, Modality, Split
+from twominds.reports.study.comparison import Comparison, OtherReport, compare
+from twominds.reports.study.results import Answers, RowResult, StudyResults
 from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap
 from twominds.training.metrics import IntArray, confusion, macro_f1, metric_of_classes
 

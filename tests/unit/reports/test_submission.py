@@ -6,8 +6,8 @@ from decimal import Decimal
 import pytest
 
 from twominds.artifacts import Card
-from twominds.pipelines.submission import details, submission
 from twominds.records import AH_VIDEO, Failure, Modality
+from twominds.reports.submission import details, submission
 from twominds.results.tables import Row
 
 CARD = Card(

@@ -9,8 +9,8 @@ from typing import cast
 
 import numpy as np
 
-from twominds.pipelines.study.results import Answers, RowResult
 from twominds.records import Clip, Embedding, Modality, Score, Split, absent
+from twominds.reports.study.results import Answers, RowResult
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble
 from twominds.training.metrics import IntArray, macro_f1, majority_baseline, question_baseline
 
