@@ -19,13 +19,14 @@ from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.job import in_sentences
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER
 from twominds.records import AH_VIDEO, Clip, Split
 from twominds.reports.summary import Summary
 from twominds.results.quarantine import read_quarantine
+from twominds.search.config import SearchConfig
 from twominds.serving.app import ServeArgs, build
 from twominds.synthetic.corpus.config import SplitShares, SyntheticCorpusConfig
 from twominds.synthetic.corpus.corpus import make_corpus

@@ -10,11 +10,12 @@ from twominds.corpus.manifest import read_corpus
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Clip
 from twominds.reports.summary import Summary
 from twominds.results.quarantine import read_quarantine
+from twominds.search.config import SearchConfig
 from twominds.synthetic.corpus.config import SyntheticCorpusConfig
 from twominds.synthetic.corpus.corpus import make_corpus
 from twominds.workspace import Workspace

@@ -24,7 +24,7 @@ from twominds.pipelines.embed import embed_features
 from twominds.pipelines.evaluate import evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.search import fusion
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import train_encoders
 from twominds.records import Clip, Failure, Modality, Score, Split
 from twominds.reports.summary import Summary
@@ -33,6 +33,7 @@ from twominds.results.quarantine import read_quarantine
 from twominds.scoring.decision import DecisionFit
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.scorer import Scorer
+from twominds.search.config import SearchConfig
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished

@@ -31,12 +31,12 @@ from twominds.corpus.manifest import read_corpus
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
-from twominds.pipelines.search.fusion import SearchConfig
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_study
 from twominds.recipes.leya import leya
 from twominds.recipes.space import Choice, LogUniform
 from twominds.records import Split
+from twominds.search.config import SearchConfig
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished

@@ -3,7 +3,7 @@
     embeddings ─▶ answers of the ensemble, of its parts and of baselines ─▶ report
 
 To score is a second's work for thousands of clips, so it is done here and not on the cluster. Test labels are read
-here, where nothing is chosen any more. Every labelled clip of a split counts (`study/answers.py`).
+here, where nothing is chosen any more. Every labelled clip of a split counts (`reports/study/answers.py`).
 """
 
 from collections.abc import Mapping, Sequence

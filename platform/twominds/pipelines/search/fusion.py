@@ -29,8 +29,6 @@ from twominds.search.winner import WinnerConfig, save_winner
 from twominds.storage import require_writable
 from twominds.workspace import job_command
 
-__all__ = ["SearchConfig", "search_fusion"]
-
 
 def search_fusion(config: SearchConfig) -> Summary:
     """Runs (or goes on with) the search; returns what it did.
