@@ -21,7 +21,7 @@ PROBES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class TimeEstimate:
     """Hours of training, candidates one after another."""
 
     low_h: float
@@ -32,7 +32,7 @@ class Estimate:
 
 def estimate(
     fusion: FusionRecipe, data: SearchData, over: Sequence[Outcome], left: int, *, num_classes: int
-) -> Estimate:
+) -> TimeEstimate:
     """Time that the candidates which are left will take.
 
     Args:
@@ -47,11 +47,11 @@ def estimate(
         mean = statistics.fmean(spent)
         error = 2 * statistics.stdev(spent) / len(spent) ** 0.5 if len(spent) > 1 else mean
         low, high = left * max(0.0, mean - error) / 3600, left * (mean + error) / 3600
-        return Estimate(low_h=low, high_h=high, basis=f"by the {len(spent)} candidates that are over")
+        return TimeEstimate(low_h=low, high_h=high, basis=f"by the {len(spent)} candidates that are over")
     per_epoch = statistics.fmean(_seconds_per_epoch(fusion, data, num_classes))
     trainings = left * len(fusion.seeds)
     shortest = min(fusion.fit.epochs, fusion.fit.min_epochs + fusion.fit.patience + 1)
-    return Estimate(
+    return TimeEstimate(
         low_h=trainings * shortest * per_epoch / 3600,
         high_h=trainings * fusion.fit.epochs * per_epoch / 3600,
         basis=f"{per_epoch:.2f} s an epoch, the mean of {PROBES} candidates tried out here on one CPU; {shortest} to "

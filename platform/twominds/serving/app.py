@@ -18,7 +18,7 @@ from twominds.records import Modality
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
-from twominds.serving.deployments import Encoder, EnsembleModel, MediaDecoder, Part
+from twominds.serving.deployments import EncoderReplica, EnsembleModel, MediaDecoder, ReplicaSettings
 from twominds.serving.ingress import Ingress
 from twominds.serving.problems import RETRY_AFTER_S
 from twominds.workspace import Workspace, require
@@ -73,7 +73,7 @@ def build(args: ServeArgs) -> Application:
     card = check_ensemble(args.ensemble, BackboneStore(uri=args.models))
     config = artifacts.from_json(EnsembleConfig, card.config)
     media = for_new_videos(config.media, args.detector)
-    part = Part(
+    settings = ReplicaSettings(
         ensemble=args.ensemble,
         models=args.models,
         device=args.device,
@@ -84,8 +84,8 @@ def build(args: ServeArgs) -> Application:
     )
     encoder_ids: dict[str, str] = card.architecture["encoders"]
     encoders = {
-        modality: _deployment(Encoder, f"{modality.capitalize()}Encoder", args).bind(
-            part, modality, encoder_ids[modality]
+        modality: _deployment(EncoderReplica, f"{modality.capitalize()}Encoder", args).bind(
+            settings, modality, encoder_ids[modality]
         )
         for modality in config.modalities
     }
@@ -97,9 +97,9 @@ def build(args: ServeArgs) -> Application:
     )
     return ingress.bind(
         model_answer(card, config, args),
-        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, media, config.modalities),
+        _deployment(MediaDecoder, "MediaDecoder", args).bind(settings, media, config.modalities),
         encoders,
-        _deployment(EnsembleModel, "Ensemble", args).bind(part, card.artifact_id),
+        _deployment(EnsembleModel, "Ensemble", args).bind(settings, card.artifact_id),
     )
 
 

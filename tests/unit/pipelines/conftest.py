@@ -18,7 +18,7 @@ from twominds.pipelines.study.rows import models_of, train_rows
 from twominds.recipes.leya import leya_demo
 from twominds.recipes.recipe import FusionRecipe, Recipe, Reports
 from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, absent
-from twominds.reports.study.rows import ClipEmbeddings, Part, RowModels
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, RowModels
 from twominds.results.about import About, claim_folder
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
@@ -70,7 +70,7 @@ class MadeUpStudy:
     """Face and audio of 48 clips; see the functions above for what is planted."""
 
     root: Path
-    made: dict[Modality, Part] = field(default_factory=dict[Modality, Part])
+    made: dict[Modality, StudyPart] = field(default_factory=dict[Modality, StudyPart])
 
     def encoder(self, modality: Modality, value: float = 0.0) -> str:
         """A stand-in for an encoder: of another value another artifact."""
@@ -88,12 +88,12 @@ class MadeUpStudy:
         artifacts.save(uri, {"weight": torch.tensor([value, float(list(Modality).index(modality))])}, card)
         return uri
 
-    def part(self, modality: Modality) -> Part:
+    def part(self, modality: Modality) -> StudyPart:
         """Of the modality, with the usual encoder."""
         if modality not in self.made:
             features, encoder = str(self.root / "features"), self.encoder(modality)
             claim_folder(features, About(recipe="tiny", corpus="/c", fingerprint="0", models="m", media=MEDIA))
-            self.made[modality] = Part(
+            self.made[modality] = StudyPart(
                 recipe=recipe("tiny/encoder", modality),
                 modality=modality,
                 features=features,
@@ -102,7 +102,7 @@ class MadeUpStudy:
             )
         return self.made[modality]
 
-    def parts(self, *recipes: Recipe) -> dict[tuple[str, Modality], Part]:
+    def parts(self, *recipes: Recipe) -> dict[tuple[str, Modality], StudyPart]:
         """Those of the recipes, each modality's the same for all."""
         return {(each.name, modality): self.part(modality) for each in recipes for modality in each.modalities}
 

@@ -28,7 +28,7 @@ from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.records import Failure, Modality
-from twominds.reports.study.rows import Part
+from twominds.reports.study.rows import StudyPart
 from twominds.results.about import ABOUT, absolute, read_about
 from twominds.results.labelled import labels_fingerprint
 from twominds.results.quarantine import read_quarantine
@@ -81,7 +81,7 @@ class PartsMaker:
         self._store = BackboneStore(uri=config.models)
         self._fingerprints: dict[tuple[str, Modality], str] = {}
 
-    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, Modality], Part | Unmade]:
+    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, Modality], StudyPart | Unmade]:
         """The parts of every recipe, by its name and modality, or why there is none.
 
         Raises:
@@ -98,8 +98,8 @@ class PartsMaker:
             for folder in set(features.values())
             for words in (False, True)
         }
-        parts: dict[str, Part | Unmade] = {}
-        found: dict[tuple[str, Modality], Part | Unmade] = {}
+        parts: dict[str, StudyPart | Unmade] = {}
+        found: dict[tuple[str, Modality], StudyPart | Unmade] = {}
         for recipe in recipes:
             for modality in recipe.modalities:
                 folder = features[modality, self._features_fingerprint(recipe, modality)]
@@ -114,7 +114,7 @@ class PartsMaker:
                 found[recipe.name, modality] = parts[name]
         return found
 
-    def quarantined(self, parts: Iterable[Part]) -> list[Failure]:
+    def quarantined(self, parts: Iterable[StudyPart]) -> list[Failure]:
         """The clips that could not be read, or not be embedded, each once."""
         folders = sorted({folder for part in parts for folder in (part.features, part.embeddings)})
         return list({failure.clip_id: failure for folder in folders for failure in read_quarantine(folder)}.values())
@@ -206,7 +206,7 @@ class PartsMaker:
             self._config.protocol,
         )
 
-    def _trained(self, recipe: Recipe, modality: Modality, features: str, name: str) -> Part:
+    def _trained(self, recipe: Recipe, modality: Modality, features: str, name: str) -> StudyPart:
         config, encoders = self._config, f"{self._config.folder}/encoders/{name}"
         self._say(f"encoder: {modality} of {recipe.name}")
         train_encoders(
@@ -234,7 +234,7 @@ class PartsMaker:
             )
         )
         encoder = f"{encoders}/{modality}"
-        return Part(recipe=recipe, modality=modality, features=features, encoder=encoder, embeddings=embeddings)
+        return StudyPart(recipe=recipe, modality=modality, features=features, encoder=encoder, embeddings=embeddings)
 
     def _say(self, text: str) -> None:
         self._console.print(f"[bold]{text}[/bold]", highlight=False)

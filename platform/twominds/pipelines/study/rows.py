@@ -23,14 +23,14 @@ from twominds.pipelines.study.parts import Unmade
 from twominds.recipes.recipe import Recipe
 from twominds.records import Modality, Split
 from twominds.reports.study.results import SEEDS_LOST
-from twominds.reports.study.rows import ClipEmbeddings, Part, RowModels, labelled
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, RowModels, labelled
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
-Parts = Mapping[tuple[str, Modality], Part]
+Parts = Mapping[tuple[str, Modality], StudyPart]
 """By the recipe's name and the modality."""
 
 

@@ -29,7 +29,7 @@ from twominds.reports.study.answers import baselines, ensemble_answers, label_of
 from twominds.reports.study.comparison import OtherReport
 from twominds.reports.study.report import write_report
 from twominds.reports.study.results import RowResult, StudyResults, what_is_lost
-from twominds.reports.study.rows import ClipEmbeddings, Part, RowModels, answers, labelled, read_embeddings
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, RowModels, answers, labelled, read_embeddings
 from twominds.reports.study.scores import measured
 from twominds.reports.submission import submission
 from twominds.reports.summary import Summary
@@ -85,7 +85,7 @@ def run_study(
         warn_of_missing_gpus(config.use_gpu or config.gpus_per_fusion or config.resources.model_gpus)
         maker = PartsMaker(config, console)
         made = maker.make(recipes)
-        parts = {key: part for key, part in made.items() if isinstance(part, Part)}
+        parts = {key: part for key, part in made.items() if isinstance(part, StudyPart)}
         unmade = _rows_without(made)
         unique = list({part.encoder: part for part in parts.values()}.values())
         seen = read_embeddings(unique, visible_splits(config.protocol))
@@ -195,7 +195,7 @@ def _row_of(recipe: Recipe, note: str) -> RowResult:
     )
 
 
-def _rows_without(made: Mapping[tuple[str, Modality], Part | Unmade]) -> dict[str, str]:
+def _rows_without(made: Mapping[tuple[str, Modality], StudyPart | Unmade]) -> dict[str, str]:
     """Why a part of a recipe is not there, by the recipe, of those that lack one."""
     reasons: dict[str, list[str]] = {}
     for (recipe, _), part in made.items():

@@ -23,7 +23,7 @@ from twominds.reports.charts import (
     plot_of,
     wrapped,
 )
-from twominds.reports.study.scores import GROUPINGS, DropScore, GroupScore, Reliability, RowScore, StudyScores
+from twominds.reports.study.scores import GROUPINGS, DropScore, HeadlineGroupScore, Reliability, RowScore, StudyScores
 from twominds.training.bootstrap import Estimate
 
 COLUMNS = 4
@@ -232,14 +232,14 @@ def _group_figure(scores: StudyScores, name: str, title: str, groupings: Sequenc
     return [plot_of(name, title, f"{title} in percent: {told}.", caption, figure)]
 
 
-def _by_group(groups: Sequence[GroupScore], grouping: str) -> dict[str, dict[Split, GroupScore]]:
-    found: dict[str, dict[Split, GroupScore]] = {}
+def _by_group(groups: Sequence[HeadlineGroupScore], grouping: str) -> dict[str, dict[Split, HeadlineGroupScore]]:
+    found: dict[str, dict[Split, HeadlineGroupScore]] = {}
     for score in sorted((score for score in groups if score.grouping == grouping), key=lambda score: score.group):
         found.setdefault(score.group, {})[score.split] = score
     return found
 
 
-def _group_label(group: str, by_split: dict[Split, GroupScore]) -> str:
+def _group_label(group: str, by_split: dict[Split, HeadlineGroupScore]) -> str:
     flag = "*" if any(score.notes for score in by_split.values()) else ""
     return f"{wrapped(group, 28)}{flag}\n(n {' / '.join(str(score.clips) for score in by_split.values())})"
 

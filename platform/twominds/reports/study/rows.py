@@ -19,7 +19,7 @@ from twominds.training.selection import SelectionProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class StudyPart:
     """One modality of one or more rows: its features, its encoder, its embeddings."""
 
     recipe: Recipe
@@ -52,7 +52,7 @@ class RowModels:
     """The trained models behind a row (and any other that differs only in what it reports of them)."""
 
     recipe: Recipe
-    parts: tuple[Part, ...]
+    parts: tuple[StudyPart, ...]
     uri: str
     """Their artifact: an ensemble without its encoders, which are parts of the study."""
     protocol: SelectionProtocol
@@ -87,7 +87,7 @@ class RowModels:
         return artifacts.read_card(self.uri) if (UPath(self.uri) / artifacts.CARD).exists() else None
 
 
-def read_embeddings(parts: Sequence[Part], splits: Sequence[Split] | None = None) -> list[ClipEmbeddings]:
+def read_embeddings(parts: Sequence[StudyPart], splits: Sequence[Split] | None = None) -> list[ClipEmbeddings]:
     """All clips (of some splits), by id: also those that could not be brought to an encoder."""
     clips: dict[str, Clip] = {}
     seen: dict[str, dict[str, Embedding]] = {}

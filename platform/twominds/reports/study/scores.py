@@ -60,7 +60,7 @@ class RowScore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupScore:
+class HeadlineGroupScore:
     """The headline row on the clips of one group."""
 
     grouping: str
@@ -112,7 +112,7 @@ class StudyScores:
     rows: tuple[RowScore, ...]
     best_unimodal: str | None
     """Its recipe, chosen on validation; None without a unimodal row or a validation split."""
-    groups: tuple[GroupScore, ...]
+    groups: tuple[HeadlineGroupScore, ...]
     reliability: Mapping[Split, Reliability]
     """How reliable the probabilities of the headline row are."""
     drops: tuple[DropScore, ...]
@@ -246,7 +246,7 @@ def _section(row: RowResult, largest: int) -> str:
     return "multimodal" if len(row.modalities) == largest else "ablation"
 
 
-def _groups(results: StudyResults, headline: RowResult, splits: Sequence[Split]) -> Iterator[GroupScore]:
+def _groups(results: StudyResults, headline: RowResult, splits: Sequence[Split]) -> Iterator[HeadlineGroupScore]:
     for grouping, of in GROUPINGS.items():
         names = {split: [of(clip) for clip in results.clips[split]] for split in splits if split in headline.answers}
         for group in sorted({name for found in names.values() for name in found if name}):
@@ -259,14 +259,14 @@ def _groups(results: StudyResults, headline: RowResult, splits: Sequence[Split])
 
 def _group(
     grouping: str, group: str, split: Split, clips: Sequence[Clip], predictions: IntArray, num_classes: int
-) -> GroupScore:
+) -> HeadlineGroupScore:
     draws = _bootstrap(clips, num_classes)
     notes = {
         f"fewer than {FEW_CLIPS} clips": len(clips) < FEW_CLIPS,
         f"fewer than {FEW_PEOPLE} people": draws.people < FEW_PEOPLE,
         "a class is missing and counts as 0": len({clip.label for clip in clips}) < num_classes,
     }
-    return GroupScore(
+    return HeadlineGroupScore(
         grouping=grouping,
         group=group,
         split=split,

@@ -22,7 +22,7 @@ from twominds.pipelines.study.rows import models_of, save_whole, selection_data,
 from twominds.recipes.recipe import Recipe
 from twominds.records import Modality, Split
 from twominds.reports.study.results import what_is_lost
-from twominds.reports.study.rows import ClipEmbeddings, Part, answers, labelled, read_embeddings
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, answers, labelled, read_embeddings
 from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
 from twominds.search.candidate import CandidateStore, train_candidate
@@ -312,7 +312,7 @@ BROKEN = {FACE: "train-00", AUDIO: "val-20"}
 
 
 @pytest.fixture
-def on_disk(made_up: "MadeUpStudy") -> list[Part]:
+def on_disk(made_up: "MadeUpStudy") -> list[StudyPart]:
     """The made-up embeddings of face and audio as `jobs/embed.py` leaves them."""
     parts = [made_up.part(FACE), made_up.part(AUDIO)]
     for part in parts:
@@ -329,7 +329,7 @@ def on_disk(made_up: "MadeUpStudy") -> list[Part]:
     return parts
 
 
-def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStudy", on_disk: list[Part]) -> None:
+def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStudy", on_disk: list[StudyPart]) -> None:
     found, expected = read_embeddings(on_disk), made_up.clips()
     assert [replace(item.clip, video_uri="") for item in found] == [item.clip for item in expected]
     for one, other in zip(found, expected, strict=True):
@@ -349,7 +349,7 @@ def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStud
 
 
 def test_a_clip_that_an_encoder_could_not_be_brought_to_counts_and_has_no_score(
-    made_up: "MadeUpStudy", on_disk: list[Part], tiny: Tiny, ray_here: "RayHere"
+    made_up: "MadeUpStudy", on_disk: list[StudyPart], tiny: Tiny, ray_here: "RayHere"
 ) -> None:
     both, face = tiny("both", FACE, AUDIO, fit=FAST), tiny("face", FACE, fit=FAST)
     clips = read_embeddings(on_disk)
@@ -373,7 +373,7 @@ def test_a_clip_that_an_encoder_could_not_be_brought_to_counts_and_has_no_score(
 
 @pytest.mark.parametrize("name", ["both", "audio"])
 def test_a_card_and_a_table_measure_the_same(
-    made_up: "MadeUpStudy", on_disk: list[Part], tiny: Tiny, ray_here: "RayHere", name: str
+    made_up: "MadeUpStudy", on_disk: list[StudyPart], tiny: Tiny, ray_here: "RayHere", name: str
 ) -> None:
     """Of 12 validation clips one was broken, and of three there is no sound: they count in both."""
     recipes = {"both": tiny("both", FACE, AUDIO, fit=FAST), "audio": tiny("audio", AUDIO, fit=FAST)}

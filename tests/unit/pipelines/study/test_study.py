@@ -17,7 +17,7 @@ from twominds.recipes.recipe import Recipe
 from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split
 from twominds.reports.study.answers import mean_mf1
 from twominds.reports.study.results import StudyResults
-from twominds.reports.study.rows import ClipEmbeddings, Part, labelled
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, labelled
 from twominds.reports.summary import Summary
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
@@ -37,7 +37,7 @@ RIGHT = {
 """How many of a split's clips an encoder is right on: of 12 in validation and in test."""
 
 
-def planted(clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Sequence[Part]) -> list[ClipEmbeddings]:
+def planted(clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Sequence[StudyPart]) -> list[ClipEmbeddings]:
     """The same clips, on which the encoders are right as often as `RIGHT` says, by the labels of `truth`."""
     seen: dict[Split, int] = {}
     found: list[ClipEmbeddings] = []
@@ -76,7 +76,7 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
     class MadeBefore:
         def __init__(self, *_: object) -> None: ...
 
-        def make(self, _: object) -> Mapping[tuple[str, Modality], Part | Unmade]:
+        def make(self, _: object) -> Mapping[tuple[str, Modality], StudyPart | Unmade]:
             return parts | lacking
 
         def quarantined(self, _: object) -> list[Failure]:
