@@ -64,7 +64,7 @@ def _make_ensemble(folder: Path, store: BackboneStore, clip: Clip) -> None:
     (media,) = MediaReader(MediaConfig(), store).read_many([clip])
     assert isinstance(media, ClipMedia)
     for modality in Modality:
-        (example,) = build_extractor(modality, features, store, pooled=False).extract([media])
+        (example,) = build_extractor(modality, features, store, with_pooled=False).extract([media])
         assert example.presence.present, example.presence.reason
         settings = encoders.of(modality)
         encoder = ENCODERS[type(settings)].pretrained(settings, num_classes=2, store=store, example=example)

@@ -65,7 +65,7 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
 
 
 def build_extractor(
-    modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str = "cpu", *, pooled: bool
+    modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str = "cpu", *, with_pooled: bool
 ) -> FeatureExtractor:
     """The modality's extractor, with its backbone loaded where that has something to do.
 
@@ -74,10 +74,10 @@ def build_extractor(
         config: Settings of all.
         store: Where the weights are.
         device: Where it computes.
-        pooled: Whether the fusion takes `pooled` features; else none are made.
+        with_pooled: Whether the fusion takes `pooled` features; else none are made.
 
     Raises:
         BackboneError: the bundle lacks the backbone.
     """
     chosen = config.of(modality)
-    return _EXTRACTORS[type(chosen)](chosen, store, device, pooled)
+    return _EXTRACTORS[type(chosen)](chosen, store, device, with_pooled)

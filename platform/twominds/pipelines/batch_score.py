@@ -147,7 +147,7 @@ def _dataset(
             "encoder_uri": encoder_uri(config.ensemble, modality),
             "store": store,
             "device": resources.device,
-            "pooled": ensemble.takes_pooled,
+            "with_pooled": ensemble.takes_pooled,
         }
         for modality in ensemble.modalities
     ]

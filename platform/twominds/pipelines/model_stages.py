@@ -19,10 +19,12 @@ from twominds.scoring.isolation import isolate
 class EmbedMedia:
     """The frozen backbone and the trained encoder of one modality."""
 
-    def __init__(self, modality: Modality, encoder_uri: str, store: BackboneStore, device: str, pooled: bool) -> None:
+    def __init__(
+        self, modality: Modality, encoder_uri: str, store: BackboneStore, device: str, with_pooled: bool
+    ) -> None:
         """Loads both; the backbone only where it is needed, such as for a fusion that takes `pooled` features."""
         self._modality = modality
-        self._branch, _ = Branch.load(encoder_uri, store, device=device, pooled=pooled)
+        self._branch, _ = Branch.load(encoder_uri, store, device=device, with_pooled=with_pooled)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the modality's embedding columns."""

@@ -153,7 +153,7 @@ def _dataset(
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
     dataset = read_stage(clips, recipe.media, store, resources, cpus, config.modalities)
-    of_all = {"config": recipe.features, "store": store, "device": resources.device, "pooled": config.pooled}
+    of_all = {"config": recipe.features, "store": store, "device": resources.device, "with_pooled": config.pooled}
     arguments = [{"modality": modality, **of_all} for modality in config.modalities]
     return map_models(dataset, ExtractFeatures, arguments, resources, cpus=cpus, clips=len(clips))
 

@@ -93,11 +93,11 @@ class ExtractFeatures:
     """The frozen backbone of one modality."""
 
     def __init__(
-        self, modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str, pooled: bool
+        self, modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str, with_pooled: bool
     ) -> None:
         """Loads the backbone, where it is needed."""
         self._modality = modality
-        self._extractor = build_extractor(modality, config, store, device=device, pooled=pooled)
+        self._extractor = build_extractor(modality, config, store, device=device, with_pooled=with_pooled)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the modality's feature columns."""

@@ -51,7 +51,7 @@ class Scorer:
                 store,
                 artifact_id=ensemble.encoder_id(modality),
                 device=device,
-                pooled=config.takes_pooled,
+                with_pooled=config.takes_pooled,
             )
         return cls(MediaReader(config.media, store, device, config.modalities), branches, ensemble)
 

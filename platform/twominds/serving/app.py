@@ -80,7 +80,7 @@ def build(args: ServeArgs) -> Application:
         torch_threads=args.torch_threads,
         max_batch_size=args.max_batch_size,
         batch_wait_s=args.batch_wait_s,
-        pooled=config.takes_pooled,
+        with_pooled=config.takes_pooled,
     )
     encoder_ids: dict[str, str] = card.architecture["encoders"]
     encoders = {

@@ -41,7 +41,7 @@ class ReplicaSettings:
     """Clips that a model sees at once."""
     batch_wait_s: float
     """How long the first clip of a batch waits for others."""
-    pooled: bool
+    with_pooled: bool
     """Whether the fusion takes `pooled` features; else no encoder makes them."""
 
 
@@ -104,7 +104,9 @@ class EncoderReplica(Replica):
         from twominds.scoring.scorer import encoder_uri
 
         uri = encoder_uri(settings.ensemble, modality)
-        self._branch, card = Branch.load(uri, BackboneStore(uri=settings.models), device=settings.device, pooled=settings.pooled)
+        self._branch, card = Branch.load(
+            uri, BackboneStore(uri=settings.models), device=settings.device, with_pooled=settings.with_pooled
+        )
         _check_unchanged(card, artifact_id, uri)
         _set_batching(self.embed_batch, settings)
 

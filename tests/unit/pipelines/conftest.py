@@ -18,7 +18,7 @@ from twominds.pipelines.study.rows import models_of, train_rows
 from twominds.recipes.leya import leya_demo
 from twominds.recipes.recipe import FusionRecipe, Recipe, Reports
 from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, absent
-from twominds.reports.study.rows import ClipEmbeddings, StudyPart, RowModels
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart
 from twominds.results.about import About, claim_folder
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss

@@ -46,7 +46,7 @@ class Parts:
     def features(self, recipe: Recipe, modality: Modality) -> list[Features]:
         key = repr(recipe.features.of(modality))
         if key not in self._features:
-            extractor = build_extractor(modality, recipe.features, self._store, pooled=True)
+            extractor = build_extractor(modality, recipe.features, self._store, with_pooled=True)
             self._features[key] = extractor.extract(self._media)
         return self._features[key]
 

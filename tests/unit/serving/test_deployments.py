@@ -22,7 +22,7 @@ SETTINGS = ReplicaSettings(
     torch_threads=1,
     max_batch_size=4,
     batch_wait_s=0.05,
-    pooled=False,
+    with_pooled=False,
 )
 
 

@@ -91,7 +91,7 @@ class PartsMaker:
         for recipe in recipes:
             check_backbones(recipe, self._store, recipe.modalities)
         self._fingerprints.clear()  # the bundle may have changed
-        features = self._features(recipes, pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
+        features = self._features(recipes, with_pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
         # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
         labels = {
             (folder, words): labels_fingerprint(folder, self._config.protocol, words=words)
@@ -131,7 +131,7 @@ class PartsMaker:
             return recipe
         return replace(recipe, media=replace(recipe.media, detector=self._config.detector))
 
-    def _features(self, recipes: Sequence[Recipe], *, pooled: bool) -> dict[tuple[Modality, str], str]:
+    def _features(self, recipes: Sequence[Recipe], *, with_pooled: bool) -> dict[tuple[Modality, str], str]:
         """Folder of each modality's features, by their fingerprint. As few passes over the videos as can be."""
         wanted = {
             (modality, self._features_fingerprint(recipe, modality))
@@ -139,17 +139,17 @@ class PartsMaker:
             for modality in recipe.modalities
         }
         folders: dict[tuple[Modality, str], str] = {}
-        for folder, recipe, parts in self._passes_before(pooled):
+        for folder, recipe, parts in self._passes_before(with_pooled):
             if any(part in wanted and part not in folders for part in parts):
-                self._preprocess(recipe, [modality for modality, _ in parts], folder, pooled)
+                self._preprocess(recipe, [modality for modality, _ in parts], folder, with_pooled)
                 folders |= dict.fromkeys(parts, folder)
         while missing := wanted - folders.keys():
             # The recipe with the most of what is missing: its modalities are made in one pass.
             candidates = ((recipe.name, self._missing(recipe, missing)) for recipe in recipes)
             name, parts = max(candidates, key=lambda candidate: len(candidate[1]))
-            made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, pooled)
+            made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, with_pooled)
             folder = f"{self._config.folder}/features/{made_of}"
-            self._preprocess(name, [modality for modality, _ in parts], folder, pooled)
+            self._preprocess(name, [modality for modality, _ in parts], folder, with_pooled)
             folders |= dict.fromkeys(parts, folder)
         return folders
 
@@ -157,7 +157,7 @@ class PartsMaker:
         own = ((modality, self._features_fingerprint(recipe, modality)) for modality in recipe.modalities)
         return [part for part in own if part in missing]
 
-    def _passes_before(self, pooled: bool) -> list[tuple[str, str, list[tuple[Modality, str]]]]:
+    def _passes_before(self, with_pooled: bool) -> list[tuple[str, str, list[tuple[Modality, str]]]]:
         """Folders of features of this corpus that could be made like this today, their recipes, and what they hold.
 
         Where pooled features are needed, those that have them.
@@ -169,14 +169,14 @@ class PartsMaker:
             made = read_about(folder)
             if (made.corpus, made.purpose) != (absolute(self._config.corpus), self._config.purpose):
                 continue
-            if made.recipe not in RECIPES or (pooled and not made.pooled):
+            if made.recipe not in RECIPES or (with_pooled and not made.pooled):
                 continue
             now = self._with_detector(find_recipe(made.recipe))
             if all(self._features_fingerprint(now, m) == made_of for m, made_of in made.parts.items()):
                 found.append((folder, made.recipe, list(made.parts.items())))
         return found
 
-    def _preprocess(self, recipe: str, modalities: Sequence[Modality], folder: str, pooled: bool) -> None:
+    def _preprocess(self, recipe: str, modalities: Sequence[Modality], folder: str, with_pooled: bool) -> None:
         config = self._config
         self._say(f"features: {', '.join(modalities)}")
         preprocess(
@@ -187,7 +187,7 @@ class PartsMaker:
                 recipe=recipe,
                 detector=config.detector,
                 modalities=tuple(modalities),
-                pooled=pooled,
+                pooled=with_pooled,
                 purpose=config.purpose,
                 retry_quarantined=config.retry_quarantined,
                 resources=config.resources,

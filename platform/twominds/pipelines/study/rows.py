@@ -23,7 +23,7 @@ from twominds.pipelines.study.parts import Unmade
 from twominds.recipes.recipe import Recipe
 from twominds.records import Modality, Split
 from twominds.reports.study.results import SEEDS_LOST
-from twominds.reports.study.rows import ClipEmbeddings, StudyPart, RowModels, labelled
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, labelled
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble

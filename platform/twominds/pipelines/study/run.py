@@ -29,7 +29,7 @@ from twominds.reports.study.answers import baselines, ensemble_answers, label_of
 from twominds.reports.study.comparison import OtherReport
 from twominds.reports.study.report import write_report
 from twominds.reports.study.results import RowResult, StudyResults, what_is_lost
-from twominds.reports.study.rows import ClipEmbeddings, StudyPart, RowModels, answers, labelled, read_embeddings
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, answers, labelled, read_embeddings
 from twominds.reports.study.scores import measured
 from twominds.reports.submission import submission
 from twominds.reports.summary import Summary

@@ -37,7 +37,9 @@ RIGHT = {
 """How many of a split's clips an encoder is right on: of 12 in validation and in test."""
 
 
-def planted(clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Sequence[StudyPart]) -> list[ClipEmbeddings]:
+def planted(
+    clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Sequence[StudyPart]
+) -> list[ClipEmbeddings]:
     """The same clips, on which the encoders are right as often as `RIGHT` says, by the labels of `truth`."""
     seen: dict[Split, int] = {}
     found: list[ClipEmbeddings] = []

@@ -165,7 +165,7 @@ def faces(extractor: CropFeatures, expression: Expression, people: int = 24) -> 
 
 def test_random_scene_features_tell_a_rocking_body_on_new_people(store: BackboneStore, make_clip: MakeClip) -> None:
     """The average over the tokens, all that the encoder sees, holds how much was moved, not only what is where."""
-    extractor = SceneFeatures(SceneFeaturesConfig(), store, pooled=True)
+    extractor = SceneFeatures(SceneFeaturesConfig(), store, with_pooled=True)
     still, rocking = (movement(extractor, make_clip, amplitude) for amplitude in (0.02, 0.2))
     direction = (rocking[:10] - still[:10]).mean(axis=0)
     scale = (rocking[:10] - still[:10]).std(axis=0) + 1e-3
