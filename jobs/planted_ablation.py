@@ -14,14 +14,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from twominds.corpus.synthetic.config import CueStrengths, SplitShares, SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.job import in_sentences
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
 from twominds.records import Modality, View
 from twominds.storage import write_whole
+from twominds.synthetic.corpus.config import CueStrengths, SplitShares, SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import make_corpus
 from twominds.workspace import Workspace, require
 
 SHARES = SplitShares(validation=0.15, test=0.35)

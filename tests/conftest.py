@@ -150,10 +150,11 @@ def tiny_bundle(pytestconfig: pytest.Config) -> str:
     from filelock import FileLock
 
     from twominds.artifacts import fingerprint, installed_versions
-    from twominds.features.debug import QUICK, make_debug_models
+    from twominds.synthetic.weights import QUICK, make_debug_models
 
     sources = [
-        *(ROOT / "platform/twominds").glob("features/**/*.py"),
+        *(ROOT / "platform/twominds/synthetic").rglob("*.py"),
+        *(ROOT / "platform/twominds/features").glob("*.py"),
         *(ROOT / "platform/twominds/backbones").glob("*.py"),
     ]
     made_of = fingerprint([path.read_text() for path in sorted(sources)], installed_versions())
@@ -171,8 +172,8 @@ def tiny_bundle(pytestconfig: pytest.Config) -> str:
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BAH tree of twelve drawn clips of two seconds, none of them broken, drawn once; treat it as read-only."""
-    from twominds.corpus.synthetic.config import SyntheticCorpusConfig
-    from twominds.corpus.synthetic.corpus import make_corpus
+    from twominds.synthetic.corpus.config import SyntheticCorpusConfig
+    from twominds.synthetic.corpus.corpus import make_corpus
 
     root = tmp_path_factory.mktemp("corpus") / "bah"
     config = SyntheticCorpusConfig(clips=12, clip_s=2.0, width=160, height=120, fps=12.0, clean=True, seed=7)
@@ -191,9 +192,9 @@ def write_embeddings() -> Callable[..., None]:
 
     from twominds import artifacts
     from twominds.artifacts import Card
-    from twominds.pipelines import tables
-    from twominds.pipelines.about import About, claim_folder
     from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, clip_labels
+    from twominds.results import tables
+    from twominds.results.about import About, claim_folder
 
     def write(root: str, *, train: int = 40, validation: int = 20, test: int = 0, dim: int = 8) -> None:
         rng, rows = np.random.default_rng(0), list[tables.Row]()

@@ -17,13 +17,13 @@ from twominds.backbones import BackboneStore, read_manifest
 from twominds.encoders.artifact import save_encoder, used_backbone
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.features.catalog import FeaturesConfig, build_extractor
-from twominds.features.debug import make_debug_models
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.recipes.recipe import STABILITY_SEEDS
 from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.synthetic.weights import make_debug_models
 
 ROUNDS = int(os.environ.get("TWOMINDS_BENCH_ROUNDS", "3"))
 SIDES = ("loop", "ours")
@@ -64,7 +64,7 @@ def _make_ensemble(folder: Path, store: BackboneStore, clip: Clip) -> None:
     (media,) = MediaReader(MediaConfig(), store).read_many([clip])
     assert isinstance(media, ClipMedia)
     for view in Modality:
-        (example,) = build_extractor(view, features, store, pooled=False).extract([media])
+        (example,) = build_extractor(view, features, store, with_pooled=False).extract([media])
         assert example.presence.present, example.presence.reason
         settings = encoders[view]
         encoder = ENCODERS[type(settings)].pretrained(settings, num_outputs=2, store=store, example=example)

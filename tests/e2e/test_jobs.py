@@ -19,20 +19,21 @@ import tyro
 from twominds import artifacts
 from twominds.backbones import BackboneStore
 from twominds.errors import ArtifactError, BackboneError, ConfigError, MissingInputError
-from twominds.pipelines import tables
 from twominds.pipelines.batch_score import BatchScoreConfig, batch_score
 from twominds.pipelines.embed import embed_features
 from twominds.pipelines.evaluate import evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.search import fusion
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.summary import Summary
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import train_encoders
 from twominds.records import Clip, Failure, Modality, Score, Split
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.quarantine import read_quarantine
 from twominds.scoring.decision import DecisionFit
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.scorer import Scorer
+from twominds.search.config import SearchConfig
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished

@@ -12,11 +12,11 @@ import pytest
 
 from twominds import artifacts
 from twominds.backbones import BackboneStore
-from twominds.pipelines import tables
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.study.parts import StudyConfig
-from twominds.pipelines.summary import Summary
 from twominds.records import Modality, Score, Split
+from twominds.reports.summary import Summary
+from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.scorer import Scorer
 from twominds.training.metrics import macro_f1

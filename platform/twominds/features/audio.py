@@ -53,13 +53,13 @@ class AudioFeatures:
     view: View = Modality.AUDIO
 
     def __init__(
-        self, config: AudioFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: AudioFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
         from transformers import Wav2Vec2Model
 
         self.config = config
         self.device = device
-        self._pooled = pooled
+        self._with_pooled = with_pooled
         self._model = load_pretrained(Wav2Vec2Model, store, config.backbone, device=device)
         if self._model.config.feat_extract_norm == "layer":
             convolutions = _InPieces(self._model.feature_extractor, self._model.config)
@@ -107,7 +107,7 @@ class AudioFeatures:
         for index, owner in enumerate(owners):
             rows[owner].append(hidden[index])
         return [
-            present_features(clip, self.view, values=values, rows=values if self._pooled else None)
+            present_features(clip, self.view, values=values, rows=values if self._with_pooled else None)
             for clip, values in zip(media, map(np.concatenate, rows), strict=True)
         ]
 

@@ -62,7 +62,7 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
 
 
 def build_extractor(
-    view: View, config: AnyFeaturesConfig, store: BackboneStore, device: str = "cpu", *, pooled: bool
+    view: View, config: AnyFeaturesConfig, store: BackboneStore, device: str = "cpu", *, with_pooled: bool
 ) -> FeatureExtractor:
     """A view's extractor, with its backbone loaded where that has something to do.
 
@@ -71,11 +71,11 @@ def build_extractor(
         config: Its settings.
         store: Where the weights are.
         device: Where it computes.
-        pooled: Whether the fusion takes `pooled` features; else none are made.
+        with_pooled: Whether the fusion takes `pooled` features; else none are made.
 
     Raises:
         BackboneError: the bundle lacks the backbone.
     """
-    extractor = _EXTRACTORS[type(config)](config, store, device, pooled)
+    extractor = _EXTRACTORS[type(config)](config, store, device, with_pooled)
     extractor.view = view
     return extractor

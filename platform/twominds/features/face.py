@@ -74,9 +74,9 @@ class CropFeatures(ABC):
 
     view: View = Modality.FACE
 
-    def __init__(self, max_batch_frames: int, device: str, pooled: bool) -> None:
+    def __init__(self, max_batch_frames: int, device: str, with_pooled: bool) -> None:
         self.device = device
-        self._pooled = pooled
+        self._with_pooled = with_pooled
         self._batch_frames = min(max_batch_frames, _CPU_BATCH_FRAMES) if device == "cpu" else max_batch_frames
 
     @abstractmethod
@@ -100,7 +100,7 @@ class CropFeatures(ABC):
         features: list[Features] = []
         for clip in media:  # a clip's frames are a batch already
             values = self.frame_features(cast(ByteArray, clip.face_crops))
-            rows = values if self._pooled else None
+            rows = values if self._with_pooled else None
             features.append(present_features(clip, self.view, values=values, rows=rows))
         return features
 
@@ -113,9 +113,9 @@ class FaceFeatures(CropFeatures):
     """
 
     def __init__(
-        self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
-        super().__init__(config.max_batch_frames, device, pooled)
+        super().__init__(config.max_batch_frames, device, with_pooled)
         self.config = config
         model, self._image_size_px = _load(store, config.backbone)
         # Depthwise convolutions are several times faster in this layout.

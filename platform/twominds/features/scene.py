@@ -47,7 +47,7 @@ class SceneFeatures:
     view: View = Modality.SCENE
 
     def __init__(
-        self, config: SceneFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: SceneFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
         """Load the backbone, or of its files the config alone where nothing is pooled.
 
@@ -62,7 +62,7 @@ class SceneFeatures:
         if backbone.model_type != "videomae":
             raise BackboneError(f"{config.backbone} is a {backbone.model_type}: only a VideoMAE sees scenes.")
         self.num_frames, self.image_size_px = int(backbone.num_frames), int(backbone.image_size)
-        self._model = load_pretrained(VideoMAEModel, store, config.backbone, device=device) if pooled else None
+        self._model = load_pretrained(VideoMAEModel, store, config.backbone, device=device) if with_pooled else None
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`.

@@ -54,12 +54,12 @@ class TextFeatures:
     view: View = Modality.TEXT
 
     def __init__(
-        self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
         self.config = config
         self.device = device
         self._tokenizer = _load_tokenizer(store, config.backbone)
-        self._model = load_backbone(store, config.backbone, device=device) if pooled else None
+        self._model = load_backbone(store, config.backbone, device=device) if with_pooled else None
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""

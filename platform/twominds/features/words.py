@@ -30,9 +30,9 @@ class WordsFeatures:
     view: View = Modality.TEXT
 
     def __init__(
-        self, config: WordsFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: WordsFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
-        del config, store, device, pooled  # as every extractor takes them; there is nothing to set, load or compute
+        del config, store, device, with_pooled  # as every extractor takes them; there is nothing to set or load
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""

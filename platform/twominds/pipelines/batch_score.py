@@ -14,25 +14,25 @@ from twominds import artifacts
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.media.reader import for_new_videos
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
-from twominds.pipelines.quarantine import (
+from twominds.pipelines.sink import ClipSink, check_usable, process_clips
+from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
+from twominds.records import Clip
+from twominds.reports.coverage import add_coverage
+from twominds.reports.submission import details, submission
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import About, absolute, claim_folder
+from twominds.results.quarantine import (
     QUARANTINE,
     empty_quarantine,
     quarantine_corpus,
     quarantined_clips,
     read_quarantine,
 )
-from twominds.pipelines.renewal import renew
-from twominds.pipelines.sink import ClipSink, check_usable, process_clips
-from twominds.pipelines.sources import with_sources
-from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
-from twominds.pipelines.submission import details, submission
-from twominds.pipelines.summary import Summary
-from twominds.records import Clip
+from twominds.results.renewal import renew
+from twominds.results.sources import with_sources
 from twominds.scoring.ensemble import EnsembleConfig, class_shares
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.storage import require_writable, write_whole
@@ -147,7 +147,7 @@ def _dataset(
             "encoder_uri": encoder_uri(config.ensemble, view),
             "store": store,
             "device": resources.device,
-            "pooled": ensemble.takes_pooled,
+            "with_pooled": ensemble.takes_pooled,
         }
         for view in ensemble.views
     ]

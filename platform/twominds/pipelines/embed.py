@@ -13,17 +13,17 @@ from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, from_json
 from twominds.errors import ConfigError
 from twominds.media.reader import MediaConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedFeatures
-from twominds.pipelines.quarantine import carry_quarantine, quarantined_clips
-from twominds.pipelines.renewal import renew
 from twominds.pipelines.sink import ClipSink, check_usable
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
-from twominds.pipelines.summary import Summary
 from twominds.records import Modality, View
+from twominds.reports.coverage import add_coverage
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import About, claim_folder, read_about
+from twominds.results.quarantine import carry_quarantine, quarantined_clips
+from twominds.results.renewal import renew
 from twominds.storage import require_writable
 from twominds.workspace import Workspace, job_command, require
 

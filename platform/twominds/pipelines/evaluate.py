@@ -3,7 +3,7 @@
     embeddings ─▶ answers of the ensemble, of its parts and of baselines ─▶ report
 
 To score is a second's work for thousands of clips, so it is done here and not on the cluster. Test labels are read
-here, where nothing is chosen any more. Every labelled clip of a split counts (`study/answers.py`).
+here, where nothing is chosen any more. Every labelled clip of a split counts (`reports/study/answers.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
-from twominds.pipelines import tables
-from twominds.pipelines.about import read_about
-from twominds.pipelines.labelled import clip_rows, is_labelled
-from twominds.pipelines.study.answers import (
+from twominds.pipelines.study.parts import StudyConfig
+from twominds.pipelines.study.run import run_study
+from twominds.records import Clip, Embedding, Failure, Modality, Split, View
+from twominds.reports.study.answers import (
     baselines,
     encoder_answers,
     ensemble_answers,
@@ -25,15 +25,15 @@ from twominds.pipelines.study.answers import (
     mean_score,
     without,
 )
-from twominds.pipelines.study.comparison import read_report
-from twominds.pipelines.study.parts import StudyConfig
-from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import Answers, RowResult, StudyResults, what_is_lost
-from twominds.pipelines.study.run import run_study
-from twominds.pipelines.study.scores import REPORTED, measured
-from twominds.pipelines.summary import Summary
-from twominds.pipelines.tables import Row
-from twominds.records import Clip, Embedding, Failure, Modality, Split, View
+from twominds.reports.study.comparison import read_report
+from twominds.reports.study.report import write_report
+from twominds.reports.study.results import Answers, RowResult, StudyResults, what_is_lost
+from twominds.reports.study.scores import REPORTED, measured
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import read_about
+from twominds.results.labelled import clip_rows, is_labelled
+from twominds.results.tables import Row
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble, class_shares
 from twominds.scoring.scorer import encoder_uri
 from twominds.storage import require_writable

@@ -7,10 +7,10 @@ import pyarrow as pa
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.embedding import embed
-from twominds.pipelines import tables
 from twominds.pipelines.stages import add_outcomes, media_of, rows_of
-from twominds.pipelines.tables import Row
 from twominds.records import Embedding, Failure, Features, View
+from twominds.results import tables
+from twominds.results.tables import Row
 from twominds.scoring.branch import Branch
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.isolation import isolate
@@ -19,10 +19,10 @@ from twominds.scoring.isolation import isolate
 class EmbedMedia:
     """The frozen backbone and the trained encoder of one modality."""
 
-    def __init__(self, view: View, encoder_uri: str, store: BackboneStore, device: str, pooled: bool) -> None:
+    def __init__(self, view: View, encoder_uri: str, store: BackboneStore, device: str, with_pooled: bool) -> None:
         """Loads both; the backbone only where it is needed, such as for a fusion that takes `pooled` features."""
         self._view = view
-        self._branch, _ = Branch.load(encoder_uri, store, device=device, pooled=pooled)
+        self._branch, _ = Branch.load(encoder_uri, store, device=device, with_pooled=with_pooled)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the modality's embedding columns."""

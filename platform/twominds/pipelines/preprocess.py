@@ -19,19 +19,19 @@ from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
 from twominds.media.decode import SceneFit
-from twominds.pipelines import tables
-from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
-from twominds.pipelines.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
-from twominds.pipelines.renewal import Renewal, Words, renew, replace_text
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
-from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
-from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Clip, Corpus, Failure, Modality, View
+from twominds.reports.coverage import add_coverage
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import ABOUT, About, absolute, claim_folder, read_about
+from twominds.results.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
+from twominds.results.renewal import Renewal, Words, renew, replace_text
+from twominds.results.sources import with_sources
 from twominds.storage import require_writable
 from twominds.workspace import Workspace, job_command, require
 
@@ -153,7 +153,7 @@ def _dataset(
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
     dataset = read_stage(clips, recipe.media, store, resources, cpus, config.views)
-    of_all = {"config": recipe.features, "store": store, "device": resources.device, "pooled": config.pooled}
+    of_all = {"config": recipe.features, "store": store, "device": resources.device, "with_pooled": config.pooled}
     arguments = [{"modality": view, **of_all} for view in config.views]
     return map_models(dataset, ExtractFeatures, arguments, resources, cpus=cpus, clips=len(clips))
 

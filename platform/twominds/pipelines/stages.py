@@ -21,9 +21,9 @@ import torch
 from twominds.backbones import BackboneStore
 from twominds.features.catalog import AnyFeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.pipelines import tables
-from twominds.pipelines.tables import Row
 from twominds.records import Clip, ClipMedia, Failure, Modality, View
+from twominds.results import tables
+from twominds.results.tables import Row
 from twominds.scoring.isolation import isolate
 from twominds.storage import files_in, storage_of
 
@@ -92,10 +92,12 @@ class Read:
 class ExtractFeatures:
     """The frozen backbone of one modality."""
 
-    def __init__(self, view: View, config: AnyFeaturesConfig, store: BackboneStore, device: str, pooled: bool) -> None:
+    def __init__(
+        self, view: View, config: AnyFeaturesConfig, store: BackboneStore, device: str, with_pooled: bool
+    ) -> None:
         """Loads the backbone, where it is needed."""
         self._view = view
-        self._extractor = build_extractor(view, config, store, device=device, pooled=pooled)
+        self._extractor = build_extractor(view, config, store, device=device, with_pooled=with_pooled)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the modality's feature columns."""

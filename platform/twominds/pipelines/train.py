@@ -32,16 +32,16 @@ from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, ConfigError, MissingInputError, TrainingError
 from twominds.features.catalog import backbones_of
 from twominds.media.reader import MediaConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import read_about
 from twominds.pipelines.cluster import cluster, cpus_of_a_worker, outside_main_thread
-from twominds.pipelines.coverage import add_coverage
-from twominds.pipelines.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import printed_lines
-from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Features, Modality, Split, View
+from twominds.reports.coverage import add_coverage
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import read_about
+from twominds.results.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
 from twominds.storage import require_writable, storage_of
 from twominds.training.classical import fit_classical
 from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed

@@ -190,7 +190,7 @@ POOLED_CANDIDATE: Candidate = {
 """A lighter model of the same space (ours): pooled features come without a trained encoder's help."""
 
 
-def pooled(recipe: Recipe) -> Recipe:
+def over_pooled_features(recipe: Recipe) -> Recipe:
     """The same system with a fusion over pooled frozen features: no trained encoder is in its path (ours).
 
     Encoders trained on labels that no modality can tell alone throw the evidence away; this fusion sees the evidence

@@ -20,7 +20,7 @@ from twominds.records import Modality, View
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PaperRow:
     """A row as the paper prints it."""
 
     models: tuple[int, ...]
@@ -41,14 +41,14 @@ class Row:
         return tuple(view for view in Modality if view in seen)
 
 
-def _encoder(model: int, what: str, validation: float, test: float) -> Row:
+def _encoder(model: int, what: str, validation: float, test: float) -> PaperRow:
     published = PublishedScores(validation=validation, test=test)
-    return Row(models=(model,), what=what, published=published, reports="encoder")
+    return PaperRow(models=(model,), what=what, published=published, reports="encoder")
 
 
-def _fusion(*models: int, validation: float, test: float, private: float | None = None) -> Row:
+def _fusion(*models: int, validation: float, test: float, private: float | None = None) -> PaperRow:
     published = PublishedScores(validation=validation, test=test, private=private)
-    return Row(models=models, what=_FUSION, published=published)
+    return PaperRow(models=models, what=_FUSION, published=published)
 
 
 _FUSION = "Multimodal Fusion Model"
@@ -56,7 +56,7 @@ _ENSEMBLE = "Ensemble of Five Multimodal Fusion Models"
 _PROTOTYPES = "with Prototype Head"
 _MODALITIES = {1: Modality.FACE, 2: Modality.SCENE, 3: Modality.AUDIO} | dict.fromkeys((4, 5, 6, 7), Modality.TEXT)
 
-ROWS: dict[int, Row] = {
+ROWS: dict[int, PaperRow] = {
     1: _encoder(1, "EmotionEfficientNetB0 + Statistical Features, MLP", 65.29, 60.05),
     2: _encoder(2, "VideoMAE, Linear Layer", 61.71, 62.21),
     3: _encoder(3, "EmotionWav2Vec2.0 + Mamba, Linear Layer", 67.20, 70.87),
@@ -129,7 +129,7 @@ def table_row(base: Recipe, number: int) -> Recipe:
     return _over_pooled_features(recipe) if pooled else recipe
 
 
-def _description(row: Row, base: Recipe) -> str:
+def _description(row: PaperRow, base: Recipe) -> str:
     made_of = f"models {', '.join(str(model) for model in row.models)}: "
     return f"{'' if row.reports == 'encoder' else made_of}{row.what}{'' if base.name == 'leya' else f' ({base.name})'}"
 

@@ -25,7 +25,7 @@ class Branch:
 
     @classmethod
     def load(
-        cls, encoder_uri: str, store: BackboneStore, *, artifact_id: str = "", device: str = "cpu", pooled: bool
+        cls, encoder_uri: str, store: BackboneStore, *, artifact_id: str = "", device: str = "cpu", with_pooled: bool
     ) -> tuple["Branch", Card]:
         """The branch of the encoder artifact at `encoder_uri`, with the features it was trained on.
 
@@ -34,7 +34,7 @@ class Branch:
             store: Has its backbone.
             artifact_id: Of the encoder that the ensemble was made with; "": any will do.
             device: Where both compute.
-            pooled: Whether the fusion takes `pooled` features; else none are made.
+            with_pooled: Whether the fusion takes `pooled` features; else none are made.
 
         Raises:
             ArtifactError: there is no such artifact, it was changed since it was saved, or it is another.
@@ -45,7 +45,7 @@ class Branch:
             check_encoder(card, artifact_id, encoder_uri)
         check_backbones(card, store)
         features = features_from_json(card.config["features"])[encoder.view]
-        extractor = build_extractor(encoder.view, features, store, device=device, pooled=pooled)
+        extractor = build_extractor(encoder.view, features, store, device=device, with_pooled=with_pooled)
         return cls(extractor, encoder, device=device), card
 
     def embed(self, media: Sequence[ClipMedia]) -> list[Embedding | Failure]:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from twominds.corpus.manifest import read_corpus
-from twominds.pipelines import tables
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.quarantine import quarantined_clips
-from twominds.pipelines.summary import Summary
 from twominds.records import Clip, Modality, View, clip_labels
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.quarantine import quarantined_clips
 
 pytestmark = pytest.mark.ray
 

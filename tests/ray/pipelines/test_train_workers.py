@@ -14,11 +14,11 @@ from twominds import artifacts
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.encoders.artifact import load_encoder
 from twominds.errors import ConfigError, TrainingError
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.cluster import cpus_of_a_worker
 from twominds.pipelines.train import TrainConfig, read_examples, train_encoders
 from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
+from twominds.results import tables
+from twominds.results.about import About, claim_folder
 from twominds.training.metrics import macro_f1
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

@@ -89,7 +89,7 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
     media = [item for item in MediaReader(media_config, store).read_many(clips[:5]) if isinstance(item, ClipMedia)]
     dims: dict[View, int] = {}
     for view in Modality:
-        extracted = build_extractor(view, features, store, pooled=False).extract(media)
+        extracted = build_extractor(view, features, store, with_pooled=False).extract(media)
         example = next(item for item in extracted if item.presence.present)
         settings = encoders[view]
         encoder = ENCODERS[type(settings)].pretrained(

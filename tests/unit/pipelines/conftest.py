@@ -13,13 +13,13 @@ from twominds import artifacts
 from twominds.artifacts import Card, UsedBackbone
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.study import rows as study_rows
-from twominds.pipelines.study.parts import Part
-from twominds.pipelines.study.rows import ClipEmbeddings, RowModels, models_of, train_rows
+from twominds.pipelines.study.rows import models_of, train_rows
 from twominds.recipes.leya import leya_demo
 from twominds.recipes.recipe import FusionRecipe, Recipe, Reports
 from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, View, absent, clip_labels
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart
+from twominds.results.about import About, claim_folder
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
@@ -72,7 +72,7 @@ class MadeUpStudy:
     """Face and audio of 48 clips; see the functions above for what is planted."""
 
     root: Path
-    made: dict[View, Part] = field(default_factory=dict[View, Part])
+    made: dict[View, StudyPart] = field(default_factory=dict[View, StudyPart])
 
     def encoder(self, view: View, value: float = 0.0) -> str:
         """A stand-in for an encoder: of another value another artifact."""
@@ -90,12 +90,12 @@ class MadeUpStudy:
         artifacts.save(uri, {"weight": torch.tensor([value, float(list(Modality).index(view))])}, card)
         return uri
 
-    def part(self, view: View) -> Part:
+    def part(self, view: View) -> StudyPart:
         """Of the modality, with the usual encoder."""
         if view not in self.made:
             features, encoder = str(self.root / "features"), self.encoder(view)
             claim_folder(features, About(recipe="tiny", corpus="/c", fingerprint="0", models="m", media=MEDIA))
-            self.made[view] = Part(
+            self.made[view] = StudyPart(
                 recipe=recipe("tiny/encoder", view),
                 view=view,
                 features=features,
@@ -104,7 +104,7 @@ class MadeUpStudy:
             )
         return self.made[view]
 
-    def parts(self, *recipes: Recipe) -> dict[tuple[str, Modality], Part]:
+    def parts(self, *recipes: Recipe) -> dict[tuple[str, View], StudyPart]:
         """Those of the recipes, each modality's the same for all."""
         return {(each.name, view): self.part(view) for each in recipes for view in each.views}
 

@@ -17,12 +17,12 @@ from twominds.encoders.catalog import ENCODERS
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.embedding import embed
 from twominds.features.catalog import build_extractor
-from twominds.features.debug import make_debug_models
 from twominds.fusion.batch import FusionInputs, fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split, View
+from twominds.synthetic.weights import make_debug_models
 from twominds.training.classical import fit_classical
 from twominds.training.examples import FeatureExamples, FusionExamples
 from twominds.training.fit import FitConfig, fit
@@ -46,7 +46,7 @@ class Parts:
     def features(self, recipe: Recipe, view: View) -> list[Features]:
         key = repr(recipe.features[view])
         if key not in self._features:
-            extractor = build_extractor(view, recipe.features, self._store, pooled=True)
+            extractor = build_extractor(view, recipe.features, self._store, with_pooled=True)
             self._features[key] = extractor.extract(self._media)
         return self._features[key]
 

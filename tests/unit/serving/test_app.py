@@ -24,7 +24,7 @@ from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import encoder_uri
 from twominds.serving.answers import ModelAnswer
 from twominds.serving.app import ServeArgs, build
-from twominds.serving.deployments import Part
+from twominds.serving.deployments import ReplicaSettings
 
 CONFIGS = Path(__file__).parents[3] / "serve_configs"
 ROLE = "text.all_minilm"
@@ -76,8 +76,8 @@ def test_the_parts_and_how_they_hang_together(folders: Folders) -> None:
         "audio": "AudioEncoder",
         "text": "TextEncoder",
     }
-    part, view, artifact_id = bound(encoders[Modality.AUDIO]).init_args
-    assert isinstance(part, Part)
+    settings, view, artifact_id = bound(encoders[Modality.AUDIO]).init_args
+    assert isinstance(settings, ReplicaSettings)
     assert (view, artifact_id) == (Modality.AUDIO, folders.card.architecture["encoders"]["audio"])
     assert bound(ensemble).init_args[1] == folders.card.artifact_id
 

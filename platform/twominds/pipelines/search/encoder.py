@@ -16,16 +16,8 @@ from twominds import artifacts, model_card
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder
-from twominds.pipelines.about import absolute, read_about
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.search.candidate import SeedResult
-from twominds.pipelines.search.config import TuningConfig
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.samplers import Plan
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import Rules, Watch
-from twominds.pipelines.search.tuning import SearchError, run_trials, trials_left, write_trials
-from twominds.pipelines.summary import Summary
+from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
 from twominds.pipelines.train import (
     EncoderClips,
     check_inputs,
@@ -38,6 +30,14 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.space import Candidate, Sampler
 from twominds.records import View
+from twominds.reports.summary import Summary
+from twominds.results.about import absolute, read_about
+from twominds.search.candidate import SeedResult
+from twominds.search.config import TuningConfig
+from twominds.search.outcomes import Outcome
+from twominds.search.plan import Plan, trials_left
+from twominds.search.store import SearchStore
+from twominds.search.trial import Rules, Watch
 from twominds.storage import require_writable
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, job_command, require

@@ -11,27 +11,27 @@ theirs beside what is there.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Literal
 
 from rich.console import Console
 from upath import UPath
 
 from twominds import artifacts
-from twominds.artifacts import Card, fingerprint, to_json
+from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.errors import MissingInputError, TrainingError
-from twominds.pipelines.about import ABOUT, absolute, read_about
 from twominds.pipelines.embed import EmbedConfig, embed_features
-from twominds.pipelines.labelled import labels_fingerprint
 from twominds.pipelines.preprocess import PreprocessConfig, check_backbones, features_fingerprint, preprocess
-from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.stages import StageResources
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.records import Failure, Modality, View
+from twominds.reports.study.rows import StudyPart
+from twominds.results.about import ABOUT, absolute, read_about
+from twominds.results.labelled import labels_fingerprint
+from twominds.results.quarantine import read_quarantine
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace
 
@@ -65,26 +65,6 @@ class StudyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One modality of one or more rows: its features, its encoder, its embeddings."""
-
-    recipe: Recipe
-    """A recipe that has it."""
-    view: View
-    features: str
-    """Folder with, among others, this modality's features."""
-    encoder: str
-    """Its artifact."""
-    embeddings: str
-    """Folder with this modality's embeddings."""
-
-    @cached_property
-    def card(self) -> Card:
-        """The encoder's."""
-        return artifacts.read_card(self.encoder)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Unmade:
     """What could not be made of a study, where the rest could: the rows that need it are reported without numbers."""
 
@@ -101,7 +81,7 @@ class PartsMaker:
         self._store = BackboneStore(uri=config.models)
         self._fingerprints: dict[tuple[str, View], str] = {}
 
-    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, View], Part | Unmade]:
+    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, View], StudyPart | Unmade]:
         """The parts of every recipe, by its name and modality, or why there is none.
 
         Raises:
@@ -111,15 +91,15 @@ class PartsMaker:
         for recipe in recipes:
             check_backbones(recipe, self._store, recipe.views)
         self._fingerprints.clear()  # the bundle may have changed
-        features = self._features(recipes, pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
+        features = self._features(recipes, with_pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
         # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
         labels = {
             (folder, words): labels_fingerprint(folder, self._config.protocol, words=words)
             for folder in set(features.values())
             for words in (False, True)
         }
-        parts: dict[str, Part | Unmade] = {}
-        found: dict[tuple[str, View], Part | Unmade] = {}
+        parts: dict[str, StudyPart | Unmade] = {}
+        found: dict[tuple[str, View], StudyPart | Unmade] = {}
         for recipe in recipes:
             for view in recipe.views:
                 folder = features[view, self._features_fingerprint(recipe, view)]
@@ -134,7 +114,7 @@ class PartsMaker:
                 found[recipe.name, view] = parts[name]
         return found
 
-    def quarantined(self, parts: Iterable[Part]) -> list[Failure]:
+    def quarantined(self, parts: Iterable[StudyPart]) -> list[Failure]:
         """The clips that could not be read, or not be embedded, each once."""
         folders = sorted({folder for part in parts for folder in (part.features, part.embeddings)})
         return list({failure.clip_id: failure for folder in folders for failure in read_quarantine(folder)}.values())
@@ -151,21 +131,21 @@ class PartsMaker:
             return recipe
         return replace(recipe, media=replace(recipe.media, detector=self._config.detector))
 
-    def _features(self, recipes: Sequence[Recipe], *, pooled: bool) -> dict[tuple[View, str], str]:
+    def _features(self, recipes: Sequence[Recipe], *, with_pooled: bool) -> dict[tuple[View, str], str]:
         """Folder of each modality's features, by their fingerprint. As few passes over the videos as can be."""
         wanted = {(view, self._features_fingerprint(recipe, view)) for recipe in recipes for view in recipe.views}
         folders: dict[tuple[View, str], str] = {}
-        for folder, recipe, parts in self._passes_before(pooled):
+        for folder, recipe, parts in self._passes_before(with_pooled):
             if any(part in wanted and part not in folders for part in parts):
-                self._preprocess(recipe, [view for view, _ in parts], folder, pooled)
+                self._preprocess(recipe, [view for view, _ in parts], folder, with_pooled)
                 folders |= dict.fromkeys(parts, folder)
         while missing := wanted - folders.keys():
             # The recipe with the most of what is missing: its modalities are made in one pass.
             candidates = ((recipe.name, self._missing(recipe, missing)) for recipe in recipes)
             name, parts = max(candidates, key=lambda candidate: len(candidate[1]))
-            made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, pooled)
+            made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, with_pooled)
             folder = f"{self._config.folder}/features/{made_of}"
-            self._preprocess(name, [view for view, _ in parts], folder, pooled)
+            self._preprocess(name, [view for view, _ in parts], folder, with_pooled)
             folders |= dict.fromkeys(parts, folder)
         return folders
 
@@ -173,7 +153,7 @@ class PartsMaker:
         own = ((view, self._features_fingerprint(recipe, view)) for view in recipe.views)
         return [part for part in own if part in missing]
 
-    def _passes_before(self, pooled: bool) -> list[tuple[str, str, list[tuple[View, str]]]]:
+    def _passes_before(self, with_pooled: bool) -> list[tuple[str, str, list[tuple[View, str]]]]:
         """Folders of features of this corpus that could be made like this today, their recipes, and what they hold.
 
         Where pooled features are needed, those that have them.
@@ -185,14 +165,14 @@ class PartsMaker:
             made = read_about(folder)
             if (made.corpus, made.purpose) != (absolute(self._config.corpus), self._config.purpose):
                 continue
-            if made.recipe not in RECIPES or (pooled and not made.pooled):
+            if made.recipe not in RECIPES or (with_pooled and not made.pooled):
                 continue
             now = self._with_detector(find_recipe(made.recipe))
             if all(self._features_fingerprint(now, m) == made_of for m, made_of in made.parts.items()):
                 found.append((folder, made.recipe, list(made.parts.items())))
         return found
 
-    def _preprocess(self, recipe: str, views: Sequence[View], folder: str, pooled: bool) -> None:
+    def _preprocess(self, recipe: str, views: Sequence[View], folder: str, with_pooled: bool) -> None:
         config = self._config
         self._say(f"features: {', '.join(views)}")
         preprocess(
@@ -203,7 +183,7 @@ class PartsMaker:
                 recipe=recipe,
                 detector=config.detector,
                 views=tuple(views),
-                pooled=pooled,
+                pooled=with_pooled,
                 purpose=config.purpose,
                 retry_quarantined=config.retry_quarantined,
                 resources=config.resources,
@@ -222,7 +202,7 @@ class PartsMaker:
             self._config.protocol,
         )
 
-    def _trained(self, recipe: Recipe, view: View, features: str, name: str) -> Part:
+    def _trained(self, recipe: Recipe, view: View, features: str, name: str) -> StudyPart:
         config, encoders = self._config, f"{self._config.folder}/encoders/{name}"
         self._say(f"encoder: {view} of {recipe.name}")
         train_encoders(
@@ -250,7 +230,7 @@ class PartsMaker:
             )
         )
         encoder = f"{encoders}/{view}"
-        return Part(recipe=recipe, view=view, features=features, encoder=encoder, embeddings=embeddings)
+        return StudyPart(recipe=recipe, view=view, features=features, encoder=encoder, embeddings=embeddings)
 
     def _say(self, text: str) -> None:
         self._console.print(f"[bold]{text}[/bold]", highlight=False)

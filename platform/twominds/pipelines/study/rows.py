@@ -1,107 +1,37 @@
-"""From the parts of a study to its rows: fusions trained over all seeds, and what each row answers.
+"""From the parts of a study to its rows: fusions trained over all seeds.
 
 Every row, also one encoder by itself, becomes an ensemble artifact, so that all are scored (and can be served) the same
 way. Rows that differ only in what they report of a fusion share it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import ray
 import torch
 from torch import Tensor
-from upath import UPath
 
-from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.errors import TrainingError
 from twominds.fusion.batch import fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import read_about
-from twominds.pipelines.labelled import clip_counts, clip_rows
-from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
-from twominds.pipelines.study.answers import ensemble_answers, without
-from twominds.pipelines.study.parts import Part, Unmade
-from twominds.pipelines.study.results import SEEDS_LOST, Answers
+from twominds.pipelines.study.parts import Unmade
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Embedding, Split, View, absent
-from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
+from twominds.records import Split, View
+from twominds.reports.study.results import SEEDS_LOST
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, labelled
+from twominds.results.about import read_about
+from twominds.results.labelled import clip_counts
+from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
-Parts = Mapping[tuple[str, View], Part]
+Parts = Mapping[tuple[str, View], StudyPart]
 """By the recipe's name and the modality."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipEmbeddings:
-    """One clip and what the encoders of the study say of it."""
-
-    clip: Clip
-    by_encoder: Mapping[str, Embedding]
-    """By the encoder's place; without those that the clip could not be brought to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowModels:
-    """The trained models behind a row (and any other that differs only in what it reports of them)."""
-
-    recipe: Recipe
-    parts: tuple[Part, ...]
-    uri: str
-    """Their artifact: an ensemble without its encoders, which are parts of the study."""
-    protocol: SelectionProtocol
-
-    def inputs_of(self, clips: Sequence[ClipEmbeddings], hidden: View | None = None) -> list[dict[View, Embedding]]:
-        """What the models take of each clip; `hidden` counts as absent.
-
-        A clip that one of their encoders could not be brought to has nothing: where it is scored it fails, too.
-        """
-        return [self._inputs_of(clip, hidden) for clip in clips]
-
-    def _inputs_of(self, clip: ClipEmbeddings, hidden: View | None) -> dict[View, Embedding]:
-        if self.processed(clip):
-            return without({part.view: clip.by_encoder[part.encoder] for part in self.parts}, hidden)
-        presence, clip_id = absent("it could not be processed"), clip.clip.clip_id
-        views = (part.view for part in self.parts)
-        return {m: Embedding(clip_id=clip_id, view=m, presence=presence) for m in views}
-
-    def processed(self, clip: ClipEmbeddings) -> bool:
-        """Whether the clip came through to all encoders of the row."""
-        return all(part.encoder in clip.by_encoder for part in self.parts)
-
-    @cached_property
-    def ensemble(self) -> Ensemble:
-        """The finished artifact, loaded."""
-        return Ensemble.load(self.uri)
-
-    def card(self) -> Card | None:
-        """The card of the finished artifact; None while there is none."""
-        return artifacts.read_card(self.uri) if (UPath(self.uri) / artifacts.CARD).exists() else None
-
-
-def read_embeddings(parts: Sequence[Part], splits: Sequence[Split] | None = None) -> list[ClipEmbeddings]:
-    """All clips (of some splits), by id: also those that could not be brought to an encoder."""
-    clips: dict[str, Clip] = {}
-    seen: dict[str, dict[str, Embedding]] = {}
-    for part in parts:
-        columns = [*tables.WITHOUT_WORDS, *(f.name for f in tables.embedding_fields(part.view))]
-        for row in clip_rows(part.embeddings, columns, splits):
-            clips[row["clip_id"]] = tables.clip_from_row(row)
-            by_encoder = seen.setdefault(row["clip_id"], {})
-            if not row["error"]:
-                by_encoder[part.encoder] = tables.embedding_from_row(row, part.view)
-    return [ClipEmbeddings(clip=clips[clip_id], by_encoder=seen[clip_id]) for clip_id in sorted(clips)]
-
-
-def labelled(clips: Sequence[ClipEmbeddings], split: Split) -> list[ClipEmbeddings]:
-    """Those of one split that have a label."""
-    return [item for item in clips if item.clip.split == split and item.clip.label is not None]
 
 
 def models_of(
@@ -272,19 +202,3 @@ def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
     dims = {str(name): int(size) for name, size in card.architecture["dims"].items()}
     encoders = {part.view: part.encoder for part in row.parts}
     return save_ensemble(uri, states, ensemble.config, dims=dims, encoders=encoders, card=card)
-
-
-def answers(
-    row: RowModels, recipe: Recipe, clips: Sequence[ClipEmbeddings], majority: int, hidden: View | None = None
-) -> Answers:
-    """What a recipe reports of its models on some clips.
-
-    Args:
-        row: The models.
-        recipe: Says what of them is reported.
-        clips: N clips.
-        majority: What is predicted for a clip without any of the modalities.
-        hidden: A modality that counts as absent.
-    """
-    inputs = row.inputs_of(clips, hidden)
-    return ensemble_answers(row.ensemble, inputs, majority, each_seed=recipe.reports == "single")

@@ -13,8 +13,6 @@ import torch
 from twominds import artifacts
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.classical import ClassicalTextConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.search import encoder as job
 from twominds.pipelines.search.encoder import EncoderSearchConfig, search_encoder
 from twominds.pipelines.train import read_examples
@@ -22,6 +20,8 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import EncoderSearch, Recipe
 from twominds.recipes.space import Choice
 from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
+from twominds.results import tables
+from twominds.results.about import About, claim_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

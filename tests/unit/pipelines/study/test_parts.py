@@ -14,16 +14,17 @@ from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BACKBONES, BackboneStore, BundleEntry, add_to_bundle
 from twominds.errors import BackboneError, TrainingError
-from twominds.pipelines import tables
-from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.preprocess import PreprocessConfig, features_fingerprint
 from twominds.pipelines.study import parts as study_parts
-from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
+from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import AH_VIDEO, Clip, Modality, Split, View, clip_labels
+from twominds.reports.study.rows import StudyPart
+from twominds.results import tables
+from twominds.results.about import ABOUT, About, absolute, claim_folder, read_about
 
 SCENE, FACE, AUDIO, TEXT = Modality
 
@@ -120,14 +121,14 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     return stand_ins(monkeypatch)
 
 
-Make = Callable[..., dict[tuple[str, Modality], Part]]
+Make = Callable[..., dict[tuple[str, View], StudyPart]]
 
 
 @pytest.fixture
 def make(tmp_path: Path, models: str, jobs: Jobs) -> Make:
     """`make(*recipes, **settings)`: the parts of a study in this test's folder."""
 
-    def make(*recipes: str | Recipe, **settings: str) -> dict[tuple[str, Modality], Part]:
+    def make(*recipes: str | Recipe, **settings: str) -> dict[tuple[str, View], StudyPart]:
         places = {"corpus": "/corpora/a", "models": models, "folder": str(tmp_path / "study")}
         config = replace(StudyConfig(), **(places | settings))
         found = [each if isinstance(each, Recipe) else find_recipe(each) for each in recipes]
@@ -136,18 +137,18 @@ def make(tmp_path: Path, models: str, jobs: Jobs) -> Make:
     return make
 
 
-def made(found: Mapping[tuple[str, Modality], Part | Unmade]) -> dict[tuple[str, Modality], Part]:
+def made(found: Mapping[tuple[str, View], StudyPart | Unmade]) -> dict[tuple[str, View], StudyPart]:
     """All of them: none is lacking."""
-    parts = {key: part for key, part in found.items() if isinstance(part, Part)}
+    parts = {key: part for key, part in found.items() if isinstance(part, StudyPart)}
     assert len(parts) == len(found)
     return parts
 
 
-def place(part: Part) -> tuple[str, str, str]:
+def place(part: StudyPart) -> tuple[str, str, str]:
     return part.features, part.encoder, part.embeddings
 
 
-Parts = dict[tuple[str, Modality], Part]
+Parts = dict[tuple[str, View], StudyPart]
 
 
 @dataclass
@@ -315,19 +316,16 @@ def test_clips_that_are_read_otherwise_are_read_again(make: Make, jobs: Jobs, tm
 def test_an_encoder_is_that_of_its_settings_and_of_the_labels_that_it_may_see(make: Make, jobs: Jobs) -> None:
     first = make("leya/01")["leya/01", FACE]
     face = find_recipe("leya/01")
-    fit = {**face.encoder_fits, "face": replace(face.encoder_fits["face"], epochs=3)}
-    mlp = {**face.encoders, "face": replace(face.encoders["face"], dropout=0.1)}
-    changed: list[Part] = []
+    fit = replace(face.encoder_fits, face=replace(face.encoder_fits.face, epochs=3))
+    mlp = replace(face.encoders, face=replace(face.encoders.face, dropout=0.1))
+    changed: list[StudyPart] = []
     for recipe in (replace(face, encoder_fits=fit), replace(face, encoders=mlp), replace(face, encoder_seed=1)):
         changed += make(recipe).values()
     changed += make("leya/01", protocol="validation+test").values()
     labels = Path(first.features) / "clips.parquet"
 
-    def relabelled(**told: int) -> Part:
-        clips = [
-            Clip(clip_id=f"{s}-clip", video_uri="", split=Split(s), labels=clip_labels(label))
-            for s, label in told.items()
-        ]
+    def relabelled(**told: int) -> StudyPart:
+        clips = [Clip(clip_id=f"{s}-clip", video_uri="", split=Split(s), label=label) for s, label in told.items()]
         pq.write_table(tables.clips_to_table(clips), labels)
         return make("leya/01")["leya/01", FACE]
 

@@ -11,9 +11,10 @@ import torch
 from twominds import artifacts
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
-from twominds.pipelines.study.rows import ClipEmbeddings, RowModels, answers, labelled, save_whole
+from twominds.pipelines.study.rows import save_whole
 from twominds.recipes.recipe import Recipe
-from twominds.records import Embedding, Modality, Split, absent
+from twominds.records import Embedding, Modality, Split, View, absent
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, answers, labelled
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 
@@ -27,7 +28,7 @@ FACE, AUDIO = Modality.FACE, Modality.AUDIO
 FAST = FitConfig(epochs=1, batch_size=8, patience=1)
 
 
-def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: Modality | None = None) -> Floats:
+def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: View | None = None) -> Floats:
     """[S, N]: probability of the last class of each seed's model, clip by clip; NaN where it has nothing."""
     saved, card = artifacts.load_tensors(row.uri), artifacts.read_card(row.uri)
     dims = {Modality(name): size for name, size in card.architecture["dims"].items()}

@@ -11,14 +11,13 @@ import pytest
 from twominds import artifacts
 from twominds.errors import TrainingError
 from twominds.pipelines.study import run as study
-from twominds.pipelines.study.answers import mean_score
-from twominds.pipelines.study.parts import Part, StudyConfig, Unmade
-from twominds.pipelines.study.results import StudyResults
-from twominds.pipelines.study.rows import ClipEmbeddings, labelled
+from twominds.pipelines.study.parts import StudyConfig, Unmade
 from twominds.pipelines.study.run import run_study
-from twominds.pipelines.summary import Summary
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split
+from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View, mean_score
+from twominds.reports.study.results import StudyResults
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, labelled
+from twominds.reports.summary import Summary
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 from twominds.training.selection import SelectionProtocol, visible_splits
@@ -37,7 +36,9 @@ RIGHT = {
 """How many of a split's clips an encoder is right on: of 12 in validation and in test."""
 
 
-def planted(clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Sequence[Part]) -> list[ClipEmbeddings]:
+def planted(
+    clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Sequence[StudyPart]
+) -> list[ClipEmbeddings]:
     """The same clips, on which the encoders are right as often as `RIGHT` says, by the labels of `truth`."""
     seen: dict[Split, int] = {}
     found: list[ClipEmbeddings] = []
@@ -69,14 +70,14 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
         tiny("both", FACE, AUDIO, fit=FitConfig(epochs=1, patience=1)),
     )
     parts, results = made_up.parts(*recipes), list[StudyResults]()
-    lacking: dict[tuple[str, Modality], Unmade] = {}
+    lacking: dict[tuple[str, View], Unmade] = {}
     broken = Clip(clip_id="broken", video_uri="", split=Split.PRIVATE)
     truth = {item.clip.clip_id: item.clip.label for item in made_up.clips() if item.clip.label is not None}
 
     class MadeBefore:
         def __init__(self, *_: object) -> None: ...
 
-        def make(self, _: object) -> Mapping[tuple[str, Modality], Part | Unmade]:
+        def make(self, _: object) -> Mapping[tuple[str, View], StudyPart | Unmade]:
             return parts | lacking
 
         def quarantined(self, _: object) -> list[Failure]:
@@ -101,7 +102,7 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
         flipped: Sequence[Split] = (),
         protocol: SelectionProtocol = "validation",
         folder: str = "study",
-        unmade: Sequence[tuple[str, Modality]] = (),
+        unmade: Sequence[tuple[str, View]] = (),
     ) -> tuple[StudyResults, Summary]:
         lacking.update({key: Unmade(reason=f"The {key[1]} encoder could not be trained.") for key in unmade})
         clips = planted(made_up.clips(flipped=flipped), truth, [parts["face", FACE], parts["audio", AUDIO]])
