@@ -77,7 +77,7 @@ def load_encoder(uri: str) -> tuple[Encoder, Card]:
     encoder = ENCODERS[type(config)].from_architecture(
         config, num_outputs=card.task.num_outputs, architecture=card.architecture["encoder"]
     )
-    encoder.view = view
+    encoder.view, encoder.output = view, card.task.output
     try:
         encoder.load_state_dict(artifacts.load_tensors(uri))
     except RuntimeError as error:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from twominds.encoders.encoder import Encoder
+from twominds.encoders.encoder import Encoder, activated
 from twominds.features.extractor import Precision, autocast
 from twominds.records import Embedding, Features, FloatArray
 
@@ -53,7 +53,8 @@ def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, preci
     with torch.inference_mode(), autocast(device, precision):
         output = encoder(inputs)
         logits = output.logits.float()
-        arrays = [_numpy(tensor) for tensor in (output.embedding.float(), logits, logits.softmax(dim=-1))]
+        probabilities = activated(logits, encoder.output) if encoder.output else logits.softmax(dim=-1)
+        arrays = [_numpy(tensor) for tensor in (output.embedding.float(), logits, probabilities)]
     return [
         Embedding(
             clip_id=item.clip_id,

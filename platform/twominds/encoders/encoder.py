@@ -10,10 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
-from twominds.records import Features, Modality, View
+from twominds.records import Classes, Features, Intensities, Modality, View
 
 Architecture = Mapping[str, Any]
 """JSON values: what a config leaves open and an empty model needs (backbone config, input dimension)."""
+
+
+def activated(logits: Tensor, output: Classes | Intensities) -> Tensor:
+    """What logits [..., K] say of a point: class probabilities, or intensities between the least and the most."""
+    if isinstance(output, Classes):
+        return logits.softmax(dim=-1)
+    return output.low + (output.high - output.low) * logits.sigmoid()
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Encoder(nn.Module, ABC):
 
     modality: ClassVar[Modality]
     _view: View | None = None
+    output: Classes | Intensities | None = None
+    """What the outputs mean; None: one of several classes. Set by whoever builds or loads it for a task."""
     no_decay: ClassVar[frozenset[str]] = frozenset()
     """Last parts of the names of parameters that weight decay must leave alone."""
     embedding_dim: int

@@ -48,7 +48,7 @@ from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed
 from twominds.training.examples import FeatureExamples
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_state import FitState
-from twominds.training.losses import cross_entropy
+from twominds.training.losses import loss_of_logits
 from twominds.training.selection import SelectionProtocol, SelectionView, visible_splits
 from twominds.training.workers import Workers
 from twominds.workspace import Workspace, job_command, require
@@ -258,8 +258,9 @@ def trained_encoder(
         store=store,
         example=next(item for item in clips.train[0] if item.presence.present),
     )
+    encoder.view, encoder.output = view, recipe.task.output
     if isinstance(encoder, ClassicalTextEncoder):
-        return encoder, fit_classical(encoder, clips, seed=seed, device=device)
+        return encoder, fit_classical(encoder, clips, recipe.objective, seed=seed, device=device)
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
     result = fit(
         encoder,
@@ -267,8 +268,8 @@ def trained_encoder(
         examples.validation,
         recipe.encoder_fits[view],
         seed=seed,
-        loss=cross_entropy,
-        num_outputs=recipe.task.num_outputs,
+        loss=loss_of_logits,
+        objective=recipe.objective,
         device=device,
         scored_on=examples.scored_on,
         **of_fit,

@@ -27,6 +27,7 @@ from twominds.recipes.space_words import change_space
 from twominds.records import AH_VIDEO, Modality, Task, View, modality_of
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
+from twominds.training.objective import CriterionName, Objective
 
 WHISPER = "speech.whisper"
 """Role of what hears the words of clips that come without; a bundle may lack it."""
@@ -157,6 +158,8 @@ class Recipe:
     """The searches of single encoders, of those that have one."""
     task: Task = AH_VIDEO
     """What is recognised."""
+    criterion: CriterionName | None = None
+    """The loss; None: cross entropy of classes, mean squared error of intensities."""
     reports: Reports = "ensemble"
     """Which score of it a results table shows."""
     published: PublishedScores | None = None
@@ -173,6 +176,11 @@ class Recipe:
                     f"{view}.backbone of the encoder ({config.backbone}) must be the one whose tokenizer makes the "
                     f"features ({made_for[0]}): to the other its token ids are other words."
                 )
+
+    @property
+    def objective(self) -> Objective:
+        """What its models are trained for and judged by."""
+        return Objective(task=self.task, criterion=self.criterion)
 
     @property
     def views(self) -> tuple[View, ...]:

@@ -29,6 +29,7 @@ from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_together import OWN_SETTINGS, fit_together
 from twominds.training.metrics import IntArray
+from twominds.training.objective import Objective
 from twominds.training.selection import SelectionView
 
 RESULT, MODEL = "seed-{seed}.json", "seed-{seed}.safetensors"
@@ -156,7 +157,7 @@ def train_candidates(
     recipe: FusionRecipe,
     data: SearchData,
     stores: Sequence[CandidateStore],
-    num_outputs: int,
+    objective: Objective,
     device: str = "cpu",
     together: bool | None = None,
 ) -> list[Exception | None]:
@@ -168,7 +169,7 @@ def train_candidates(
         recipe: The fusion.
         data: Training inputs, and those that select.
         stores: Of each candidate: keep and know finished seeds.
-        num_outputs: Number of logits.
+        objective: The task's.
         device: Where to train.
         together: All seeds of all candidates at once, as one batched model; by default on a GPU, where that takes
             little longer than one seed, and of several candidates. They are then kept together, too.
@@ -191,7 +192,7 @@ def train_candidates(
         together = device.startswith("cuda") or len(work) > 1
     if together and sum(len(of.pending) for of in work) > 1:
         try:
-            _train_together(work, examples, num_outputs, device)
+            _train_together(work, examples, objective, device)
         except (RuntimeError, MemoryError) as error:
             # The seeds of one candidate are too large together; perhaps each is not.
             if len(work) > 1 or not is_out_of_memory(error):
@@ -199,7 +200,7 @@ def train_candidates(
         torch.cuda.empty_cache()
     for of in work:
         try:
-            of.go_on(examples, num_outputs, device)
+            of.go_on(examples, objective, device)
         except (EndedEarlyError, TrainingError) as error:
             of.ended = error
     return [of.ended for of in work]
@@ -211,7 +212,7 @@ def train_candidate(
     data: SearchData,
     store: CandidateStore,
     *,
-    num_outputs: int,
+    objective: Objective,
     device: str = "cpu",
     together: bool | None = None,
 ) -> list[SeedResult]:
@@ -227,7 +228,7 @@ def train_candidate(
         recipe=recipe,
         data=data,
         stores=[store],
-        num_outputs=num_outputs,
+        objective=objective,
         device=device,
         together=together,
     )
@@ -267,14 +268,14 @@ class _Work:
         self._known[seed] = SeedResult.of(seed, result)
         self._store.save(self._known[seed], model.state_dict())
 
-    def go_on(self, examples: SelectionView[FusionExamples], num_outputs: int, device: str) -> None:
+    def go_on(self, examples: SelectionView[FusionExamples], objective: Objective, device: str) -> None:
         """Trains what is pending seed by seed, unless it has been ended; tells of every seed."""
         results: list[SeedResult] = []
         for seed in self.recipe.seeds:
             if self.ended is not None:
                 return
             if seed not in self._known:
-                self.keep(seed, *_trained(seed, self.recipe, examples, num_outputs, device, self.onlooker))
+                self.keep(seed, *_trained(seed, self.recipe, examples, objective, device, self.onlooker))
             results.append(self._known[seed])
             # Where all are trained there is nothing left to end.
             if self.pending or len(results) == len(self._known):
@@ -285,11 +286,11 @@ def _trained(
     seed: int,
     recipe: FusionRecipe,
     examples: SelectionView[FusionExamples],
-    num_outputs: int,
+    objective: Objective,
     device: str,
     onlooker: Onlooker,
 ) -> tuple[FitResult, Fusion]:
-    model = new_model(recipe, examples.train, num_outputs, seed)
+    model = new_model(recipe, examples.train, objective, seed)
     result = fit(
         model,
         examples.train,
@@ -297,7 +298,7 @@ def _trained(
         recipe.fit,
         seed=seed,
         loss=recipe.loss,
-        num_outputs=num_outputs,
+        objective=objective,
         device=device,
         scored_on=examples.scored_on,
         on_epoch=partial(onlooker.on_epoch, seed),
@@ -306,12 +307,12 @@ def _trained(
 
 
 def _train_together(
-    work: Sequence[_Work], examples: SelectionView[FusionExamples], num_outputs: int, device: str
+    work: Sequence[_Work], examples: SelectionView[FusionExamples], objective: Objective, device: str
 ) -> None:
     """One batched model of every pending seed; keeps those that are finished, and notes what ended a candidate."""
     _check_alike([of.recipe for of in work])
     places = [(of, seed) for of in work for seed in of.pending]
-    models = [new_model(of.recipe, examples.train, num_outputs, seed) for of, seed in places]
+    models = [new_model(of.recipe, examples.train, objective, seed) for of, seed in places]
 
     def on_epoch(place: int, report: EpochReport) -> list[int]:
         of, seed = places[place]
@@ -329,7 +330,7 @@ def _train_together(
         [of.recipe.fit for of, _ in places],
         seeds=[seed for _, seed in places],
         losses=[of.recipe.loss for of, _ in places],
-        num_outputs=num_outputs,
+        objective=objective,
         device=device,
         on_epoch=on_epoch,
         scored_on=examples.scored_on,
@@ -355,10 +356,12 @@ def _check_alike(recipes: Sequence[FusionRecipe]) -> None:
             raise ConfigError(f"Candidates that differ in {', '.join(differ)} can't be trained together.")
 
 
-def new_model(recipe: FusionRecipe, train: FusionExamples, num_outputs: int, seed: int) -> Fusion:
+def new_model(recipe: FusionRecipe, train: FusionExamples, objective: Objective, seed: int) -> Fusion:
     """The untrained fusion model of a seed, standardised by the clips that it is to be trained on."""
     on_cpu = (train.inputs.to("cpu"), train.labels.cpu())
-    return build_fusion(recipe.model, dims=train.inputs.dims, num_outputs=num_outputs, seed=seed, train=on_cpu)
+    return build_fusion(
+        recipe.model, dims=train.inputs.dims, num_outputs=objective.num_outputs, seed=seed, train=on_cpu
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from twominds.search.candidate import SearchData, new_model
 from twominds.search.outcomes import Outcome
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit
+from twominds.training.objective import Objective
 from twominds.training.selection import SelectionView
 
 PROBES = 4
@@ -31,7 +32,7 @@ class TimeEstimate:
 
 
 def estimate(
-    fusion: FusionRecipe, data: SearchData, over: Sequence[Outcome], left: int, *, num_outputs: int
+    fusion: FusionRecipe, data: SearchData, over: Sequence[Outcome], left: int, *, objective: Objective
 ) -> TimeEstimate:
     """Time that the candidates which are left will take.
 
@@ -40,7 +41,7 @@ def estimate(
         data: What it is trained and selected on.
         over: Candidates that are over; if there are any, the others are taken to be like them.
         left: Candidates to come.
-        num_outputs: Number of logits.
+        objective: The task's.
     """
     spent = [outcome.trained_s for outcome in over if outcome.results]
     if spent:
@@ -48,7 +49,7 @@ def estimate(
         error = 2 * statistics.stdev(spent) / len(spent) ** 0.5 if len(spent) > 1 else mean
         low, high = left * max(0.0, mean - error) / 3600, left * (mean + error) / 3600
         return TimeEstimate(low_h=low, high_h=high, basis=f"by the {len(spent)} candidates that are over")
-    per_epoch = statistics.fmean(_seconds_per_epoch(fusion, data, num_outputs))
+    per_epoch = statistics.fmean(_seconds_per_epoch(fusion, data, objective))
     trainings = left * len(fusion.seeds)
     shortest = min(fusion.fit.epochs, fusion.fit.min_epochs + fusion.fit.patience + 1)
     return TimeEstimate(
@@ -59,7 +60,7 @@ def estimate(
     )
 
 
-def _seconds_per_epoch(fusion: FusionRecipe, data: SearchData, num_outputs: int) -> list[float]:
+def _seconds_per_epoch(fusion: FusionRecipe, data: SearchData, objective: Objective) -> list[float]:
     rng = np.random.default_rng(0)
     first: list[Candidate] = [dict(point) for point in fusion.first_points[:1]]
     candidates = first + [draw(fusion.space, rng) for _ in range(PROBES - len(first))]
@@ -67,15 +68,15 @@ def _seconds_per_epoch(fusion: FusionRecipe, data: SearchData, num_outputs: int)
     torch.set_num_threads(1)
     try:
         examples = data.map(lambda split: FusionExamples(split.inputs, split.labels))
-        return [_seconds_of_one(fusion.with_candidate(c), examples, num_outputs) for c in candidates]
+        return [_seconds_of_one(fusion.with_candidate(c), examples, objective) for c in candidates]
     finally:
         torch.set_num_threads(threads)
 
 
-def _seconds_of_one(fusion: FusionRecipe, examples: SelectionView[FusionExamples], num_outputs: int) -> float:
+def _seconds_of_one(fusion: FusionRecipe, examples: SelectionView[FusionExamples], objective: Objective) -> float:
     train = examples.train
-    model = new_model(fusion, train, num_outputs, seed=0)
+    model = new_model(fusion, train, objective, seed=0)
     settings = replace(fusion.fit, epochs=1)
     started = time.perf_counter()
-    fit(model, train, examples.validation, settings, seed=0, loss=fusion.loss, num_outputs=num_outputs)
+    fit(model, train, examples.validation, settings, seed=0, loss=fusion.loss, objective=objective)
     return time.perf_counter() - started

@@ -7,7 +7,7 @@ from typing import Literal
 from twominds.recipes.space import Candidate, SearchSpace
 from twominds.search.candidate import SeedResult
 from twominds.training.selection import SelectionProtocol
-from twominds.training.stopping import StoppingConfig, objective
+from twominds.training.stopping import StoppingConfig, candidate_score
 
 Status = Literal["finished", "ended", "failed"]
 """It has all its seeds; it was ended before, by a rule; or it can't be trained."""
@@ -58,7 +58,7 @@ class Outcome:
 
     def score(self, std_penalty: float) -> float:
         """The objective over the seeds that are done: to be compared with others only where these are all."""
-        return objective(self.scores, std_penalty)
+        return candidate_score(self.scores, std_penalty)
 
     def rank(self, std_penalty: float) -> tuple[float, float]:
         """What the best of the finished has the most of: score, and of equals (small splits have many) less loss."""

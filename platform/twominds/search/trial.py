@@ -27,6 +27,7 @@ from twominds.search.candidate import (
 from twominds.search.outcomes import Outcome
 from twominds.search.store import SearchStore
 from twominds.training.fit import EpochReport
+from twominds.training.objective import Objective
 from twominds.training.stopping import StoppingConfig, below_median, comparable, out_of_reach
 
 SCORE = "score"
@@ -130,7 +131,7 @@ def train_fusion(
     recipe: FusionRecipe,
     data: SearchData,
     run_uri: str,
-    num_outputs: int,
+    objective: Objective,
     device: str,
 ) -> list[Exception | None]:
     """Trains candidates of the fusion's search: see `Train`.
@@ -141,13 +142,13 @@ def train_fusion(
         recipe: What is searched.
         data: What it is trained and selected on.
         run_uri: Folder of the search.
-        num_outputs: Number of logits.
+        objective: The task's.
         device: Where to train.
     """
     store = SearchStore(run_uri)
     stores = [store.candidate(candidate) for candidate in candidates]
     return train_candidates(
-        candidates, watches, recipe=recipe, data=data, stores=stores, num_outputs=num_outputs, device=device
+        candidates, watches, recipe=recipe, data=data, stores=stores, objective=objective, device=device
     )
 
 

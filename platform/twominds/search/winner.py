@@ -21,6 +21,7 @@ from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData
 from twominds.search.outcomes import Outcome
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, fit
+from twominds.training.objective import Objective
 
 Winner = Literal["reuse", "refit"]
 """The models that the search chose; or new ones, trained as long on training and validation clips together."""
@@ -75,7 +76,7 @@ def save_winner(
         states = {seed: store.state(seed) for seed in fusion.seeds}
     else:
         epochs = {result.seed: result.best_epoch for result in best.results}
-        states = refit(chosen, data, epochs, recipe.task.num_outputs, device)
+        states = refit(chosen, data, epochs, recipe.objective, device)
     models = seed_models(states, chosen.model, dims, recipe.task.num_outputs)
     validation = FusionExamples(data.validation.inputs, data.validation.labels)  # those that can be scored
     ensemble = EnsembleConfig(
@@ -117,7 +118,7 @@ class _EnoughError(Exception):
 
 
 def refit(
-    recipe: FusionRecipe, data: SearchData, epochs: Mapping[int, int], num_outputs: int, device: str = "cpu"
+    recipe: FusionRecipe, data: SearchData, epochs: Mapping[int, int], objective: Objective, device: str = "cpu"
 ) -> dict[int, dict[str, Tensor]]:
     """Trains each seed anew on training and validation clips together, for as long as was best without the latter.
 
@@ -131,7 +132,7 @@ def refit(
     validation = FusionExamples(data.validation.inputs, data.validation.labels, device)
     states: dict[int, dict[str, Tensor]] = {}
     for seed, last in epochs.items():
-        model = new_model(recipe, both, num_outputs, seed)
+        model = new_model(recipe, both, objective, seed)
 
         def stop(report: EpochReport, last: int = last) -> None:
             if report.epoch == last:
@@ -146,7 +147,7 @@ def refit(
                 settings,
                 seed=seed,
                 loss=recipe.loss,
-                num_outputs=num_outputs,
+                objective=objective,
                 device=device,
                 on_epoch=stop,
             )

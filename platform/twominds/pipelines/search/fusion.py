@@ -94,7 +94,7 @@ def _run(search: Search, config: SearchConfig, cpus: int) -> SearchResults:
         "recipe": search.fusion,
         "data": search.data,
         "run_uri": search.store.uri,
-        "num_outputs": search.recipe.task.num_outputs,
+        "objective": search.recipe.objective,
         "device": config.device,
     }
     run_trials(train_fusion, parameters, search.plan, config, search.rules, search.store, cpus=cpus)
@@ -120,7 +120,7 @@ def _estimated(search: Search, config: SearchConfig) -> Summary:
     summary.add("drawn by", "nobody: these are all" if search.plan.sampler == "grid" else drawn)
     summary.add("trainings", f"{len(search.rules.seeds)} seeds of each: {', '.join(map(str, search.rules.seeds))}")
     summary.add("ended early", _ends(config))
-    found = estimate(search.fusion, search.data, over, left, num_outputs=search.recipe.task.num_outputs)
+    found = estimate(search.fusion, search.data, over, left, objective=search.recipe.objective)
     summary.add("training", f"{found.low_h:.2f} to {found.high_h:.2f} hours of one {_place(config)} ({found.basis})")
     summary.next_step = "the same without --dry-run"
     return summary

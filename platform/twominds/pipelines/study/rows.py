@@ -122,7 +122,7 @@ def _train_seed(recipe: Recipe, seed: int, data: SearchData, uri: str, device: s
     torch.set_num_threads(1)
     fusion, store = replace(recipe.fusion, seeds=(seed,)), CandidateStore(uri, {})
     try:
-        return train_candidate({}, fusion, data, store, num_outputs=recipe.task.num_outputs, device=device)[0]
+        return train_candidate({}, fusion, data, store, objective=recipe.objective, device=device)[0]
     except TrainingError as error:
         return Unmade(reason=str(error))
 
