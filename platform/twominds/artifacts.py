@@ -106,6 +106,14 @@ def _of_today(value: object) -> object:
         }
         if items.keys() >= {"fusion", "modalities"}:  # an ensemble, when each modality had one view
             items["views"] = items.pop("modalities")
+        if items.keys() == {"threshold", "temperature", "bias", "abstain_band"}:  # a decision, before it had steps
+            return {
+                "steps": [
+                    {"kind": "calibrate", "temperature": items["temperature"], "bias": items["bias"]},
+                    {"kind": "threshold", "value": items["threshold"]},
+                    {"kind": "abstain", "band": items["abstain_band"]},
+                ]
+            }
         if items.keys() == {"name", "classes"}:  # a task, when all were of whole clips
             return {"name": items["name"], "output": {"names": items["classes"]}}
         return items
@@ -230,7 +238,9 @@ def read_card(uri: str) -> Card:
         raise ArtifactError(f"{path} was cut off in mid-writing. Remove that folder, and make it again.") from error
     if raw.get("format_version", 0) > FORMAT_VERSION:
         raise ArtifactError(f"The artifact at {uri} was written by a newer version of twominds; update the package.")
-    return from_json(Card, raw)
+    card = from_json(Card, raw)
+    # As they stand there, whoever wrote them: the artifact's id is a digest of both.
+    return replace(card, config=raw["config"], architecture=raw.get("architecture", {}))
 
 
 def verified(uri: str) -> tuple[Card, bytes]:

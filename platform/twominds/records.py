@@ -383,7 +383,52 @@ class ViewScore:
     view: View
     presence: Presence
     probability: float | None
-    """The unimodal encoder's own probability of the positive class; None when absent."""
+    """The unimodal encoder's own probability of the last of two classes (per frame: its mean); None when absent, and of
+    other tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contributions:
+    """What a score is made of: it is the sum of what the training's prior says and of each modality's contribution.
+
+    In log-odds of the class that is asked about; of intensities in their own numbers, one contribution per output.
+    """
+
+    prior: tuple[float, ...]
+    """What is said without any modality [K']: K' is 1 of classes."""
+    by_modality: Mapping[Modality, tuple[float, ...]]
+    """Exact Shapley value of each modality that is present [K']."""
+    opposed: tuple[Modality, Modality] | None
+    """The two modalities that pull in opposite directions and depend on each other most, the one that pulls up first;
+    None where all pull the same way."""
+    interaction: float = 0.0
+    """Their Shapley interaction index: how much both together say beyond what each does alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSegment:
+    """A stretch of a clip that has one class."""
+
+    start_s: float
+    end_s: float
+    label: int
+    """Index of the class."""
+    probability: float
+    """Mean probability of the class in it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timeline:
+    """What is said of each point of a clip."""
+
+    points_s: Times
+    """[P]."""
+    outputs: npt.NDArray[np.float64]
+    """[P, K]: class probabilities or intensities, after smoothing."""
+    labels: npt.NDArray[np.int64] | None
+    """[P]: index of the decided class; None of intensities."""
+    segments: tuple[ScoredSegment, ...] = ()
+    """Stretches of one class, in the order of time; of two classes only those of the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,19 +437,24 @@ class Score:
 
     clip_id: str
     probabilities: tuple[float, ...]
-    """Mean over the ensemble's seeds of the class probabilities; sums to 1."""
-    label: int
-    """Index of the decided class."""
+    """[K]: the members' weighted mean of the class probabilities, which sum to 1, or of the intensities. Of a task per
+    frame: their mean over the points."""
+    label: int | None
+    """Index of the decided class; None of intensities, and of a task per frame, whose timeline has the labels."""
     threshold: float
-    """The probability of the last class from which the label is 1."""
+    """The probability of the last of two classes from which it is the answer."""
     abstains: bool = False
     """Whether the probability is within the ensemble's abstention band, where a person should decide."""
     seed_probabilities: tuple[float, ...]
-    """The positive-class probability of each seed model, in the order of the artifact's seeds."""
+    """What each member gives the last class (or the first intensity), in the order of the members."""
     views: tuple[ViewScore, ...]
     artifact_id: str
     weights: str
     """`published`, or `debug` when any weight in the path is seeded random: then the score means nothing."""
+    timeline: Timeline | None = None
+    """Of a task per frame."""
+    contributions: Contributions | None = None
+    """What each modality adds; None where it was not asked for."""
     warnings: tuple[str, ...] = ()
     """What of the clip was left out on the way, in sentences that the user reads."""
 

@@ -33,7 +33,8 @@ from twominds.results.quarantine import (
 )
 from twominds.results.renewal import renew
 from twominds.results.sources import with_sources
-from twominds.scoring.ensemble import EnsembleConfig, class_shares
+from twominds.scoring.ensemble import class_shares
+from twominds.scoring.members import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.storage import require_writable, write_whole
 from twominds.workspace import Workspace, require

@@ -34,7 +34,8 @@ from twominds.media.reader import MediaConfig
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Modality, View
-from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.scoring.ensemble import save_ensemble
+from twominds.scoring.members import EnsembleConfig, seed_name
 
 State = dict[str, Tensor]
 
@@ -128,7 +129,7 @@ def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[View, str
         if made != dim:
             raise ArtifactError(f"{files[0]} takes {modality} embeddings of {dim} values, the encoder makes {made}.")
     ensemble = EnsembleConfig(fusion=config, inputs="emb", views=tuple(dims), media=_media())
-    states = {seed: model.tensors for seed, model in enumerate(read, start=1)}
+    states = {seed_name(seed): model.tensors for seed, model in enumerate(read, start=1)}
     return save_ensemble(uri, states, ensemble, dims=dims, encoders=encoders, card=_card("ensemble", recipe, files))
 
 

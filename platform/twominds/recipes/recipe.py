@@ -25,6 +25,7 @@ from twominds.recipes.space import (
 )
 from twominds.recipes.space_words import change_space
 from twominds.records import AH_VIDEO, Modality, Task, View, modality_of
+from twominds.scoring.decision import Decision
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.objective import CriterionName, Objective
@@ -160,6 +161,8 @@ class Recipe:
     """What is recognised."""
     criterion: CriterionName | None = None
     """The loss; None: cross entropy of classes, mean squared error of intensities."""
+    decision: Decision = field(default_factory=Decision)
+    """Steps that are not fitted, such as the smoothing of a timeline."""
     reports: Reports = "ensemble"
     """Which score of it a results table shows."""
     published: PublishedScores | None = None

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from twominds.artifacts import fingerprint
-from twominds.records import Clip, Failure, Modality, Split, Task
+from twominds.records import Clip, Failure, Intensities, Modality, Split, Task
 from twominds.results import tables
 from twominds.results.quarantine import nameless, quarantined_clips
 from twominds.results.tables import Row
@@ -87,12 +87,14 @@ def _made_of(row: Row, *, words: bool) -> list[str]:
 
 
 def clip_counts(task: Task, train: Tensor, validation: Tensor) -> dict[str, Any]:
-    """What a card says of the labels [N] that a model was made of.
+    """What a card says of the labels, [N] or [N, K], that a model was made of.
 
-    The classes' shares in training are what is said of a clip that can't be scored (`scoring.ensemble.class_shares`).
+    The classes' shares in training, or the mean intensities, are what is said of a clip that can't be scored
+    (`scoring.ensemble.training_prior`).
     """
+    clips = {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)}
+    if isinstance(task.output, Intensities):
+        means = train.double().mean(dim=0)
+        return {"clips": clips, "train_means": {name: float(means[i]) for i, name in enumerate(task.names)}}
     counts = train.bincount(minlength=task.num_outputs)
-    return {
-        "clips": {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)},
-        "train_labels": {name: int(counts[i]) for i, name in enumerate(task.names)},
-    }
+    return {"clips": clips, "train_labels": {name: int(counts[i]) for i, name in enumerate(task.names)}}

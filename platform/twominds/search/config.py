@@ -7,7 +7,7 @@ import tyro
 
 from twominds.errors import ConfigError
 from twominds.fusion.batch import InputKind
-from twominds.scoring.decision import DecisionFit
+from twominds.scoring.fit_decision import DecisionFit
 from twominds.search.winner import Winner
 from twominds.training.selection import SelectionProtocol
 from twominds.training.stopping import StoppingConfig

@@ -15,8 +15,9 @@ from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import Split
 from twominds.results.about import About
 from twominds.results.labelled import clip_counts
-from twominds.scoring.decision import DecisionFit, fit_decision
-from twominds.scoring.ensemble import EnsembleConfig, ensemble_logits, save_ensemble, seed_models
+from twominds.scoring.ensemble import save_ensemble
+from twominds.scoring.fit_decision import DecisionFit, fit_decision
+from twominds.scoring.members import EnsembleConfig, ensemble_logits, member_models, seed_name
 from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData, new_model
 from twominds.search.outcomes import Outcome
 from twominds.training.examples import FusionExamples
@@ -73,19 +74,22 @@ def save_winner(
     chosen = fusion.with_candidate(best.candidate)
     dims = data.train.inputs.dims
     if config.winner == "reuse":
-        states = {seed: store.state(seed) for seed in fusion.seeds}
+        states = {seed_name(seed): store.state(seed) for seed in fusion.seeds}
     else:
         epochs = {result.seed: result.best_epoch for result in best.results}
         states = refit(chosen, data, epochs, recipe.objective, device)
-    models = seed_models(states, chosen.model, dims, recipe.task.num_outputs)
     validation = FusionExamples(data.validation.inputs, data.validation.labels)  # those that can be scored
     ensemble = EnsembleConfig(
         fusion=chosen.model,
         inputs=fusion.inputs,
         views=fusion.views,
         media=about.media,
-        decision=fit_decision(config.decision, ensemble_logits(models, validation.inputs), validation.labels.numpy()),
+        decision=recipe.decision,
     )
+    models = member_models(states, ensemble.members_of(fusion.seeds), dims, recipe.task.num_outputs)
+    logits, labels = ensemble_logits(models, validation.inputs), validation.labels.numpy()
+    decision = fit_decision(config.decision, logits, labels, recipe.decision, recipe.objective.metric)
+    ensemble = replace(ensemble, decision=decision)
     validation_score = {str(result.seed): result.validation_score for result in best.results}
     card = Card(
         kind="ensemble",
@@ -119,18 +123,18 @@ class _EnoughError(Exception):
 
 def refit(
     recipe: FusionRecipe, data: SearchData, epochs: Mapping[int, int], objective: Objective, device: str = "cpu"
-) -> dict[int, dict[str, Tensor]]:
+) -> dict[str, dict[str, Tensor]]:
     """Trains each seed anew on training and validation clips together, for as long as was best without the latter.
 
     Nothing is chosen by what the new models say, so it needs no third split; what they are worth only test can tell. A
     plateau schedule sees the loss of validation clips that are trained on, and lowers the rate later.
 
     Returns:
-        The state dict of each seed.
+        The state dict of each seed, by the name of its member.
     """
     both = FusionExamples(*_together(data.train, data.validation), device)
     validation = FusionExamples(data.validation.inputs, data.validation.labels, device)
-    states: dict[int, dict[str, Tensor]] = {}
+    states: dict[str, dict[str, Tensor]] = {}
     for seed, last in epochs.items():
         model = new_model(recipe, both, objective, seed)
 
@@ -152,7 +156,7 @@ def refit(
                 on_epoch=stop,
             )
         except _EnoughError:
-            states[seed] = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+            states[seed_name(seed)] = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     return states
 
 

@@ -14,7 +14,8 @@ from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
 from twominds.media.reader import for_new_videos
-from twominds.scoring.ensemble import EnsembleConfig
+from twominds.records import Classes
+from twominds.scoring.members import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
 from twominds.serving.deployments import EncoderReplica, EnsembleModel, MediaDecoder, ReplicaSettings
@@ -117,13 +118,15 @@ def model_answer(card: Card, config: EnsembleConfig, args: ServeArgs) -> ModelAn
     return ModelAnswer(
         artifact_id=card.artifact_id,
         task=card.task.name,
+        output="classes" if isinstance(card.task.output, Classes) else "intensities",
+        unit=card.task.unit,
         classes=list(card.task.names),
         recipe=card.recipe,
         weights=card.weights,
         seeds=list(card.seeds),
         modalities=list(config.views),
         threshold=config.decision.threshold,
-        decision={k: v for k, v in asdict(config.decision).items() if k != "threshold"},
+        decision=[asdict(step) for step in config.decision.steps],
         selected_on=card.selected_on,
         metrics=card.metrics,
         data=card.data,

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from ray import serve
@@ -139,7 +140,7 @@ class EnsembleModel(Replica):
     @serve.batch
     async def score_batch(self, clips: list[dict[View, Embedding]]) -> list[Score | Failure]:
         """The scores of the clips that came together."""
-        return await self._work(self._ensemble.score, clips)
+        return await self._work(partial(self._ensemble.score, explain=True), clips)
 
 
 def _cores() -> int:

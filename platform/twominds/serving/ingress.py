@@ -6,7 +6,7 @@ What is large (the file, the decoded media) lies in Ray's object store and is pa
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from statistics import pstdev
 from typing import Any, TypeVar, cast
@@ -17,8 +17,17 @@ from ray.exceptions import ObjectLostError, RayActorError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from twominds.records import ByteArray, ClipMedia, Embedding, Failure, Score, View
-from twominds.serving.answers import DurationsAnswer, ModalityAnswer, ModelAnswer, ScoreAnswer, SeedAnswer
+from twominds.records import ByteArray, ClipMedia, Embedding, Failure, Score, Timeline, View
+from twominds.serving.answers import (
+    ContributionsAnswer,
+    DurationsAnswer,
+    ModalityAnswer,
+    ModelAnswer,
+    ScoreAnswer,
+    SeedAnswer,
+    SegmentAnswer,
+    TimelineAnswer,
+)
 from twominds.serving.api import create_api
 from twominds.serving.problems import ProblemError, overloaded
 
@@ -103,13 +112,19 @@ class RayScoringService:
         return media, cast(Score, _checked(score)), durations
 
     def _answer(self, media: ClipMedia, score: Score, durations: DurationsAnswer) -> ScoreAnswer:
+        names, of_intensities = self.model.classes, self.model.output == "intensities"
+        binary = not of_intensities and len(names) == 2
         return ScoreAnswer(
             clip_id=score.clip_id,
             task=self.model.task,
-            label=self.model.classes[score.label],
+            label=None if score.label is None else names[score.label],
             label_index=score.label,
-            probability=score.probabilities[-1],
-            threshold=score.threshold,
+            probability=score.probabilities[-1] if binary else None,
+            threshold=score.threshold if binary else None,
+            classes=None if of_intensities else by_name(names, score.probabilities),
+            intensities=by_name(names, score.probabilities) if of_intensities else None,
+            contributions=contributions_answer(names, score),
+            timeline=timeline_answer(names, score.timeline),
             abstains=score.abstains,
             seeds=seed_answer(self.model.seeds, score.seed_probabilities),
             modalities={
@@ -158,6 +173,43 @@ def seed_answer(seeds: list[int], probabilities: tuple[float, ...]) -> SeedAnswe
         std=pstdev(probabilities),
         min=min(probabilities),
         max=max(probabilities),
+    )
+
+
+def by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """Values under the names of the outputs; of the last one alone where there is one value."""
+    return dict(zip(names[-len(values) :], values, strict=True))
+
+
+def contributions_answer(names: Sequence[str], score: Score) -> ContributionsAnswer | None:
+    """What the score is made of."""
+    found = score.contributions
+    if found is None:
+        return None
+    return ContributionsAnswer(
+        prior=by_name(names, found.prior),
+        modalities={modality: by_name(names, values) for modality, values in found.by_modality.items()},
+        opposed=None if found.opposed is None else list(found.opposed),
+        interaction=found.interaction,
+    )
+
+
+def timeline_answer(names: Sequence[str], timeline: Timeline | None) -> TimelineAnswer | None:
+    """What is said of each moment; times in milliseconds and outputs to a ten-thousandth, for there are many."""
+    if timeline is None:
+        return None
+    return TimelineAnswer(
+        times_s=timeline.points_s.round(3).tolist(),
+        outputs={name: timeline.outputs[:, i].round(4).tolist() for i, name in enumerate(names)},
+        segments=[
+            SegmentAnswer(
+                start_s=round(segment.start_s, 3),
+                end_s=round(segment.end_s, 3),
+                label=names[segment.label],
+                probability=segment.probability,
+            )
+            for segment in timeline.segments
+        ],
     )
 
 

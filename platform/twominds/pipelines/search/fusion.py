@@ -17,7 +17,7 @@ from twominds.pipelines.search.tuning import SearchError, run_trials, write_tria
 from twominds.reports.search.report import trials_rows, write_search_report
 from twominds.reports.search.terminal import best_table
 from twominds.reports.summary import Summary
-from twominds.scoring.decision import DecisionFit
+from twominds.scoring.fit_decision import DecisionFit
 from twominds.search.candidate import SearchData
 from twominds.search.config import SearchConfig
 from twominds.search.estimate import estimate

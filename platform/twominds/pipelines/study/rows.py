@@ -26,7 +26,8 @@ from twominds.reports.study.results import SEEDS_LOST
 from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, labelled
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts
-from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.scoring.ensemble import save_ensemble
+from twominds.scoring.members import EnsembleConfig, seed_name
 from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
@@ -141,7 +142,13 @@ def _save_fusion(
         **({SEEDS_LOST: {str(seed): reason for seed, reason in lost.items()}} if lost else {}),
     }
     card = _card(row, metrics, clip_counts(row.recipe.task, data.train.labels, data.validation.labels))
-    _save(row, {result.seed: store.state(result.seed) for result in results}, config, data.train.inputs.dims, card)
+    _save(
+        row,
+        {seed_name(result.seed): store.state(result.seed) for result in results},
+        config,
+        data.train.inputs.dims,
+        card,
+    )
     store.folder.fs.rm(store.folder.path, recursive=True)  # all of it is in the artifact now
 
 
@@ -151,9 +158,11 @@ def _save_encoder_alone(row: RowModels) -> None:
     dims, model = {part.view: row.recipe.task.num_outputs}, ClassWeightedConfig()
     config = EnsembleConfig(fusion=model, inputs="logits", views=(part.view,), media=_media(row))
     state = build_fusion(model, dims=dims, num_outputs=row.recipe.task.num_outputs).state_dict()
-    of_encoder = {name: part.card.data[name] for name in ("clips", "train_labels")}
+    of_encoder = {
+        name: part.card.data[name] for name in ("clips", "train_labels", "train_means") if name in part.card.data
+    }
     card = _card(row, part.card.metrics, of_encoder)
-    _save(row, {row.recipe.encoder_seed: state}, config, dims, card)
+    _save(row, {seed_name(row.recipe.encoder_seed): state}, config, dims, card)
 
 
 def _card(row: RowModels, metrics: Mapping[str, Any], counts: Mapping[str, Any]) -> Card:
@@ -170,7 +179,7 @@ def _card(row: RowModels, metrics: Mapping[str, Any], counts: Mapping[str, Any])
 
 def _save(
     row: RowModels,
-    states: Mapping[int, Mapping[str, Tensor]],
+    states: Mapping[str, Mapping[str, Tensor]],
     config: EnsembleConfig,
     dims: Mapping[View, int],
     card: Card,
@@ -193,12 +202,12 @@ def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
         uri: Where to.
     """
     ensemble = row.ensemble
-    card, seeds = replace(ensemble.card, recipe=recipe.name), tuple(ensemble.models)
+    card, seeds = replace(ensemble.card, recipe=recipe.name), ensemble.card.seeds
     if recipe.reports == "single":
         by_seed: dict[str, float] = card.metrics["validation_score"]
         seeds = (max(seeds, key=lambda seed: by_seed[str(seed)]),)
         card = replace(card, metrics={"validation_score": by_seed[str(seeds[0])]})
-    states = {seed: ensemble.models[seed].state_dict() for seed in seeds}
+    states = {seed_name(seed): ensemble.models[seed_name(seed)].state_dict() for seed in seeds}
     dims = {str(name): int(size) for name, size in card.architecture["dims"].items()}
     encoders = {part.view: part.encoder for part in row.parts}
     return save_ensemble(uri, states, ensemble.config, dims=dims, encoders=encoders, card=card)
