@@ -9,6 +9,7 @@ from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncode
 from twominds.encoders.encoder import Encoder
 from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
 from twominds.encoders.face_frames import FaceFramesEncoder, FaceFramesEncoderConfig
+from twominds.encoders.points import PointEncoder, PointEncoderConfig
 from twominds.encoders.scene import SceneEncoder, SceneEncoderConfig
 from twominds.encoders.text import TextEncoder, TextEncoderConfig
 from twominds.records import Modality, View
@@ -20,6 +21,7 @@ AnyEncoderConfig = (
     | AudioEncoderConfig
     | TextEncoderConfig
     | ClassicalTextConfig
+    | PointEncoderConfig
 )
 
 
@@ -27,10 +29,10 @@ EncodersConfig = Mapping[View, AnyEncoderConfig]
 """Settings of the trained encoders by view."""
 
 _CONFIGS: Mapping[Modality, tuple[type[AnyEncoderConfig], ...]] = {
-    Modality.SCENE: (SceneEncoderConfig,),
-    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig),
-    Modality.AUDIO: (AudioEncoderConfig,),
-    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig),
+    Modality.SCENE: (SceneEncoderConfig, PointEncoderConfig),
+    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig, PointEncoderConfig),
+    Modality.AUDIO: (AudioEncoderConfig, PointEncoderConfig),
+    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, PointEncoderConfig),
 }
 """Of each modality; the first is that of JSON which does not say its kind."""
 
@@ -51,5 +53,6 @@ ENCODERS: dict[type, type[Encoder]] = {
     AudioEncoderConfig: AudioEncoder,
     TextEncoderConfig: TextEncoder,
     ClassicalTextConfig: ClassicalTextEncoder,
+    PointEncoderConfig: PointEncoder,
 }
 """Encoder class by the class of its config."""

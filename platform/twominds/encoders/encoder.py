@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
-from twominds.records import Classes, Features, Intensities, Modality, View
+from twominds.records import Classes, Features, Intensities, Modality, View, modality_of
 
 Architecture = Mapping[str, Any]
 """JSON values: what a config leaves open and an empty model needs (backbone config, input dimension)."""
@@ -40,6 +40,8 @@ class Encoder(nn.Module, ABC):
     """
 
     modality: ClassVar[Modality]
+    per_point: ClassVar[bool] = False
+    """Whether it answers at each point (`points.PointEncoder`) rather than once for the whole clip."""
     _view: View | None = None
     output: Classes | Intensities | None = None
     """What the outputs mean; None: one of several classes. Set by whoever builds or loads it for a task."""
@@ -96,14 +98,21 @@ class Encoder(nn.Module, ABC):
         """
         values: list[npt.NDArray[Any]] = []
         for item in features:
-            if item.modality != self.modality:
-                raise ValueError(f"the {self.modality} encoder was given {item.modality} features")
-            if not item.presence.present or item.values is None or item.values.size == 0:
-                raise ValueError(
-                    f"{self.modality} features are absent: {item.presence.reason or 'there are no values'}"
-                )
-            values.append(item.values)
+            values.append(self.check(item))
         return {name: tensor.to(device, non_blocking=True) for name, tensor in self.stack(values).items()}
+
+    def check(self, item: Features) -> npt.NDArray[Any]:
+        """The values of one clip's features.
+
+        Raises:
+            ValueError: they are absent, empty, or another modality's.
+        """
+        own = modality_of(self.view)
+        if item.modality != own:
+            raise ValueError(f"the {own} encoder was given {item.modality} features")
+        if not item.presence.present or item.values is None or item.values.size == 0:
+            raise ValueError(f"{own} features are absent: {item.presence.reason or 'there are no values'}")
+        return item.values
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Trainable parameters as a torch optimizer's groups: a backbone, the rest, and what must not decay."""

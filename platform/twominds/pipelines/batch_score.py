@@ -18,9 +18,9 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
-from twominds.records import Clip
+from twominds.records import Classes, Clip
 from twominds.reports.coverage import add_coverage
-from twominds.reports.submission import details, submission
+from twominds.reports.submission import details, segments, submission, timeline_table
 from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.about import About, absolute, claim_folder
@@ -33,11 +33,14 @@ from twominds.results.quarantine import (
 )
 from twominds.results.renewal import renew
 from twominds.results.sources import with_sources
-from twominds.scoring.ensemble import class_shares
+from twominds.scoring.ensemble import training_prior
 from twominds.scoring.members import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.storage import require_writable, write_whole
 from twominds.workspace import Workspace, require
+
+TIMELINE = "timeline"
+"""Below the scores, of a task that asks about each moment. Not beside them: what lies there has a row a clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,9 @@ class BatchScoreConfig:
 
     details.csv says the rest of each video. Columns: id; answer; p_CLASS, of each class; abstains, whether a person
     should decide; threshold; of each modality MODALITY, whether it was there, MODALITY_reason, why not, and
-    MODALITY_probability, what its encoder by itself gives the last class; transcript_source; warnings; failed_in and
+    MODALITY_probability, what its encoder by itself gives the last class; MODALITY_adds_CLASS, what the modality
+    contributes to the score (Shapley values, in log-odds), prior_CLASS, what is said without any; opposed, the two
+    modalities that pull in opposite directions; transcript_source; warnings; failed_in and
     error, why there is no score; ensemble; weights.
     """
 
@@ -111,11 +116,17 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     scored = {row["clip_id"]: row for row in tables.read_rows(config.output)}
     aside = {clip.clip_id: failure for clip, failure in quarantined_clips(config.output)}
     ids = sorted(clip.clip_id for clip in corpus.clips)
-    for name, text in (
-        ("scores.csv", submission(ids, scored, card)),
-        ("details.csv", details(ids, scored, aside, card, ensemble.views)),
-    ):
-        write_whole(UPath(config.output) / name, text.encode())
+    files = {
+        "scores.csv": submission(ids, scored, card).encode(),
+        "details.csv": details(ids, scored, aside, card, ensemble.views).encode(),
+    }
+    if card.task.per_frame:
+        (UPath(config.output) / TIMELINE).mkdir(parents=True, exist_ok=True)
+        files[f"{TIMELINE}/points.parquet"] = tables.to_parquet(timeline_table(ids, scored, card))
+        if isinstance(card.task.output, Classes):
+            files[f"{TIMELINE}/segments.csv"] = segments(ids, scored, card).encode()
+    for name, content in files.items():
+        write_whole(UPath(config.output) / name, content)
     failures = [*before, *sink.failures]
     check_usable(len(scored), failures, config.output)
     summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures)
@@ -127,12 +138,15 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         summary.add("better left to a person", sum(row["abstains"] for row in scored.values()))
     if guessed := len(ids) - len(scored):
         shares = ", ".join(
-            f"{name} {share:.3f}" for name, share in zip(card.task.names, class_shares(card), strict=True)
+            f"{name} {share:.3f}" for name, share in zip(card.task.names, training_prior(card), strict=True)
         )
-        summary.add("without a score", f"{guessed}; scores.csv has the training labels' shares for them ({shares})")
+        what = "shares" if isinstance(card.task.output, Classes) else "means"
+        summary.add("without a score", f"{guessed}; scores.csv has the training labels' {what} for them ({shares})")
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
     add_coverage(summary, config.output, ensemble.views)
     summary.add("files", "scores.csv for the challenge, details.csv to read")
+    if card.task.per_frame:
+        summary.add("timeline", f"each moment in {TIMELINE}/points.parquet, stretches of one class in segments.csv")
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
     return summary
 

@@ -70,7 +70,7 @@ def with_scores(table: pa.Table, ensemble: Ensemble) -> pa.Table:
     rows = rows_of(table)
     views = ensemble.config.views
     clips = [{m: tables.embedding_from_row(row, m) for m in views} for row in rows if not row.get("error")]
-    outcomes = [s if isinstance(s, Failure) else tables.score_to_row(s) for s in ensemble.score(clips)]
+    outcomes = [s if isinstance(s, Failure) else tables.score_to_row(s) for s in ensemble.score(clips, explain=True)]
     return add_outcomes(table, rows, outcomes, tables.SCORE_FIELDS)
 
 

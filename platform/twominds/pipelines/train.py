@@ -45,7 +45,7 @@ from twominds.results.labelled import clip_counts, is_labelled, labelled_rows, l
 from twominds.storage import require_writable, storage_of
 from twominds.training.classical import fit_classical
 from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed
-from twominds.training.examples import FeatureExamples
+from twominds.training.examples import FeatureExamples, Targets
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_state import FitState
 from twominds.training.losses import loss_of_logits
@@ -59,8 +59,8 @@ PROGRESS_INTERVAL_S = 5.0
 MODALITY = "modality.txt"
 """In a checkpoint, beside the state: which encoder it is of."""
 
-EncoderClips = SelectionView[tuple[list[Features], Tensor]]
-"""Features of one modality, absent ones included, and labels; the test split only under the paper's protocol."""
+EncoderClips = SelectionView[tuple[list[Features], Targets]]
+"""Features of one view, absent ones included, and what is known; the test split only under the paper's protocol."""
 
 
 class FitOptions(TypedDict, total=False):
@@ -206,7 +206,7 @@ def _train_worker(arguments: dict[str, Any]) -> str:
 def _train_one(
     config: TrainConfig, recipe: Recipe, view: View, workers: Workers, resume: FitState | None, lines: Queue
 ) -> None:
-    clips, store = read_examples(config.features, view, config.protocol), BackboneStore(uri=config.models)
+    clips, store = read_examples(config.features, view, config.protocol, recipe.task.output), BackboneStore(uri=config.models)
     epochs, saved, shown = recipe.encoder_fits[view].epochs, time.monotonic(), float("-inf")
     deepspeed = config.deepspeed()
 
@@ -259,6 +259,8 @@ def trained_encoder(
         example=next(item for item in clips.train[0] if item.presence.present),
     )
     encoder.view, encoder.output = view, recipe.task.output
+    if recipe.task.per_frame and not encoder.per_point:
+        raise ConfigError(f"The {view} encoder of {recipe.name} answers once a clip; {recipe.task.name} asks per frame.")
     if isinstance(encoder, ClassicalTextEncoder):
         return encoder, fit_classical(encoder, clips, recipe.objective, seed=seed, device=device)
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
@@ -290,7 +292,7 @@ def encoder_card(
         data={
             "features": data_fingerprint(features, view, clips.selected_on),
             "fit": _fit_fingerprint(recipe, view),
-            **clip_counts(recipe.task, clips.train[1], clips.validation[1]),
+            **clip_counts(recipe.task, clips.train[1].values, clips.validation[1].values),
         },
         metrics={"validation_score": result.validation_score, "best_epoch": result.best_epoch},
         selected_on=clips.selected_on,
@@ -305,13 +307,15 @@ def _roles(recipe: Recipe, view: View, media: MediaConfig, store: BackboneStore)
     return [role for role in read.frozen_roles([view]) if role != WHISPER or store.has(role)]
 
 
-def read_examples(features_uri: str, view: View, protocol: SelectionProtocol) -> EncoderClips:
+def read_examples(
+    features_uri: str, view: View, protocol: SelectionProtocol, output: Classes | Intensities
+) -> EncoderClips:
     """The features and labels of one modality, absent ones included, of the splits that the protocol may see."""
 
-    def examples(rows: list[tables.Row]) -> tuple[list[Features], Tensor]:
-        return [tables.features_from_row(row, view) for row in rows], torch.tensor(
-            [tables.clip_from_row(row).label for row in rows]
-        )
+    def examples(rows: list[tables.Row]) -> tuple[list[Features], Targets]:
+        features = [tables.features_from_row(row, view) for row in rows]
+        labels = [said for row in rows if (said := tables.labels_from_row(row)) is not None]
+        return features, Targets.of(labels, [item.points_s for item in features], output)
 
     columns = ["participant_id", *(field.name for field in tables.features_fields(view))]
     return labelled_rows(features_uri, columns, protocol).map(examples)

@@ -22,6 +22,7 @@ from upath import UPath
 from twominds.records import (
     Clip,
     ClipMedia,
+    Contributions,
     Embedding,
     Features,
     FloatArray,
@@ -31,6 +32,7 @@ from twominds.records import (
     Score,
     Source,
     Split,
+    Timeline,
     Times,
     View,
     Word,
@@ -68,7 +70,42 @@ SCORE_FIELDS = [
     pa.field("artifact_id", pa.string()),
     pa.field("weights", pa.string()),
     pa.field("warnings", SENTENCES),
+    pa.field(
+        "contributions",
+        pa.struct(
+            [
+                ("prior", pa.list_(pa.float64())),
+                ("modalities", pa.list_(pa.struct([("modality", pa.string()), ("values", pa.list_(pa.float64()))]))),
+                ("opposed", pa.list_(pa.string())),
+                ("interaction", pa.float64()),
+            ]
+        ),
+    ),
+    pa.field(
+        "timeline",
+        pa.struct(
+            [
+                ("points_s", TIMES),
+                ("outputs", pa.list_(pa.float64())),
+                ("labels", pa.list_(pa.int32())),
+                (
+                    "segments",
+                    pa.list_(
+                        pa.struct(
+                            [
+                                ("start_s", pa.float64()),
+                                ("end_s", pa.float64()),
+                                ("label", pa.int32()),
+                                ("probability", pa.float64()),
+                            ]
+                        )
+                    ),
+                ),
+            ]
+        ),
+    ),
 ]
+"""What is kept of a score: of a timeline the outputs of all points, one after another."""
 LABEL_COLUMNS = ("labels", "label")
 """What labels are read from: results of an older version have the class of a clip, a whole number."""
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name not in ("transcript", "words")]
@@ -283,6 +320,26 @@ def score_to_row(score: Score) -> Row:
         "artifact_id": score.artifact_id,
         "weights": score.weights,
         "warnings": score.warnings,
+        "contributions": score.contributions and _contributions_cell(score.contributions),
+        "timeline": score.timeline and _timeline_cell(score.timeline),
+    }
+
+
+def _contributions_cell(contributions: Contributions) -> Row:
+    return {
+        "prior": contributions.prior,
+        "modalities": [{"modality": str(m), "values": v} for m, v in contributions.by_modality.items()],
+        "opposed": contributions.opposed and [str(modality) for modality in contributions.opposed],
+        "interaction": contributions.interaction,
+    }
+
+
+def _timeline_cell(timeline: Timeline) -> Row:
+    return {
+        "points_s": timeline.points_s,
+        "outputs": timeline.outputs.ravel(),
+        "labels": timeline.labels,
+        "segments": [asdict(segment) for segment in timeline.segments],
     }
 
 

@@ -236,7 +236,7 @@ def runs_of(labels: IntArray) -> list[tuple[int, int]]:
 
 
 def borders_of(points_s: Times) -> Times:
-    """Between which times [P + 1] each point stands for its clip: half-way to its neighbours, and as far at the ends."""
+    """Between which times [P + 1] each point stands for its clip: half-way to its neighbours, as far at the ends."""
     if len(points_s) < 2:
         return np.array([*points_s, *points_s], np.float64)
     middles = (points_s[1:] + points_s[:-1]) / 2

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from upath import UPath
 
+from twominds.search.inputs import LabelledInputs, SearchData
 from twominds.artifacts import fingerprint, from_json, to_json
 from twominds.errors import ConfigError, TrainingError
 from twominds.fusion.batch import FusionInputs
@@ -33,31 +34,6 @@ from twominds.training.objective import Objective
 from twominds.training.selection import SelectionView
 
 RESULT, MODEL = "seed-{seed}.json", "seed-{seed}.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledInputs:
-    """One split as the fusion takes it."""
-
-    inputs: FusionInputs
-    labels: Tensor
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as NumPy arrays: those Ray keeps once per node, and every process there reads them in place."""
-        tokens = {view: token.numpy() for view, token in self.inputs.tokens.items()}
-        return _unpickled, (tokens, self.inputs.mask.numpy(), self.labels.numpy())
-
-
-def _unpickled(tokens: Mapping[View, FloatArray], mask: BoolArray, labels: IntArray) -> LabelledInputs:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
-        found = {view: torch.from_numpy(token) for view, token in tokens.items()}
-        inputs = FusionInputs(tokens=found, mask=torch.from_numpy(mask))
-        return LabelledInputs(inputs=inputs, labels=torch.from_numpy(labels))
-
-
-SearchData = SelectionView[LabelledInputs]
-"""What every candidate is trained and selected on: a view without the test split, but under the paper's protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ import torch
 
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate, draw
-from twominds.search.candidate import SearchData, new_model
+from twominds.search.candidate import new_model
+from twominds.search.inputs import SearchData
 from twominds.search.outcomes import Outcome
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit

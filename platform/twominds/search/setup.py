@@ -10,11 +10,11 @@ from twominds.artifacts import Weights, fingerprint, to_json
 from twominds.fusion.batch import fusion_inputs
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
-from twominds.records import View
+from twominds.records import Classes, Intensities, View
 from twominds.results import tables
 from twominds.results.about import About, absolute, read_about
 from twominds.results.labelled import labelled_rows, labels_fingerprint
-from twominds.search.candidate import LabelledInputs, SearchData
+from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
 from twominds.search.config import SearchConfig
 from twominds.search.outcomes import SearchResults
 from twominds.search.plan import Plan
@@ -79,7 +79,7 @@ def prepare(config: SearchConfig) -> Search:
     return Search(
         recipe=recipe,
         fusion=fusion,
-        data=read_search_data(config.embeddings, fusion, config.protocol),
+        data=read_search_data(config.embeddings, fusion, config.protocol, recipe.task.output),
         about=about,
         rules=Rules(seeds=fusion.seeds, std_penalty=config.std_penalty, stopping=config.stopping),
         plan=plan,
@@ -90,7 +90,9 @@ def prepare(config: SearchConfig) -> Search:
     )
 
 
-def read_search_data(embeddings_uri: str, fusion: FusionRecipe, protocol: SelectionProtocol) -> SearchData:
+def read_search_data(
+    embeddings_uri: str, fusion: FusionRecipe, protocol: SelectionProtocol, output: Classes | Intensities
+) -> SearchData:
     """Inputs of the fusion from a folder of embeddings, of the splits that the protocol may see.
 
     Raises:
@@ -99,11 +101,9 @@ def read_search_data(embeddings_uri: str, fusion: FusionRecipe, protocol: Select
     columns = [f.name for m in fusion.views for f in tables.embedding_fields(m)]
 
     def inputs(rows: list[tables.Row], dims: Mapping[View, int] | None = None) -> LabelledInputs:
-        clips = [{m: tables.embedding_from_row(row, m) for m in fusion.views} for row in rows]
-        return LabelledInputs(
-            inputs=fusion_inputs(clips, fusion.views, fusion.inputs, dims),
-            labels=torch.tensor([tables.clip_from_row(row).label for row in rows]),
-        )
+        clips = [{view: tables.embedding_from_row(row, view) for view in fusion.views} for row in rows]
+        labels = [said for row in rows if (said := tables.labels_from_row(row)) is not None]
+        return labelled_inputs(clips, labels, fusion, output, dims)
 
     rows = labelled_rows(embeddings_uri, columns, protocol)
     dims = inputs(rows.train).inputs.dims

@@ -17,13 +17,8 @@ import torch
 from twominds.errors import TrainingError
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate, candidates_of
-from twominds.search.candidate import (
-    EndedEarlyError,
-    SearchData,
-    SeedResult,
-    is_out_of_memory,
-    train_candidates,
-)
+from twominds.search.candidate import EndedEarlyError, SeedResult, is_out_of_memory, train_candidates
+from twominds.search.inputs import SearchData
 from twominds.search.outcomes import Outcome
 from twominds.search.store import SearchStore
 from twominds.training.fit import EpochReport

@@ -18,7 +18,8 @@ from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.fit_decision import DecisionFit, fit_decision
 from twominds.scoring.members import EnsembleConfig, ensemble_logits, member_models, seed_name
-from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData, new_model
+from twominds.search.candidate import CandidateStore, new_model
+from twominds.search.inputs import LabelledInputs, SearchData
 from twominds.search.outcomes import Outcome
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, fit

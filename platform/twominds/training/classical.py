@@ -7,7 +7,7 @@ from torch import Tensor
 
 from twominds.encoders.classical import ClassicalTextEncoder
 from twominds.records import Features
-from twominds.training.examples import FeatureExamples
+from twominds.training.examples import FeatureExamples, Targets
 from twominds.training.objective import Objective
 from twominds.training.progress import FitResult, split_scores, training_constant
 from twominds.training.selection import SelectionView
@@ -15,7 +15,7 @@ from twominds.training.selection import SelectionView
 
 def fit_classical(
     encoder: ClassicalTextEncoder,
-    clips: SelectionView[tuple[list[Features], Tensor]],
+    clips: SelectionView[tuple[list[Features], Targets]],
     objective: Objective,
     *,
     seed: int,
@@ -25,7 +25,7 @@ def fit_classical(
 
     Args:
         encoder: Learns in place.
-        clips: Features and labels of each split that may be seen.
+        clips: Features and what is known of each split that may be seen, a point a clip.
         objective: The task's; it must be one of classes.
         seed: Of the encoder's random choices.
         device: Where the encoder computes.
@@ -34,7 +34,8 @@ def fit_classical(
         TrainingError: a class or all words are missing in training, or no clip that is measured on has text.
     """
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
-    encoder.learn(*clips.train, seed=seed, device=device)
+    features, targets = clips.train
+    encoder.learn(features, targets.values, seed=seed, device=device)
     guess = training_constant(examples.train, objective)
 
     @torch.inference_mode()

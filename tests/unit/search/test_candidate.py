@@ -15,15 +15,8 @@ from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate
 from twominds.records import Modality
 from twominds.search import candidate as module
-from twominds.search.candidate import (
-    CandidateStore,
-    EndedEarlyError,
-    LabelledInputs,
-    SearchData,
-    SeedResult,
-    train_candidate,
-    train_candidates,
-)
+from twominds.search.candidate import CandidateStore, EndedEarlyError, SeedResult, train_candidate, train_candidates
+from twominds.search.inputs import LabelledInputs, SearchData
 from twominds.training.fit import EpochReport, FitConfig, FitResult
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss

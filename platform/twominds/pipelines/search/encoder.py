@@ -117,7 +117,7 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     parameters = {
         "recipe": recipe,
         "modality": view,
-        "clips": read_examples(features, view, config.protocol),
+        "clips": read_examples(features, view, config.protocol, recipe.task.output),
         "bundle": store,
         "features": features,
         "run_uri": run_uri,

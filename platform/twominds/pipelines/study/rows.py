@@ -28,7 +28,8 @@ from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
-from twominds.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
+from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
+from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
 Parts = Mapping[tuple[str, View], StudyPart]
@@ -111,10 +112,9 @@ def selection_data(row: RowModels, clips: Sequence[ClipEmbeddings]) -> SearchDat
     for split in visible_splits(row.protocol):
         if found := labelled(clips, split):
             fusion = row.recipe.fusion
-            inputs = fusion_inputs(row.inputs_of(found), fusion.views, fusion.inputs, dims)
-            dims = inputs.dims
-            labels = torch.tensor([cast("int", item.clip.label) for item in found])
-            splits[split] = LabelledInputs(inputs=inputs, labels=labels)
+            labels = [item.clip.labels for item in found if item.clip.labels is not None]
+            splits[split] = labelled_inputs(row.inputs_of(found), labels, fusion, row.recipe.task.output, dims)
+            dims = splits[split].inputs.dims
     return LabelledSplits(splits).for_selection(row.protocol)
 
 
