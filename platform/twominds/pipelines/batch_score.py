@@ -143,7 +143,7 @@ def _dataset(
     dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.views)
     arguments = [
         {
-            "modality": view,
+            "view": view,
             "encoder_uri": encoder_uri(config.ensemble, view),
             "store": store,
             "device": resources.device,

@@ -199,7 +199,7 @@ def read_stage(
     return map_stage(
         dataset.repartition(target_num_rows_per_block=resources.block_size),
         Read,
-        [{"config": media, "store": store, "device": resources.device, "modalities": tuple(views)}],
+        [{"config": media, "store": store, "device": resources.device, "views": tuple(views)}],
         actors=resources.reader_actors(cpus),
         threads=resources.reader_threads(cpus, clips=len(clips)),
         cpus=min(1.0, cpus / 4),

@@ -155,7 +155,7 @@ def _run(config: TrainConfig, recipe: Recipe, views: list[View], cpus: float) ->
     # Its own: a job for another modality may train beside this one, and the same name would resume an older run.
     run = f"encoders-{uuid.uuid4().hex[:8]}"
     filesystem, path = storage_of(f"{config.output}/.train")
-    arguments = {"config": config, "recipe": recipe.name, "modalities": views, "cpus": cpus}
+    arguments = {"config": config, "recipe": recipe.name, "views": views, "cpus": cpus}
     with printed_lines() as lines:
         trainer = TorchTrainer(
             _train_worker,
@@ -192,7 +192,7 @@ def _train_worker(arguments: dict[str, Any]) -> str:
         torch.set_num_threads(max(1, int(cast("float", arguments["cpus"]))))
     current, state = _last_checkpoint()
     untrained: list[str] = []
-    for view in cast("list[View]", arguments["modalities"]):
+    for view in cast("list[View]", arguments["views"]):
         if workers.agreed(not config.retrain and _trained(config, recipe, view) is not None):
             continue  # finished before the workers were started again
         resume = state if view == current else None
@@ -220,7 +220,7 @@ def _train_one(
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.
         if deepspeed is None and workers.agreed(time.monotonic() - saved > config.checkpoint_interval_s):
-            metrics = {"modality": str(view), **report.numbers()}
+            metrics = {"view": str(view), **report.numbers()}
             if workers.first:
                 with tempfile.TemporaryDirectory() as folder:
                     report.fit_state().save(folder)

@@ -116,7 +116,7 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     rules, trials_store = Rules(seeds=(recipe.encoder_seed,)), SearchStore(run_uri)
     parameters = {
         "recipe": recipe,
-        "modality": view,
+        "view": view,
         "clips": read_examples(features, view, config.protocol),
         "bundle": store,
         "features": features,
