@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 README = "README.md"
 ENCODERS = "encoders"
-"""Folder of an ensemble with the artifacts of its encoders, by modality."""
+"""Folder of an ensemble with the artifacts of its encoders, by view."""
 
 _PUSHED = "<!-- written by twominds --push-to: the next push replaces this folder -->"
 
@@ -141,7 +141,7 @@ def copy_artifact(uri: str, target: str) -> None:
 def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None = None) -> None:
     """Copies an artifact, with its encoders, into a folder that can be uploaded to a model hub as it is.
 
-    The folder holds README.md, card.json and model.safetensors, the same per modality in encoders/, and nothing else.
+    The folder holds README.md, card.json and model.safetensors, the same per view in encoders/, and nothing else.
     It can be loaded and served like the artifact itself.
 
     Args:

@@ -1,6 +1,6 @@
 """Batch scoring with Ray Data: a folder of videos in, the challenge's CSV and a readable one out.
 
-clips ─▶ Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv, details.csv
+clips ─▶ Read ─▶ EmbedMedia (one per view) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv, details.csv
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class BatchScoreConfig:
     scores.csv is the challenge's: id, p0, p1, pred. A video without a score has the shares of the training labels.
 
     details.csv says the rest of each video. Columns: id; answer; p_CLASS, of each class; abstains, whether a person
-    should decide; threshold; of each modality MODALITY, whether it was there, MODALITY_reason, why not, and
+    should decide; threshold; of each view VIEW, whether it was there, VIEW_reason, why not, and
     MODALITY_probability, what its encoder by itself gives the last class; transcript_source; warnings; failed_in and
     error, why there is no score; ensemble; weights.
     """

@@ -1,4 +1,4 @@
-"""Embedding with Ray Data: features in, one embedding per clip and modality out.
+"""Embedding with Ray Data: features in, one embedding per clip and view out.
 
 features ─▶ EmbedFeatures (one actor pool, each with all encoders) ─▶ ClipSink
 """
@@ -60,7 +60,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     cards: dict[View, Card] = {}
     for view in config.views:
         uri = f"{config.encoders}/{view}"
-        require(uri, what=f"{view} encoder", made_by=f"python jobs/train_encoders.py --modalities {view}")
+        require(uri, what=f"{view} encoder", made_by=f"python jobs/train_encoders.py --views {view}")
         cards[view], _ = artifacts.verified(uri)
         check_scene_fit(view, cards[view], about)
     parts = {view: card.artifact_id for view, card in cards.items()}

@@ -205,7 +205,7 @@ def _hidden(
     clips: Mapping[Split, Sequence[Clip]],
     guess: int,
 ) -> dict[View, dict[Split, float]]:
-    """Macro F1 with one modality masked in every clip."""
+    """Macro F1 with one view masked in every clip."""
 
     def masked(split: Split, view: View) -> Answers:
         return ensemble_answers(ensemble, [without(clip, view) for clip in inputs[split]], guess)

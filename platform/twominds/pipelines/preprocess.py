@@ -177,7 +177,7 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
 
 
 def features_fingerprint(recipe: Recipe, store: BackboneStore, view: View) -> str:
-    """Digest of all that bears on one modality's features: how clips are read, the backbone's settings, the weights."""
+    """Digest of all that bears on one view's features: how clips are read, the backbone's settings, the weights."""
     used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles([view]) if store.has(role)}
     return fingerprint(to_json(recipe.media), to_json(recipe.features[view]), used)
 

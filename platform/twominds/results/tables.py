@@ -77,7 +77,7 @@ has changed. (Features of words and tokens hold it again.)"""
 
 
 def scored_columns(views: Sequence[View]) -> list[str]:
-    """What is kept of a scored clip: its score, where its words are from, and what each modality says or why not."""
+    """What is kept of a scored clip: its score, where its words are from, and what each view says or why not."""
     opinions = (f"{view}_{name}" for view in views for name in ("present", "reason", "probabilities"))
     return [*WITHOUT_WORDS, "transcript_source", *opinions, *(field.name for field in SCORE_FIELDS)]
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,17 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from twominds.artifacts import to_json
+from twominds.artifacts import Card, to_json
 from twominds.backbones import BackboneStore
+from twominds.encoders.artifact import load_encoder, save_encoder
 from twominds.encoders.audio import AudioEncoderConfig
 from twominds.encoders.catalog import ENCODERS, EncodersConfig, encoders_from_json
 from twominds.encoders.encoder import Encoder
 from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
 from twominds.encoders.face_frames import FaceFramesEncoder, FaceFramesEncoderConfig
+from twominds.errors import ArtifactError
 from twominds.recipes.leya import leya
-from twominds.records import Features, Modality, absent
+from twominds.records import AH_VIDEO, Features, Modality, absent
 
 Make = Callable[..., Features]
 CONFIG: EncodersConfig = {
@@ -133,3 +136,24 @@ def test_collate_refuses_what_is_not_there(modality: Modality, store: BackboneSt
     other = next(m for m in Modality if m != modality)
     with pytest.raises(ValueError, match=f"given {other}"):
         encoder.collate([features_of(other)])
+
+
+def test_two_views_of_a_modality_survive_json() -> None:
+    config: EncodersConfig = {"face": FaceEncoderConfig(), "face.effnet": FaceFramesEncoderConfig(temporal="lstm")}
+    back = encoders_from_json(json.loads(json.dumps(to_json(config))))
+    assert back == config
+    assert encoders_from_json({"face.effnet": {"hidden_dim": 16}}) == {"face.effnet": FaceEncoderConfig(hidden_dim=16)}
+    with pytest.raises(ArtifactError, match=r"no view 'pose'"):
+        encoders_from_json({"pose": {}})
+
+
+def test_an_encoder_of_another_view_is_saved_and_loaded_as_that(
+    store: BackboneStore, features_of: Make, tmp_path: Path
+) -> None:
+    encoder = encoder_of(Modality.FACE, store, features_of)
+    encoder.view = "face.effnet"
+    config: EncodersConfig = {"face.effnet": CONFIG[Modality.FACE], "face": FaceFramesEncoderConfig()}
+    save_encoder(str(tmp_path), encoder, config, Card(kind="encoder", task=AH_VIDEO, recipe="test", config={}))
+    loaded, _ = load_encoder(str(tmp_path))
+    assert isinstance(loaded, FaceEncoder)
+    assert (loaded.view, loaded.modality) == ("face.effnet", Modality.FACE)

@@ -18,7 +18,7 @@ from twominds.artifacts import Card, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder, save_encoder
 from twominds.encoders.boosting import LightGBMTrees, TreesConfig
-from twominds.encoders.catalog import AnyEncoderConfig, encoders_from_json
+from twominds.encoders.catalog import AnyEncoderConfig, EncodersConfig, encoders_from_json
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.embedding import embed
 from twominds.encoders.huggingface import load_backbone
@@ -132,7 +132,7 @@ def test_finds_the_planted_word(classifier: str) -> None:
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_saved_and_loaded_it_is_the_same_to_the_bit(classifier: str, tmp_path: Path) -> None:
     encoder = learned(classifier=classifier)
-    config = {Modality.TEXT: encoder.config}
+    config: EncodersConfig = {Modality.TEXT: encoder.config}
     save_encoder(str(tmp_path), encoder, config, Card(kind="encoder", task=AH_VIDEO, recipe="test", config={}))
     loaded, card = load_encoder(str(tmp_path))
     assert isinstance(loaded, ClassicalTextEncoder)

@@ -1,10 +1,11 @@
 import json
+from typing import Any
 
 import pytest
 
 from twominds.artifacts import to_json
 from twominds.backbones import BackboneStore
-from twominds.errors import BackboneError
+from twominds.errors import ArtifactError, BackboneError
 from twominds.features.catalog import FeaturesConfig, backbones_of, build_extractor, features_from_json
 from twominds.features.face import FaceFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
@@ -54,3 +55,28 @@ def test_without_weights_the_job_that_makes_them_is_named(
     empty = BackboneStore(uri=str(tmp_path_factory.mktemp("empty")))
     with pytest.raises(BackboneError, match=r"jobs/make_debug_models\.py"):
         build_extractor(modality, leya().features[modality], empty, with_pooled=False)
+
+
+def test_two_views_of_a_modality_survive_json_and_name_their_features(store: BackboneStore) -> None:
+    config: FeaturesConfig = {
+        "face": FaceFeaturesConfig(),
+        "face.clip": FaceFramesFeaturesConfig(backbone="face.clip_vit_b32"),
+    }
+    assert features_from_json(json.loads(json.dumps(to_json(config)))) == config
+    assert build_extractor("face.clip", config["face.clip"], store, with_pooled=False).view == "face.clip"
+    assert features_from_json({"face.effnet": {"max_batch_frames": 8}}) == {
+        "face.effnet": FaceFeaturesConfig(max_batch_frames=8)
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({"pose.openpose": {}}, r"no view 'pose\.openpose'"),
+        ({"face.effnet": {"kind": "words"}}, r"face\.effnet are of the kind 'words'"),
+        ({"face.effnet": {"frames": 3}}, "has no frames"),
+    ],
+)
+def test_json_of_no_view_or_kind_is_refused(value: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ArtifactError, match=sentence):
+        features_from_json(value)

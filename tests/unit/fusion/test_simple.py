@@ -87,3 +87,18 @@ def test_a_saved_config_comes_back_as_what_it_was(config: FusionConfig) -> None:
     restored = TypeAdapter[FusionConfig](FusionConfig).validate_json(json.dumps(asdict(config)))
     assert restored == config
     assert type(restored) is type(config)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+def test_two_views_of_a_modality_are_two_tokens(config: FusionConfig) -> None:
+    """Their names have dots, which no part of a torch module may have."""
+    of_two = some_inputs()
+    inputs = FusionInputs(
+        tokens={"face.effnet": of_two.tokens[FACE], "face.vit": of_two.tokens[TEXT]}, mask=of_two.mask
+    )
+    model = build_fusion(config, dims=inputs.dims, num_outputs=2, seed=3).eval()
+    same = build_fusion(config, dims=of_two.dims, num_outputs=2, seed=3).eval()
+    assert torch.equal(model(inputs).logits, same(of_two).logits)
+    other = build_fusion(config, dims=inputs.dims, num_outputs=2, seed=4).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(inputs).logits, model(inputs).logits)

@@ -26,6 +26,7 @@ from twominds.pipelines.model_stages import with_scores
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.records import AH_VIDEO, Clip, Embedding, Modality, Split, View, clip_labels
+from twominds.reports.study.answers import label_of
 from twominds.reports.study.report import FILES
 from twominds.reports.submission import submission
 from twominds.results import tables
@@ -66,7 +67,7 @@ def config(tmp_path: Path, write_embeddings: Callable[..., None]) -> EvaluateCon
     for stage, (split, label) in BROKEN.items():
         clip = Clip(clip_id=stage, video_uri=f"/videos/{stage}.mp4", split=split, labels=clip_labels(label))
         ClipSink(config.embeddings, []).quarantine([clip], stage=stage, reason=f"{clip.video_uri} is broken.")
-    fusion, dims = ConcatMLPConfig(hidden_dim=8, dropout=0.0), dict[View, int].fromkeys(Modality, DIM)
+    fusion, dims = ConcatMLPConfig(hidden_dim=8, dropout=0.0), {str(m): DIM for m in Modality}
     states: dict[int, dict[str, torch.Tensor]] = {
         seed: build_fusion(fusion, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 2025)
     }
@@ -95,7 +96,8 @@ def test_every_labelled_clip_counts_and_one_without_a_score_gets_the_majority(
     by_seed = Ensemble.load(config.ensemble).probabilities(clips)[..., 1]
     assert np.ptp(by_seed.mean(axis=0)) > 0.01
     truth = {
-        row["clip_id"]: (row["split"], tables.clip_from_row(row).label) for row in tables.read_rows(config.embeddings)
+        row["clip_id"]: (row["split"], label_of(tables.clip_from_row(row)))
+        for row in tables.read_rows(config.embeddings)
     }
     truth |= {clip_id: (split.value, label) for clip_id, (split, label) in BROKEN.items()}
     scored = {row["clip_id"]: float(p) for row, p in zip(rows, by_seed.mean(axis=0), strict=True)}
@@ -149,7 +151,7 @@ def test_the_report_is_that_of_a_study(config: EvaluateConfig) -> None:
     assert not hidden[Modality.FACE].presence.present
     chance = blind.probabilities([clip | hidden for clip in clips])[..., 1].mean(axis=0)
     labels = [
-        *(tables.clip_from_row(row).label for row in rows),
+        *(label_of(tables.clip_from_row(row)) for row in rows),
         *(label for split, label in BROKEN.values() if split == Split.TEST),
     ]
     assert drops[Modality.FACE] == pytest.approx(mf1(labels, [*(int(p >= 0.5) for p in chance), 0, 0]))

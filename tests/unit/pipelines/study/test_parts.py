@@ -215,8 +215,8 @@ def test_the_whole_table_takes_three_passes_and_seven_encoders(table: Table) -> 
     text = {8: 4, 9: 5, 10: 6} | dict.fromkeys((11, 12, 13, 14, 16, 18, 20, 21, 22, 24), 7)
     for (name, view), part in parts.items():
         number = int(name[-2:])
-        same = {FACE: 1, SCENE: 2, AUDIO: 3, TEXT: text.get(number, number)}[view]
-        assert place(part) == place(own[same]), name
+        same: dict[View, int] = {FACE: 1, SCENE: 2, AUDIO: 3, TEXT: text.get(number, number)}
+        assert place(part) == place(own[same[view]]), name
 
 
 def test_every_folder_holds_what_its_row_asks_for(table: Table, models: str) -> None:

@@ -31,7 +31,7 @@ FAST = FitConfig(epochs=1, batch_size=8, patience=1)
 def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: View | None = None) -> Floats:
     """[S, N]: probability of the last class of each seed's model, clip by clip; NaN where it has nothing."""
     saved, card = artifacts.load_tensors(row.uri), artifacts.read_card(row.uri)
-    dims: dict[View, int] = {name: size for name, size in card.architecture["dims"].items()}
+    dims: dict[View, int] = dict(card.architecture["dims"])
     found: list[list[float]] = []
     for seed in card.seeds:
         model = build_fusion(row.recipe.fusion.model, dims=dims, num_outputs=2).eval()
