@@ -33,7 +33,7 @@ from twominds.results.about import ABOUT, About
 SEED = 2
 CLIPS = {Split.TRAIN: 778, Split.VALIDATION: 124, Split.TEST: 525}
 PARTICIPANTS = {Split.TRAIN: 164, Split.VALIDATION: 26, Split.TEST: 110}
-DIMS = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
+DIMS: dict[View, int] = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
 
 CUE_WEIGHT = {Modality.SCENE: 0.7, Modality.FACE: 0.9, Modality.AUDIO: 0.8, Modality.TEXT: 0.9}
 SHARED = 0.3
