@@ -65,7 +65,7 @@ def import_leya(config: ImportConfig, console: Console) -> None:
     """
     require(config.models, what="bundle of weights", made_by="python jobs/fetch_models.py")
     store = BackboneStore(uri=config.models)
-    encoders = {view: f"{config.output}/encoders/{view}" for view in Modality}
+    encoders: dict[View, str] = {view: f"{config.output}/encoders/{view}" for view in Modality}
     for view, file in config.files.items():
         with console.status(f"{view}: reading {file.name}"):
             card = import_encoder(encoders[view], view, file, store)

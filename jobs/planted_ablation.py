@@ -80,7 +80,7 @@ def main(config: PlantedAblationConfig) -> None:
 
 
 def _only(view: View, strength: float) -> CueStrengths:
-    return CueStrengths(**{**asdict(NO_CUES), view.value: strength})
+    return CueStrengths(**{**asdict(NO_CUES), view: strength})
 
 
 def _table(name: str, report: dict[str, Any]) -> Table:

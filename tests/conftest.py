@@ -208,7 +208,7 @@ def write_embeddings() -> Callable[..., None]:
                 row |= tables.embedding_to_row(embedding)
             rows.append(row)
         fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-        schema = pa.schema([*fields, *(field for view in Modality for field in tables.embedding_fields(view))])
+        schema = pa.schema([*fields, *tables.embedding_fields(*Modality)])
         about = About(recipe="leya/demo", corpus="drawn", fingerprint="0" * 12, models="none")
         claim_folder(f"{root}/embeddings", about)
         with UPath(f"{root}/embeddings/all.parquet").open("wb") as file:

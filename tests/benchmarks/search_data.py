@@ -33,7 +33,7 @@ from twominds.results.about import ABOUT, About
 SEED = 2
 CLIPS = {Split.TRAIN: 778, Split.VALIDATION: 124, Split.TEST: 525}
 PARTICIPANTS = {Split.TRAIN: 164, Split.VALIDATION: 26, Split.TEST: 110}
-DIMS = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
+DIMS: dict[View, int] = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
 
 CUE_WEIGHT = {Modality.SCENE: 0.7, Modality.FACE: 0.9, Modality.AUDIO: 0.8, Modality.TEXT: 0.9}
 SHARED = 0.3
@@ -59,7 +59,9 @@ FloatArray = npt.NDArray[np.float32]
 def draw(seed: int) -> list[tuple[Clip, dict[View, Embedding]]]:
     """The clips of all splits with their embeddings; no participant is in two splits."""
     rng = np.random.default_rng(seed)
-    turn = {view: _orthonormal(rng, 2 + PERSON_FACTORS + CLIP_FACTORS, dim) for view, dim in DIMS.items()}
+    turn: dict[View, FloatArray] = {
+        view: _orthonormal(rng, 2 + PERSON_FACTORS + CLIP_FACTORS, dim) for view, dim in DIMS.items()
+    }
     return [clip for split in CLIPS for clip in _draw_split(rng, split, turn)]
 
 
@@ -98,7 +100,7 @@ def _draw_split(
             labels=clip_labels(int(labels[i])),
             participant_id=participant,
         )
-        embeddings = {
+        embeddings: dict[View, Embedding] = {
             view: Embedding(clip_id=clip.clip_id, view=view, presence=PRESENT, vectors=np.atleast_2d(vectors[view][i]))
             if there[view][i]
             else Embedding(clip_id=clip.clip_id, view=view, presence=absent("It was drawn so."))
@@ -122,7 +124,7 @@ def write_search_data(root: Path, seed: int = SEED) -> None:
             row |= tables.embedding_to_row(embedding)
         rows.append(row)
     fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-    fields += [field for view in Modality for field in tables.embedding_fields(view)]
+    fields += tables.embedding_fields(*Modality)
     for view in Modality:
         card = Card(kind="encoder", task=AH_VIDEO, recipe="leya", config={})
         artifacts.save(str(root / "encoders" / view), {"w": torch.zeros(1)}, card)

@@ -26,7 +26,7 @@ from twominds.pipelines.preprocess import PreprocessConfig, preprocess
 from twominds.pipelines.search import fusion
 from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import train_encoders
-from twominds.records import Clip, Failure, Modality, Score, Split
+from twominds.records import Clip, Embedding, Failure, Modality, Score, Split, View
 from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.quarantine import read_quarantine
@@ -176,9 +176,9 @@ def test_a_finished_search_can_be_given_another_decision(finished: "Finished", t
     assert calibrated.card.artifact_id != plain.card.artifact_id
     assert calibrated.config.decision.temperature != 1
     rows = [
-        row for row in tables.read_rows(finished.embed.output, splits=[Split.VALIDATION]) if row["label"] is not None
+        row for row in tables.read_rows(finished.embed.output, splits=[Split.VALIDATION]) if row["labels"] is not None
     ]
-    clips = [{m: tables.embedding_from_row(row, m) for m in Modality} for row in rows]
+    clips: list[dict[View, Embedding]] = [{m: tables.embedding_from_row(row, m) for m in Modality} for row in rows]
     before, after = plain.probabilities(clips)[..., 1], calibrated.probabilities(clips)[..., 1]
     ordered = np.take_along_axis(after, np.argsort(before, axis=1), axis=1)
     assert (np.diff(ordered, axis=1) >= -1e-9).all()  # equal where a low temperature rounds both to 0 or 1

@@ -72,7 +72,7 @@ def test_the_table_says_what_the_models_say(study: tuple[EvaluateConfig, Summary
     folder = Path(config.study.folder)
     (uri,) = [str(path) for path in (folder / "fusions").iterdir() if artifacts.read_card(str(path)).recipe == BOTH]
     ensemble = Ensemble.load(uri)
-    columns = [f.name for m in ensemble.config.views for f in tables.embedding_fields(m)]
+    columns = [f.name for f in tables.embedding_fields(*ensemble.config.views)]
     by_modality = {
         m: {
             row["clip_id"]: row

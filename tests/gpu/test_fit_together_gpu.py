@@ -23,7 +23,7 @@ pytestmark = pytest.mark.gpu
 SEEDS = (42, 2025, 7777, 12345, 31415)
 FUSION = TransformerFusionConfig(hidden_dim=32, num_layers=2, num_heads=2, dropout=0.0)
 CONFIG = FitConfig(epochs=4, batch_size=16, optimizer="adamw", learning_rate=1e-3, patience=9)
-DIMS = {Modality.FACE: 8, Modality.TEXT: 4}
+DIMS: dict[View, int] = {Modality.FACE: 8, Modality.TEXT: 4}
 
 
 def examples(clips: int, seed: int, device: str, dims: dict[View, int] = DIMS) -> FusionExamples:
@@ -110,7 +110,8 @@ def test_fusion_models(fusion: FusionConfig) -> None:
 
 def test_class_weighted_fusion() -> None:
     """It has no seed of its own: only the order of clips differs."""
-    dims, fusion = {Modality.FACE: 2, Modality.TEXT: 2}, ClassWeightedConfig()
+    dims: dict[View, int] = {Modality.FACE: 2, Modality.TEXT: 2}
+    fusion = ClassWeightedConfig()
     check_same(together(models(fusion, dims), CONFIG, dims), on_the_cpu(models(fusion, dims), CONFIG, dims), 1e-3)
 
 

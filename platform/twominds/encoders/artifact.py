@@ -53,7 +53,7 @@ def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card)
     Args:
         uri: Folder of the artifact.
         encoder: The trained model.
-        config: The configs it was built from (its own modality's counts).
+        config: The configs it was built from (its own view's counts).
         card: What is known of its training; `config` may hold further sections (`features`, `media`), `encoders` and
             the architecture are filled in here.
     """

@@ -21,7 +21,7 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(Protocol):
-    """Turns decoded clips into the features of one modality with a frozen backbone.
+    """Turns decoded clips into the features of one view with a frozen backbone.
 
     Whether features are `pooled` is said when an extractor is built: for scene and text nothing else needs the frozen
     backbone, which is then not even loaded.

@@ -77,7 +77,7 @@ def fusion_inputs(
         found = [_token(clip.get(view), kind, row) for row, clip in enumerate(embeddings)]
         dim = dims[view] if dims is not None else next((v.shape[1] for v in found if v is not None), None)
         if dim is None:
-            raise MissingInputError(f"No clip has the modality {view}. Leave it out of the fusion's modalities.")
+            raise MissingInputError(f"No clip has the modality of {view}. Leave it out of the fusion's views.")
         stacked = np.zeros((first[-1], dim), dtype=np.float32)
         for row, vectors in enumerate(found):
             if vectors is None:

@@ -1,6 +1,6 @@
 """Batch scoring with Ray Data: a folder of videos in, the challenge's CSV and a readable one out.
 
-clips ─▶ Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv, details.csv
+clips ─▶ Read ─▶ EmbedMedia (one per view) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv, details.csv
 """
 
 from collections.abc import Sequence
@@ -50,8 +50,8 @@ class BatchScoreConfig:
     scores.csv is the challenge's: id, p0, p1, pred. A video without a score has the shares of the training labels.
 
     details.csv says the rest of each video. Columns: id; answer; p_CLASS, of each class; abstains, whether a person
-    should decide; threshold; of each modality MODALITY, whether it was there, MODALITY_reason, why not, and
-    MODALITY_probability, what its encoder by itself gives the last class; MODALITY_adds_CLASS, what the modality
+    should decide; threshold; of each view VIEW, whether it was there, VIEW_reason, why not, and
+    VIEW_probability, what its encoder by itself gives the last class; MODALITY_adds_CLASS, what the modality
     contributes to the score (Shapley values, in log-odds), prior_CLASS, what is said without any; opposed, the two
     modalities that pull in opposite directions; transcript_source; warnings; failed_in and
     error, why there is no score; ensemble; weights.
@@ -158,7 +158,7 @@ def _dataset(
     dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.views)
     arguments = [
         {
-            "modality": view,
+            "view": view,
             "encoder_uri": encoder_uri(config.ensemble, view),
             "store": store,
             "device": resources.device,

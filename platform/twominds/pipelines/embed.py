@@ -1,4 +1,4 @@
-"""Embedding with Ray Data: features in, one embedding per clip and modality out.
+"""Embedding with Ray Data: features in, one embedding per clip and view out.
 
 features ─▶ EmbedFeatures (one actor pool, each with all encoders) ─▶ ClipSink
 """
@@ -60,7 +60,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     cards: dict[View, Card] = {}
     for view in config.views:
         uri = f"{config.encoders}/{view}"
-        require(uri, what=f"{view} encoder", made_by=f"python jobs/train_encoders.py --modalities {view}")
+        require(uri, what=f"{view} encoder", made_by=f"python jobs/train_encoders.py --views {view}")
         cards[view], _ = artifacts.verified(uri)
         check_scene_fit(view, cards[view], about)
     parts = {view: card.artifact_id for view, card in cards.items()}
@@ -71,7 +71,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     words = "all" if Modality.TEXT in config.views else "nothing"
     renewal = renew(config.output, [*clips, *(clip for clip, _ in aside)], words=words)
     total, done = {clip.clip_id for clip in clips}, renewal.done
-    columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.views for f in tables.embedding_fields(m))]
+    columns = [*tables.WITHOUT_WORDS, *(f.name for f in tables.embedding_fields(*config.views))]
     sink, lacking = ClipSink(config.output, columns), carry_quarantine(config.features, config.output)
     if total - done:
         with cluster(config.address) as cpus:
@@ -109,10 +109,9 @@ def check_scene_fit(view: View, card: Card, about: About) -> None:
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
     clip = cast("list[pa.Field[Any]]", [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS])
-    schema = pa.schema([*clip, *(field for m in config.views for field in tables.features_fields(m))])
+    schema = pa.schema([*clip, *tables.features_fields(*config.views)])
     arguments = [
-        {"modality": view, "encoder_uri": f"{config.encoders}/{view}", "device": resources.device}
-        for view in config.views
+        {"view": view, "encoder_uri": f"{config.encoders}/{view}", "device": resources.device} for view in config.views
     ]
     return map_stage(
         stored_rows(config.features, done, resources.block_size, schema),

@@ -86,7 +86,7 @@ def evaluate(config: EvaluateConfig) -> Summary:
     require_writable(config.output)
     ensemble = Ensemble.load(config.ensemble)
     _check_encoders(config, ensemble.card)
-    columns = [f.name for m in ensemble.config.views for f in tables.embedding_fields(m)]
+    columns = [f.name for f in tables.embedding_fields(*ensemble.config.views)]
     rows = clip_rows(config.embeddings, [*tables.WITHOUT_WORDS, *columns])
     results = _results(config.ensemble, ensemble, rows)
     summary = write_report(results, config.output, other)
@@ -205,7 +205,7 @@ def _hidden(
     clips: Mapping[Split, Sequence[Clip]],
     guess: int,
 ) -> dict[View, dict[Split, float]]:
-    """Macro F1 with one modality masked in every clip."""
+    """Macro F1 with one view masked in every clip."""
 
     def masked(split: Split, view: View) -> Answers:
         return ensemble_answers(ensemble, [without(clip, view) for clip in inputs[split]], guess)

@@ -17,7 +17,7 @@ from twominds.scoring.isolation import isolate
 
 
 class EmbedMedia:
-    """The frozen backbone and the trained encoder of one modality."""
+    """The frozen backbone and the trained encoder of one view."""
 
     def __init__(self, view: View, encoder_uri: str, store: BackboneStore, device: str, with_pooled: bool) -> None:
         """Loads both; the backbone only where it is needed, such as for a fusion that takes `pooled` features."""
@@ -25,14 +25,14 @@ class EmbedMedia:
         self._branch, _ = Branch.load(encoder_uri, store, device=device, with_pooled=with_pooled)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the modality's embedding columns."""
+        """Adds the view's embedding columns."""
         rows = rows_of(table)
         outcomes = [_row(outcome) for outcome in self._branch.embed(media_of(rows))]
         return add_outcomes(table, rows, outcomes, tables.embedding_fields(self._view))
 
 
 class EmbedFeatures:
-    """The trained encoder of one modality, over features made before."""
+    """The trained encoder of one view, over features made before."""
 
     def __init__(self, view: View, encoder_uri: str, device: str) -> None:
         """Loads the encoder."""
@@ -41,7 +41,7 @@ class EmbedFeatures:
         self._device = device
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the modality's embedding columns and drops its features, which they replace."""
+        """Adds the view's embedding columns and drops its features, which they replace."""
         rows = rows_of(table)
         features = [tables.features_from_row(row, self._view) for row in rows if not row.get("error")]
         outcomes = isolate(self._embed, features, stage=f"encoders.{self._view}")

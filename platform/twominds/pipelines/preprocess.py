@@ -153,13 +153,13 @@ def _dataset(
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
     dataset = read_stage(clips, recipe.media, store, resources, cpus, config.views)
-    of_all = {"config": recipe.features, "store": store, "device": resources.device, "with_pooled": config.pooled}
-    arguments = [{"modality": view, **of_all} for view in config.views]
+    of_all = {"store": store, "device": resources.device, "with_pooled": config.pooled}
+    arguments = [{"view": view, "config": recipe.features[view], **of_all} for view in config.views]
     return map_models(dataset, ExtractFeatures, arguments, resources, cpus=cpus, clips=len(clips))
 
 
 def _columns(views: Sequence[View]) -> list[str]:
-    return [*tables.WITHOUT_WORDS, *(f.name for view in views for f in tables.features_fields(view))]
+    return [*tables.WITHOUT_WORDS, *(f.name for f in tables.features_fields(*views))]
 
 
 def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> About:
@@ -177,7 +177,7 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
 
 
 def features_fingerprint(recipe: Recipe, store: BackboneStore, view: View) -> str:
-    """Digest of all that bears on one modality's features: how clips are read, the backbone's settings, the weights."""
+    """Digest of all that bears on one view's features: how clips are read, the backbone's settings, the weights."""
     used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles([view]) if store.has(role)}
     return fingerprint(to_json(recipe.media), to_json(recipe.features[view]), used)
 

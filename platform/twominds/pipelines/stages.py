@@ -1,8 +1,8 @@
 """The actors of a Ray Data pipeline: each takes Arrow tables, one row a clip, and adds its columns.
 
-    Read ─▶ ExtractFeatures (one per modality)                    in preprocess
+    Read ─▶ ExtractFeatures (one per view)                    in preprocess
     EmbedFeatures (all encoders)                                  in embed       (`model_stages.py`)
-    Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings      in batch_score (`model_stages.py`)
+    Read ─▶ EmbedMedia (one per view) ─▶ ScoreEmbeddings      in batch_score (`model_stages.py`)
 
 Modalities share a process where the cluster has few cores (`map_models`). A clip that fails keeps its row;
 `error_stage` and `error` say why, and the later stages leave it alone.
@@ -38,7 +38,7 @@ class StageResources:
     readers: int = 0
     """Actors that decode files and crop faces; 0: one for every two of the cluster's CPUs."""
     models: int = 1
-    """Actors of each pool of models. Each modality has a pool of its own on eight CPUs or more; on fewer they share."""
+    """Actors of each pool of models. Each view has a pool of its own on eight CPUs or more; on fewer they share."""
     model_gpus: float = 0.0
     """GPU share of each model actor (and of each reader, for its face detector)."""
     block_size: int = 8
@@ -49,9 +49,9 @@ class StageResources:
         return self.readers or max(1, cpus // 2)
 
     def model_pools(self, cpus: int, views: int) -> int:
-        """Number of pools that run the models of so many modalities on a cluster of `cpus`.
+        """Number of pools that run the models of so many views on a cluster of `cpus`.
 
-        One for each modality, but no more than every other CPU: the others read. A process loads its libraries for
+        One for each view, but no more than every other CPU: the others read. A process loads its libraries for
         seconds before it works, and where more of them work than there are cores, they only wait for each other.
         """
         return min(views, max(1, cpus // 2))
@@ -90,7 +90,7 @@ class Read:
 
 
 class ExtractFeatures:
-    """The frozen backbone of one modality."""
+    """The frozen backbone of one view."""
 
     def __init__(
         self, view: View, config: AnyFeaturesConfig, store: BackboneStore, device: str, with_pooled: bool
@@ -100,7 +100,7 @@ class ExtractFeatures:
         self._extractor = build_extractor(view, config, store, device=device, with_pooled=with_pooled)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the modality's feature columns."""
+        """Adds the view's feature columns."""
         rows = rows_of(table)
         outcomes = isolate(self._extract, media_of(rows), stage=f"features.{self._view}")
         return add_outcomes(table, rows, outcomes, tables.features_fields(self._view))
@@ -167,7 +167,7 @@ def map_models(
     cpus: int,
     clips: int,
 ) -> ray.data.Dataset:
-    """`dataset` with the columns that `stage` adds with each of the arguments, one of which is a modality's.
+    """`dataset` with the columns that `stage` adds with each of the arguments, one of which is a view's.
 
     As many pools of actors as the cluster has room for (`StageResources.model_pools`); the last has fewest.
     """
@@ -199,7 +199,7 @@ def read_stage(
     return map_stage(
         dataset.repartition(target_num_rows_per_block=resources.block_size),
         Read,
-        [{"config": media, "store": store, "device": resources.device, "modalities": tuple(views)}],
+        [{"config": media, "store": store, "device": resources.device, "views": tuple(views)}],
         actors=resources.reader_actors(cpus),
         threads=resources.reader_threads(cpus, clips=len(clips)),
         cpus=min(1.0, cpus / 4),

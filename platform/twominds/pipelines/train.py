@@ -1,8 +1,8 @@
-"""Training the unimodal encoders with Ray Train: features in, one artifact per modality out.
+"""Training the unimodal encoders with Ray Train: features in, one artifact per view out.
 
-One worker (or several that take the same steps together) trains the modalities one after another, as starting a worker
+One worker (or several that take the same steps together) trains the views one after another, as starting a worker
 group costs more than training a small encoder, and checkpoints as it goes, so a killed worker goes on where it was. To
-train modalities side by side on a cluster, submit one job for each with `--modalities`.
+train several side by side on a cluster, submit one job for each with `--views`.
 """
 
 import tempfile
@@ -79,7 +79,7 @@ class TrainConfig:
     features: str = field(default_factory=lambda: Workspace.default().features)
     """Folder of `jobs/preprocess.py`."""
     output: str = field(default_factory=lambda: Workspace.default().encoders)
-    """Folder for the encoders, one artifact per modality; local or s3://."""
+    """Folder for the encoders, one artifact per view; local or s3://."""
     models: str = field(default_factory=lambda: Workspace.default().models)
     """The bundle of pre-trained weights."""
     recipe: str = ""
@@ -152,10 +152,10 @@ def train_encoders(config: TrainConfig) -> Summary:
 
 def _run(config: TrainConfig, recipe: Recipe, views: list[View], cpus: float) -> str:
     """Trains the encoders; returns why some came to nothing, or ""."""
-    # Its own: a job for another modality may train beside this one, and the same name would resume an older run.
+    # Its own: a job for another view may train beside this one, and the same name would resume an older run.
     run = f"encoders-{uuid.uuid4().hex[:8]}"
     filesystem, path = storage_of(f"{config.output}/.train")
-    arguments = {"config": config, "recipe": recipe.name, "modalities": views, "cpus": cpus}
+    arguments = {"config": config, "recipe": recipe.name, "views": views, "cpus": cpus}
     with printed_lines() as lines:
         trainer = TorchTrainer(
             _train_worker,
@@ -182,7 +182,7 @@ def _run(config: TrainConfig, recipe: Recipe, views: list[View], cpus: float) ->
 
 
 def _train_worker(arguments: dict[str, Any]) -> str:
-    """Runs on every worker: trains each modality, reporting a resumable checkpoint now and then.
+    """Runs on every worker: trains each view, reporting a resumable checkpoint now and then.
 
     Returns why some came to nothing, or "": an error would have Ray Train start the workers again, to the same end.
     """
@@ -192,7 +192,7 @@ def _train_worker(arguments: dict[str, Any]) -> str:
         torch.set_num_threads(max(1, int(cast("float", arguments["cpus"]))))
     current, state = _last_checkpoint()
     untrained: list[str] = []
-    for view in cast("list[View]", arguments["modalities"]):
+    for view in cast("list[View]", arguments["views"]):
         if workers.agreed(not config.retrain and _trained(config, recipe, view) is not None):
             continue  # finished before the workers were started again
         resume = state if view == current else None
@@ -220,7 +220,7 @@ def _train_one(
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.
         if deepspeed is None and workers.agreed(time.monotonic() - saved > config.checkpoint_interval_s):
-            metrics = {"modality": str(view), **report.numbers()}
+            metrics = {"view": str(view), **report.numbers()}
             if workers.first:
                 with tempfile.TemporaryDirectory() as folder:
                     report.fit_state().save(folder)
@@ -302,7 +302,7 @@ def encoder_card(
 
 
 def _roles(recipe: Recipe, view: View, media: MediaConfig, store: BackboneStore) -> list[str]:
-    """All that pre-trained models had a part in the modality's features."""
+    """All that pre-trained models had a part in the view's features."""
     read = replace(recipe, media=media)  # the detector may have been chosen by the user
     return [role for role in read.frozen_roles([view]) if role != WHISPER or store.has(role)]
 
@@ -310,7 +310,7 @@ def _roles(recipe: Recipe, view: View, media: MediaConfig, store: BackboneStore)
 def read_examples(
     features_uri: str, view: View, protocol: SelectionProtocol, output: Classes | Intensities
 ) -> EncoderClips:
-    """The features and labels of one modality, absent ones included, of the splits that the protocol may see."""
+    """The features and labels of one view, absent ones included, of the splits that the protocol may see."""
 
     def examples(rows: list[tables.Row]) -> tuple[list[Features], Targets]:
         features = [tables.features_from_row(row, view) for row in rows]
@@ -327,14 +327,13 @@ def check_inputs(
     """Before any worker is started.
 
     Raises:
-        MissingInputError: the features are of other modalities, or no labelled clip of a split that the protocol
+        MissingInputError: the features are of other views, or no labelled clip of a split that the protocol
             needs has this one.
-        BackboneError: the bundle lacks the modality's backbone, or it is not what was fetched.
+        BackboneError: the bundle lacks the view's backbone, or it is not what was fetched.
     """
     if view not in read_about(features_uri).parts:
         raise MissingInputError(
-            f"{features_uri} holds no {view} features. Make them in another folder, or name the --modalities that "
-            "there are."
+            f"{features_uri} holds no {view} features. Make them in another folder, or name the --views that there are."
         )
     for role in backbones_of(recipe.features[view]):
         store.check(role)
@@ -373,7 +372,7 @@ def _trained(config: TrainConfig, recipe: Recipe, view: View) -> Card | None:
 
 
 def data_fingerprint(features_uri: str, view: View, protocol: SelectionProtocol) -> str:
-    """Digest of the features of one modality and of the labels that the protocol sees."""
+    """Digest of the features of one view and of the labels that the protocol sees."""
     labels = labels_fingerprint(features_uri, protocol, words=view == Modality.TEXT)
     return fingerprint(read_about(features_uri).parts[view], labels)
 

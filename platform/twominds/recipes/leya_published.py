@@ -67,12 +67,12 @@ _UNUSED = ("bert.pooler.", "bert.embeddings.position_ids", "bert.embeddings.toke
 """Parts of RoBERTa that reach no output of the text encoder."""
 
 
-def import_encoder(uri: str, modality: Modality, file: Path, store: BackboneStore) -> Card:
-    """Turns the authors' checkpoint of one modality into an encoder artifact at `uri`; returns its card.
+def import_encoder(uri: str, view: View, file: Path, store: BackboneStore) -> Card:
+    """Turns the authors' checkpoint of one view into an encoder artifact at `uri`; returns its card.
 
     Args:
         uri: Folder of the artifact.
-        modality: Of the encoder.
+        view: Of the encoder.
         file: A state dict, or a checkpoint with one in it: `torch.save` or safetensors.
         store: The bundle that the encoder will run with: the backbones whose features it takes, and for scene and text
             the architecture that the file fills.
@@ -83,23 +83,23 @@ def import_encoder(uri: str, modality: Modality, file: Path, store: BackboneStor
     """
     recipe, media = find_recipe("leya"), _media()
     state = {name: tensor.float() for name, tensor in read_state_dict(file).items() if not name.startswith(_UNUSED)}
-    names, what = _NAMES[modality], f"{file} is not LEYA's {modality} encoder"
+    names, what = _NAMES[view], f"{file} is not LEYA's {view} encoder"
     tensors = _renamed(state, names)
     with _explained(what, names):
-        config, architecture = _READERS[modality](tensors)
+        config, architecture = _READERS[view](tensors)
     if isinstance(config, SceneEncoderConfig | TextEncoderConfig):
         architecture = {"backbone": backbone_config(load_backbone(store, config.backbone))}
     encoder = ENCODERS[type(config)].from_architecture(
         config, num_outputs=recipe.task.num_outputs, architecture=architecture
     )
     _fill(encoder, tensors, names, what)
-    roles = [r for r in replace(recipe, media=media).frozen_roles([modality]) if r != WHISPER or store.has(r)]
+    roles = [r for r in replace(recipe, media=media).frozen_roles([view]) if r != WHISPER or store.has(r)]
     card = replace(
         _card("encoder", recipe, [file]),
         config={"features": to_json(recipe.features), "media": to_json(media)},
         backbones=tuple(used_backbone(store, role) for role in roles),
     )
-    return save_encoder(uri, encoder, {**recipe.encoders, modality: config}, card)
+    return save_encoder(uri, encoder, {**recipe.encoders, view: config}, card)
 
 
 def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[View, str]) -> Card:

@@ -246,9 +246,11 @@ class Recipe:
         detectors = {"yolo": ("detect.yolo_face",), "yunet": ("detect.yunet",), "corpus": ()}
         return detectors[self.media.detector]
 
-    def frozen_roles(self, views: Sequence[View]) -> tuple[str, ...]:
-        """Roles of all that the features of these views depend on; a bundle may lack Whisper."""
+    def frozen_roles(self, views: Sequence[View] | None = None) -> tuple[str, ...]:
+        """Roles of all that the features of these views (None: of its own) depend on; a bundle may lack Whisper."""
         helpers = {Modality.FACE: self.detector_roles, Modality.TEXT: (WHISPER,)}
         return tuple(
-            role for v in views for role in (*backbones_of(self.features[v]), *helpers.get(modality_of(v), ()))
+            role
+            for view in (self.views if views is None else views)
+            for role in (*backbones_of(self.features[view]), *helpers.get(modality_of(view), ()))
         )

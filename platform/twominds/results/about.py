@@ -26,7 +26,7 @@ class About:
     """Digest of everything that changes a feature: configs and weights."""
     models: str
     parts: dict[View, str] = field(default_factory=dict[View, str])
-    """Per modality: of features the fingerprint of all that bears on them, of embeddings the encoder's artifact id."""
+    """Per view: of features the fingerprint of all that bears on them, of embeddings the encoder's artifact id."""
     purpose: str = "research"
     """What BAH's clips were taken for: others did not consent."""
     media: MediaConfig = field(default_factory=MediaConfig)

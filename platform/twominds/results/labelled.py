@@ -33,7 +33,7 @@ def clip_rows(uri: str, columns: Sequence[str], splits: Sequence[Split] | None =
 
 def _absent(clip: Clip, failure: Failure, columns: Sequence[str]) -> Row:
     known = tables.clip_to_row(clip)
-    for view in Modality:
+    for view in (name.removesuffix("_present") for name in columns if name.endswith("_present")):
         known |= {f"{view}_present": False, f"{view}_reason": failure.reason}
     row = {name: known.get(name) for name in ("clip_id", "split", *columns)}
     return row | {"error_stage": failure.stage, "error": failure.reason}

@@ -7,7 +7,7 @@ another. Per view `v` there are `v_present` and `v_reason` beside its data, whic
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -114,7 +114,7 @@ has changed. (Features of words and tokens hold it again.)"""
 
 
 def scored_columns(views: Sequence[View]) -> list[str]:
-    """What is kept of a scored clip: its score, where its words are from, and what each modality says or why not."""
+    """What is kept of a scored clip: its score, where its words are from, and what each view says or why not."""
     opinions = (f"{view}_{name}" for view in views for name in ("present", "reason", "probabilities"))
     return [*WITHOUT_WORDS, "transcript_source", *opinions, *(field.name for field in SCORE_FIELDS)]
 
@@ -123,26 +123,20 @@ POINTS = "points_s"
 """The column of the times at which the task wants answers; null where it wants one for the whole clip."""
 
 
-def features_fields(view: View) -> list["pa.Field[Any]"]:
-    """Columns of one view's features."""
-    return [
-        pa.field(f"{view}_present", pa.bool_()),
-        pa.field(f"{view}_reason", pa.string()),
-        pa.field(f"{view}_values", pa.large_binary()),
-        pa.field(f"{view}_times_s", TIMES),
-        pa.field(f"{view}_pooled", VECTOR),
-        pa.field(f"{view}_warnings", SENTENCES),
-        pa.field(POINTS, TIMES),
-    ]
+def features_fields(*views: View) -> list["pa.Field[Any]"]:
+    """Columns of the views' features, and of the points, which are the clip's."""
+    return _fields(views, {"values": pa.large_binary(), "times_s": TIMES, "pooled": VECTOR})
 
 
-def embedding_fields(view: View) -> list["pa.Field[Any]"]:
-    """Columns of one view's embedding."""
+def embedding_fields(*views: View) -> list["pa.Field[Any]"]:
+    """Columns of the views' embeddings, and of the points, which are the clip's."""
+    return _fields(views, dict.fromkeys((*_OF_POINTS.values(), "pooled"), VECTOR))
+
+
+def _fields(views: Sequence[View], data: Mapping[str, pa.DataType]) -> list["pa.Field[Any]"]:
+    columns = {"present": pa.bool_(), "reason": pa.string(), **data, "warnings": SENTENCES}
     return [
-        pa.field(f"{view}_present", pa.bool_()),
-        pa.field(f"{view}_reason", pa.string()),
-        *(pa.field(f"{view}_{name}", VECTOR) for name in (*_OF_POINTS.values(), "pooled")),
-        pa.field(f"{view}_warnings", SENTENCES),
+        *(pa.field(f"{view}_{name}", kind) for view in views for name, kind in columns.items()),
         pa.field(POINTS, TIMES),
     ]
 

@@ -98,7 +98,7 @@ def read_search_data(
     Raises:
         SelectionError: a split has no labelled clip.
     """
-    columns = [f.name for m in fusion.views for f in tables.embedding_fields(m)]
+    columns = [f.name for f in tables.embedding_fields(*fusion.views)]
 
     def inputs(rows: list[tables.Row], dims: Mapping[View, int] | None = None) -> LabelledInputs:
         clips = [{view: tables.embedding_from_row(row, view) for view in fusion.views} for row in rows]

@@ -23,12 +23,13 @@ from twominds.artifacts import Card, UsedBackbone
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.encoders.artifact import save_encoder
-from twominds.encoders.catalog import ENCODERS, EncodersConfig
+from twominds.encoders.catalog import ENCODERS
 from twominds.encoders.embedding import embed
-from twominds.features.catalog import FeaturesConfig, build_extractor
+from twominds.features.catalog import backbones_of, build_extractor
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
+from twominds.recipes.leya import leya
 from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, Score, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.scoring.scorer import Scorer
@@ -84,12 +85,12 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
     """An ensemble of untrained models whose answers differ from clip to clip."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("artifacts")
-    store, features, encoders = BackboneStore(uri=tiny_bundle), FeaturesConfig(), EncodersConfig()
+    store, features, encoders = BackboneStore(uri=tiny_bundle), leya().features, leya().encoders
     media_config = MediaConfig(face_frames=8, min_face_frames=0, recognise_speech=False)
     media = [item for item in MediaReader(media_config, store).read_many(clips[:5]) if isinstance(item, ClipMedia)]
     dims: dict[View, int] = {}
     for view in Modality:
-        extracted = build_extractor(view, features, store, with_pooled=False).extract(media)
+        extracted = build_extractor(view, features[view], store, with_pooled=False).extract(media)
         example = next(item for item in extracted if item.presence.present)
         settings = encoders[view]
         encoder = ENCODERS[type(settings)].pretrained(
@@ -97,7 +98,7 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
         )
         dims[view] = encoder.embedding_dim
         assert len(embed(encoder, extracted)) == len(media)
-        (role,) = features.backbones(view)
+        (role,) = backbones_of(features[view])
         entry = store.entry(role)
         used = UsedBackbone(
             role=role, hub_id=entry.hub_id, revision=entry.revision, licence=entry.licence, weights=entry.weights

@@ -17,7 +17,9 @@ FACE, TEXT = Modality.FACE, Modality.TEXT
 
 def some_inputs(clips: int = 60, dim: int = 9, seed: int = 0) -> tuple[FusionInputs, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    tokens = {m: 5 + torch.randn(clips, dim, generator=generator) * torch.arange(1, dim + 1) for m in (FACE, TEXT)}
+    tokens: dict[View, torch.Tensor] = {
+        m: 5 + torch.randn(clips, dim, generator=generator) * torch.arange(1, dim + 1) for m in (FACE, TEXT)
+    }
     mask = torch.ones(clips, 2, dtype=torch.bool)
     mask[::5, 1] = False
     tokens[TEXT][::5] = float("nan")  # absent: must not count in any statistic

@@ -21,7 +21,7 @@ SCENE, FACE, AUDIO, TEXT = Modality.SCENE, Modality.FACE, Modality.AUDIO, Modali
 SMALL = TransformerFusionConfig(
     hidden_dim=8, num_layers=2, num_heads=2, feedforward_factor=3, prototypes_per_class=3, dropout=0.4
 )
-DIMS = {SCENE: 5, FACE: 4, AUDIO: 3}
+DIMS: dict[View, int] = {SCENE: 5, FACE: 4, AUDIO: 3}
 
 
 def inputs_of(dims: Mapping[View, int], clips: int, seed: int = 0) -> FusionInputs:
@@ -248,7 +248,7 @@ def test_defaults_are_the_papers_selected_configuration() -> None:
 
 
 def test_parameter_count_of_the_papers_configuration() -> None:
-    dims = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}
+    dims: dict[View, int] = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}
     model = build_fusion(TransformerFusionConfig(), dims=dims, num_outputs=2)
     d, width = 128, 6 * 128
     projectors = sum(dim * d + d + 2 * d for dim in dims.values())

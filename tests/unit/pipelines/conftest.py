@@ -24,7 +24,7 @@ from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
 
-DIMS = {Modality.FACE: 4, Modality.AUDIO: 3}
+DIMS: dict[View, int] = {Modality.FACE: 4, Modality.AUDIO: 3}
 SPLITS = (Split.TRAIN,) * 20 + (Split.VALIDATION,) * 12 + (Split.TEST,) * 12 + (Split.PRIVATE,) * 4
 MEDIA = MediaConfig(face_frames=7)
 FUSION = FusionRecipe(
@@ -38,7 +38,7 @@ FUSION = FusionRecipe(
 )
 
 
-def recipe(name: str, *views: Modality, reports: Reports = "single", **fusion: Any) -> Recipe:
+def recipe(name: str, *views: View, reports: Reports = "single", **fusion: Any) -> Recipe:
     """One of a study over these modalities."""
     return replace(
         leya_demo(), name=name, fusion=replace(FUSION, views=views, **fusion), reports=reports, encoder_seed=5
@@ -87,7 +87,7 @@ class MadeUpStudy:
             backbones=(UsedBackbone(role=f"{view}.x", hub_id=None, revision="x", licence="x", weights="debug"),),
         )
         uri = str(self.root / "encoders" / f"{view}-{value}")
-        artifacts.save(uri, {"weight": torch.tensor([value, float(list(Modality).index(view))])}, card)
+        artifacts.save(uri, {"weight": torch.tensor([value, float([str(m) for m in Modality].index(view))])}, card)
         return uri
 
     def part(self, view: View) -> StudyPart:

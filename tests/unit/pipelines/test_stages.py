@@ -11,7 +11,7 @@ from twominds.pipelines.stages import InOneProcess, StageResources
 
 
 @pytest.mark.parametrize(
-    ("cpus", "modalities", "pools"),
+    ("cpus", "views", "pools"),
     [(1, 4, 1), (2, 4, 1), (4, 4, 2), (7, 4, 3), (8, 4, 4), (64, 4, 4), (64, 1, 1)],
 )
 def test_every_other_cpu_runs_models_and_no_pool_is_without_a_modality(cpus: int, views: int, pools: int) -> None:

@@ -4,8 +4,10 @@ from dataclasses import fields
 
 import pytest
 
+from twominds.encoders.audio import AudioEncoderConfig
 from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.face_frames import FaceFramesEncoderConfig
+from twominds.features.audio import AudioFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeaturesConfig
 from twominds.features.text import TextFeaturesConfig
 from twominds.features.words import WordsFeaturesConfig
@@ -59,7 +61,12 @@ def test_frames_of_vit_and_clip_go_through_transformer_and_mamba() -> None:
 
 
 def test_audio_is_tried_with_a_transformer_and_on_other_layers() -> None:
-    found = {(r.encoders["audio"].temporal, r.features["audio"].hidden_state) for r in of(Modality.AUDIO)}
+    found: set[tuple[str, int]] = set()
+    for recipe in of(Modality.AUDIO):
+        features, encoder = recipe.features["audio"], recipe.encoders["audio"]
+        assert isinstance(features, AudioFeaturesConfig)
+        assert isinstance(encoder, AudioEncoderConfig)
+        found.add((encoder.temporal, features.hidden_state))
     assert found == {("transformer", 10), ("mamba", 6), ("mamba", 8), ("mamba", 9), ("mamba", 11)}
 
 

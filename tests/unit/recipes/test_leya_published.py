@@ -16,8 +16,9 @@ from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.encoders.artifact import check_backbones, load_encoder
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, BackboneError
-from twominds.features.catalog import FeaturesConfig
+from twominds.features.catalog import features_from_json
 from twominds.media.reader import MediaConfig
+from twominds.recipes.leya import leya
 from twominds.recipes.leya_published import import_encoder, import_ensemble
 from twominds.records import PRESENT, Embedding, Modality, View, absent
 from twominds.scoring.ensemble import Ensemble
@@ -151,7 +152,7 @@ def saved(path: Path, model: nn.Module, **more: object) -> Path:
 
 
 @pytest.fixture
-def read(tmp_path: Path, store: BackboneStore) -> Callable[[Modality, Path], Encoder]:
+def read(tmp_path: Path, store: BackboneStore) -> Callable[[View, Path], Encoder]:
     def read(view: View, file: Path) -> Encoder:
         import_encoder(str(tmp_path / view), view, file, store)
         return load_encoder(str(tmp_path / view))[0]
@@ -159,7 +160,7 @@ def read(tmp_path: Path, store: BackboneStore) -> Callable[[Modality, Path], Enc
     return read
 
 
-Read = Callable[[Modality, Path], Encoder]
+Read = Callable[[View, Path], Encoder]
 
 
 @torch.no_grad()
@@ -254,9 +255,9 @@ def test_ensemble_is_the_mean_of_their_models(encoders: dict[View, str], tmp_pat
     files = [saved(tmp_path / f"proto_{i}.pt", model, model_cfg=cfg) for i, model in enumerate(models)]
     card = import_ensemble(str(tmp_path / "ensemble"), files, encoders)
     assert card.seeds == (1, 2, 3)
-    tokens = {m: torch.randn(4, dim) for m, dim in DIMS.items()}
+    tokens: dict[View, Tensor] = {m: torch.randn(4, dim) for m, dim in DIMS.items()}
     mask = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]], dtype=torch.bool)
-    clips = [
+    clips: list[dict[View, Embedding]] = [
         {
             m: Embedding(clip_id=str(i), view=m, presence=PRESENT, vectors=np.atleast_2d(tokens[m][i].numpy()))
             if mask[i, column]
@@ -284,7 +285,7 @@ def test_cards_tell_where_they_came_from(encoders: dict[View, str], tmp_path: Pa
     assert list(ensemble.data["imported"]) == ["proto_1.pt"]
     assert {b.role for b in ensemble.backbones} >= {"face.emotion_efficientnet_b0", "audio.wav2vec2_emotion"}
     for card in copied:  # what the service reads
-        assert from_json(FeaturesConfig, card.config["features"]) == FeaturesConfig()
+        assert features_from_json(card.config["features"]) == leya().features
         assert from_json(MediaConfig, card.config["media"]) == MediaConfig(scene_fit="crop", min_face_frames=0)
     text = (tmp_path / "ensemble" / "README.md").read_text()
     assert "Test labels took part in choosing this model" in text
@@ -335,8 +336,8 @@ def test_nothing_is_unpickled(tmp_path: Path, store: BackboneStore) -> None:
         (settings(x_use_cls=True), r"exchange\.cls_token is missing"),
         (settings(use_prototypes=False), r"proto\.P is not known"),
         (settings(num_prototypes=4), r"proto\.P has another shape"),
-        (settings(views=["face", "audio", "text"]), r"proj\.scene\.proj\.0\.weight is not known"),
-        (settings(views=["face", "audio", "text", "pose"]), "'pose' is not a valid Modality"),
+        (settings(modalities=["face", "audio", "text"]), r"proj\.scene\.proj\.0\.weight is not known"),
+        (settings(modalities=["face", "audio", "text", "pose"]), "'pose' is not a valid Modality"),
     ],
 )
 def test_other_fusions_are_refused(cfg: Any, sentence: str, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from twominds.artifacts import from_json, to_json
+from twominds.artifacts import to_json
 from twominds.backbones import BACKBONES
-from twominds.encoders.catalog import ENCODERS, EncodersConfig
+from twominds.encoders.catalog import ENCODERS, encoders_from_json
 from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.text import TextEncoderConfig
 from twominds.errors import ConfigError
-from twominds.features.catalog import FeaturesConfig
+from twominds.features.catalog import backbones_of, features_from_json
 from twominds.features.words import WordsFeaturesConfig
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
@@ -46,6 +46,7 @@ def text_system(recipe: Recipe) -> tuple[str, str]:
         assert isinstance(recipe.features["text"], WordsFeaturesConfig)
         assert encoder.representation == "tfidf"
         return "TF-IDF", NAMES[encoder.classifier]
+    assert isinstance(encoder, TextEncoderConfig)
     return f"Fine-tuned {NAMES[encoder.backbone]}", "MLP"
 
 
@@ -103,7 +104,7 @@ def test_the_scores_are_those_that_the_paper_prints(number: int, printed: dict[i
 
 
 @pytest.mark.parametrize(
-    ("number", "modalities", "text", "prototypes", "reports", "published"),
+    ("number", "views", "text", "prototypes", "reports", "published"),
     [
         (1, (FACE,), None, False, "encoder", (65.29, 60.05, None)),
         (5, (TEXT,), ("TF-IDF", "CatBoost"), False, "encoder", (65.56, 72.02, None)),
@@ -178,13 +179,13 @@ def test_a_recipe_is_whole(name: str) -> None:
     assert recipe.name == name
     for view in recipe.views:
         encoder = recipe.encoders[view]
-        assert ENCODERS[type(encoder)].view == view
+        assert ENCODERS[type(encoder)].modality == view
         role: str = getattr(encoder, "backbone", "")
         assert {role, *recipe.frozen_roles([view])} - {""} <= BACKBONES.keys()
         if view == TEXT and role:
-            assert recipe.features.backbones(TEXT) == (role,), "the tokens must be those of the encoder"
-    assert from_json(EncodersConfig, json.loads(json.dumps(to_json(recipe.encoders)))) == recipe.encoders
-    assert from_json(FeaturesConfig, json.loads(json.dumps(to_json(recipe.features)))) == recipe.features
+            assert backbones_of(recipe.features[TEXT]) == (role,), "the tokens must be those of the encoder"
+    assert encoders_from_json(json.loads(json.dumps(to_json(recipe.encoders)))) == recipe.encoders
+    assert features_from_json(json.loads(json.dumps(to_json(recipe.features)))) == recipe.features
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -215,7 +216,8 @@ def test_without_prototypes_none_is_searched_for() -> None:
 
 def test_the_selected_model_has_the_parameters_that_are_stated() -> None:
     """d = 128, 6 layers, feed-forward x 6, 16 prototypes per class, counted from the equations of section 3.5."""
-    dims, d = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}, 128
+    dims: dict[View, int] = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}
+    d = 128
     projectors = sum(dim * d + d + 2 * d for dim in dims.values())  # Linear, LayerNorm (eq. 4)
     attention = 4 * (d * d + d)  # query, key, value, output
     feed_forward = (d * 6 * d + 6 * d) + (6 * d * d + d)

@@ -46,7 +46,7 @@ class Parts:
     def features(self, recipe: Recipe, view: View) -> list[Features]:
         key = repr(recipe.features[view])
         if key not in self._features:
-            extractor = build_extractor(view, recipe.features, self._store, with_pooled=True)
+            extractor = build_extractor(view, recipe.features[view], self._store, with_pooled=True)
             self._features[key] = extractor.extract(self._media)
         return self._features[key]
 

@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> str:
     ]
     clips += [Clip(clip_id=f"ben-{i}.mp4", video_uri="") for i in range(2)]
     rows = [features(clip, sound=i != 5, words=i < 4) for i, clip in enumerate(clips)]
-    fields: list[pa.Field[Any]] = [field for m in LOOKED_AT for field in tables.features_fields(m)]
+    fields: list[pa.Field[Any]] = tables.features_fields(*LOOKED_AT)
     pq.write_table(tables.append_columns(tables.clips_to_table(clips), fields, rows), tmp_path / "0.parquet")
     lost = Clip(clip_id="carl.mp4", video_uri="/v/carl.mp4", split=Split.TRAIN, labels=clip_labels(1))
     put_aside(str(tmp_path), "0", [(lost, Failure(clip_id="carl.mp4", stage="decode", reason="/v/carl.mp4 is empty."))])

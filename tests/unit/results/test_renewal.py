@@ -115,12 +115,18 @@ def test_a_clip_in_quarantine_is_tried_again_once_its_file_is_another(folder: st
 
 
 def test_a_mended_label_costs_no_features(folder: str) -> None:
-    said: dict[str, Any] = {"label": 1, "split": Split.TEST, "participant_id": None, "question": 7, "attributes": {}}
+    said: dict[str, Any] = {
+        "labels": clip_labels(1),
+        "split": Split.TEST,
+        "participant_id": None,
+        "question": 7,
+        "attributes": {},
+    }
     mended = replace(CLIPS[2], **said)
     before, rows = state(folder), held(folder)
     renewal = renew(folder, [*CLIPS[:2], mended, CLIPS[3], replace(CLIPS[4], labels=clip_labels(1))])
     assert renewal.done == {clip.clip_id for clip in CLIPS[:4]}
-    assert renewal.mended == dict.fromkeys(said, 1) | {"label": 2}
+    assert renewal.mended == dict.fromkeys(said, 1) | {"labels": 2}
     assert held(folder) == rows
     assert state(folder)["a.parquet"] == before["a.parquet"]
     clips = {clip.clip_id: clip for clip in tables.read_clips(folder)}

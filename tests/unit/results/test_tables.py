@@ -12,7 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from twominds.records import PRESENT, Clip, ClipMedia, Embedding, Features, Modality, Split, absent, clip_labels
+from twominds.records import (
+    PRESENT,
+    Clip,
+    ClipMedia,
+    Embedding,
+    Features,
+    Labels,
+    Modality,
+    Split,
+    View,
+    absent,
+    clip_labels,
+)
 from twominds.results import tables
 
 RNG = np.random.default_rng(0)
@@ -104,7 +116,7 @@ def test_absent_features_and_embeddings_come_back_absent_with_their_reason(tmp_p
 
 def test_embedding_round_trip(tmp_path: Path) -> None:
     arrays: dict[str, Any] = {
-        name: RNG.standard_normal(4).astype(np.float32) for name in ("vector", "logits", "probabilities")
+        name: RNG.standard_normal((1, 4)).astype(np.float32) for name in ("vectors", "logits", "probabilities")
     }
     embedding = Embedding(clip_id="a", view=Modality.TEXT, presence=PRESENT, **arrays)
     row = through_parquet(tables.embedding_to_row(embedding), tables.embedding_fields(Modality.TEXT), tmp_path)
@@ -178,5 +190,57 @@ def test_a_file_is_read_by_the_thread_that_asks_and_closed(tmp_path: Path, monke
 
 
 def test_transcripts_do_not_travel_with_results() -> None:
-    assert "transcript" not in tables.WITHOUT_WORDS
-    assert set(tables.WITHOUT_WORDS) | {"transcript"} == set(tables.CLIP_SCHEMA.names)
+    assert not {"transcript", "words"} & set(tables.WITHOUT_WORDS)
+    assert set(tables.WITHOUT_WORDS) | {"transcript", "words"} == set(tables.CLIP_SCHEMA.names)
+
+
+def test_labels_of_several_points_come_back_with_their_times(tmp_path: Path) -> None:
+    times_s = np.array([0.0, 0.04, 0.08])
+    per_frame = Labels(
+        values=np.array([[1], [0], [0]], np.float32), known=np.array([True, False, True]), times_s=times_s
+    )
+    intensities = Labels.of_clip(0.25, 0.0, 1.0)
+    clips = [Clip(clip_id=str(i), video_uri="", labels=of) for i, of in enumerate((per_frame, intensities, None))]
+    pq.write_table(tables.clips_to_table(clips), tmp_path / "x.parquet")
+    found = tables.read_clips(str(tmp_path))
+    assert found == clips
+    assert [None if clip.labels is None else clip.labels.values.shape for clip in found] == [(3, 1), (1, 3), None]
+
+
+def test_the_class_of_a_table_from_before_there_were_points_is_the_label_of_its_clip(tmp_path: Path) -> None:
+    schema = pa.schema([("clip_id", pa.string()), ("video_uri", pa.string()), ("label", pa.int32())])
+    rows = [{"clip_id": str(i), "video_uri": "", "label": label} for i, label in enumerate((0, 1, None))]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "x.parquet")
+    found = [tables.clip_from_row(row) for row in tables.read_rows(str(tmp_path), tables.LABEL_COLUMNS)]
+    assert [clip.labels for clip in found] == [clip_labels(0), clip_labels(1), None]
+    assert [clip.label for clip in found] == [0, 1, None]
+
+
+def test_views_of_several_points_share_the_clips_times(tmp_path: Path) -> None:
+    points_s, views = np.array([0.0, 0.5, 1.0]), ("face.effnet", "text")
+    row: tables.Row = {}
+    embeddings: dict[View, Embedding] = {}
+    for view, dim in zip(views, (4, 2), strict=True):
+        arrays: dict[str, Any] = {
+            name: RNG.standard_normal((3, size)).astype(np.float32)
+            for name, size in (("vectors", dim), ("logits", 6), ("probabilities", 6))
+        }
+        embeddings[view] = Embedding(clip_id="a", view=view, presence=PRESENT, points_s=points_s, **arrays)
+        row |= tables.embedding_to_row(embeddings[view])
+    fields = tables.embedding_fields(*views)
+    assert [field.name for field in fields].count(tables.POINTS) == 1
+    row = through_parquet(row, fields, tmp_path)
+    for view, embedding in embeddings.items():
+        back = tables.embedding_from_row(row, view)
+        for name in ("vectors", "logits", "probabilities", "points_s"):
+            np.testing.assert_array_equal(getattr(back, name), getattr(embedding, name))
+
+
+def test_features_come_back_with_the_times_of_their_rows_and_of_the_points(tmp_path: Path) -> None:
+    times_s, points_s = np.array([0.1, 0.3]), np.array([0.0, 0.2, 0.4])
+    values = RNG.standard_normal((2, 5)).astype(np.float32)
+    features = Features(clip_id="a", view="audio", presence=PRESENT, values=values, times_s=times_s, points_s=points_s)
+    row = through_parquet(tables.features_to_row(features), tables.features_fields("audio", "text"), tmp_path)
+    back = tables.features_from_row(row, "audio")
+    np.testing.assert_array_equal(back.times_s, times_s)
+    np.testing.assert_array_equal(back.points_s, points_s)

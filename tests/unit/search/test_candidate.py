@@ -13,7 +13,7 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.simple import ConcatMLPConfig
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.search import candidate as module
 from twominds.search.candidate import CandidateStore, EndedEarlyError, SeedResult, train_candidate, train_candidates
 from twominds.search.inputs import LabelledInputs, SearchData
@@ -34,7 +34,7 @@ RECIPE = FusionRecipe(
 
 def split(clips: int, seed: int) -> LabelledInputs:
     generator = torch.Generator().manual_seed(seed)
-    tokens = {m: torch.randn(clips, 4, generator=generator) for m in (FACE, TEXT)}
+    tokens: dict[View, torch.Tensor] = {m: torch.randn(clips, 4, generator=generator) for m in (FACE, TEXT)}
     labels = (tokens[FACE][:, 0] + tokens[TEXT][:, 0] > 0).long()
     return LabelledInputs(
         inputs=FusionInputs(tokens=tokens, mask=torch.ones(clips, 2, dtype=torch.bool)), labels=labels

@@ -27,11 +27,11 @@ CONFIG = FitConfig(epochs=6, batch_size=8, learning_rate=1e-3, patience=6)
 def examples(clips: int, seed: int) -> FusionExamples:
     """Class = sign of the first face value, with a little noise; text is absent now and then."""
     generator = torch.Generator().manual_seed(seed)
-    tokens = {FACE: torch.randn(clips, 4, generator=generator), TEXT: torch.randn(clips, 3, generator=generator)}
-    labels = (tokens[FACE][:, 0] + 0.2 * torch.randn(clips, generator=generator) > 0).long()
+    face, text = (torch.randn(clips, dim, generator=generator) for dim in (4, 3))
+    labels = (face[:, 0] + 0.2 * torch.randn(clips, generator=generator) > 0).long()
     mask = torch.rand(clips, 2, generator=generator) > 0.2
     mask[:, 0] = True
-    return FusionExamples(FusionInputs(tokens=tokens, mask=mask), labels)
+    return FusionExamples(FusionInputs(tokens={FACE: face, TEXT: text}, mask=mask), labels)
 
 
 TRAIN, VALIDATION = examples(50, 0), examples(30, 1)

@@ -13,7 +13,7 @@ from twominds.fusion.catalog import FusionConfig, build_fusion
 from twominds.fusion.model import FusionOutput
 from twominds.fusion.simple import AttentionSumConfig, ClassWeightedConfig, ConcatMLPConfig
 from twominds.fusion.transformer import TransformerFusionConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import FitResult, fit
 from twominds.training.fit_config import FitConfig
@@ -62,7 +62,9 @@ LOSS = ExactLoss()
 def examples(clips: int, seed: int, dtype: torch.dtype = torch.float64) -> FusionExamples:
     """Class 1 of two = the first values, mostly of the face, are above a threshold; either is absent now and then."""
     generator = torch.Generator().manual_seed(seed)
-    tokens = {m: torch.randn(clips, dim, generator=generator, dtype=dtype) for m, dim in {FACE: 4, TEXT: 2}.items()}
+    tokens: dict[View, Tensor] = {
+        m: torch.randn(clips, dim, generator=generator, dtype=dtype) for m, dim in {FACE: 4, TEXT: 2}.items()
+    }
     labels = (tokens[FACE][:, 0] + 0.2 * tokens[TEXT][:, 0] > 0.3).long()
     mask = torch.rand(clips, 2, generator=generator, dtype=dtype) > torch.tensor([0.1, 0.3], dtype=dtype)
     for column, token in enumerate(tokens.values()):

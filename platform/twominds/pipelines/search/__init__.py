@@ -1,1 +1,1 @@
-"""Searches on Ray Tune: of the fusion, and of one modality's encoder."""
+"""Searches on Ray Tune: of the fusion, and of one view's encoder."""

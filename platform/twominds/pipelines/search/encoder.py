@@ -1,4 +1,4 @@
-"""The search of one modality's encoder (LEYA, section 4.2): features in, the best candidate's encoder out.
+"""The search of one view's encoder (LEYA, section 4.2): features in, the best candidate's encoder out.
 
 Every candidate is one trial that trains the encoder once, with the recipe's seed, on features that are there; settings
 of the features themselves (frames, layers of a frozen backbone) are not searched. What a candidate comes to is an
@@ -45,7 +45,7 @@ from twominds.workspace import Workspace, job_command, require
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSearchConfig(TuningConfig):
-    """Search the settings of one modality's encoder for the best on validation, and save that encoder."""
+    """Search the settings of one view's encoder for the best on validation, and save that encoder."""
 
     view: View
     """Whose encoder; the recipe must have a space for it."""
@@ -56,7 +56,7 @@ class EncoderSearchConfig(TuningConfig):
     search: str = field(default_factory=lambda: Workspace.default().search)
     """Folder for the state of the search and its trials; local or s3://."""
     output: str = field(default_factory=lambda: Workspace.default().encoders)
-    """Folder for the winner, in place of the modality's encoder there, as of `jobs/train_encoders.py`."""
+    """Folder for the winner, in place of the view's encoder there, as of `jobs/train_encoders.py`."""
     recipe: str = ""
     """The system; by default the one that the features were made for."""
     trials: int = 0
@@ -87,7 +87,7 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     Raises:
         MissingInputError: there are no features, or no labelled clips of a split among them.
         BackboneError: the bundle lacks a backbone.
-        ConfigError: the recipe has no space for the modality, the settings name one that is none, or it has no grid.
+        ConfigError: the recipe has no space for the view, the settings name one that is none, or it has no grid.
         SearchError: no candidate could be trained.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
@@ -116,7 +116,7 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     rules, trials_store = Rules(seeds=(recipe.encoder_seed,)), SearchStore(run_uri)
     parameters = {
         "recipe": recipe,
-        "modality": view,
+        "view": view,
         "clips": read_examples(features, view, config.protocol, recipe.task.output),
         "bundle": store,
         "features": features,

@@ -1,8 +1,8 @@
 """The parts that the rows of a results table are made of, each made once and found again by its hash.
 
-    features/<hash>/               one pass over the videos: the modalities that it made, as `jobs/preprocess.py`
-    encoders/<modality>-<hash>/    one trained encoder, as `jobs/train_encoders.py`
-    embeddings/<modality>-<hash>/  what that encoder says of every clip, as `jobs/embed.py`
+    features/<hash>/               one pass over the videos: the views that it made, as `jobs/preprocess.py`
+    encoders/<view>-<hash>/        one trained encoder, as `jobs/train_encoders.py`
+    embeddings/<view>-<hash>/      what that encoder says of every clip, as `jobs/embed.py`
 
 The hash of a part is that of what bears on it: the corpus's place, settings, weights, and for what is trained the
 clips, splits, labels and sources. So a corpus that grew or changed, another bundle or another recipe make what is
@@ -82,7 +82,7 @@ class PartsMaker:
         self._fingerprints: dict[tuple[str, View], str] = {}
 
     def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, View], StudyPart | Unmade]:
-        """The parts of every recipe, by its name and modality, or why there is none.
+        """The parts of every recipe, by its name and view, or why there is none.
 
         Raises:
             BackboneError: the bundle lacks a backbone of a recipe; said before anything is made.
@@ -120,7 +120,7 @@ class PartsMaker:
         return list({failure.clip_id: failure for folder in folders for failure in read_quarantine(folder)}.values())
 
     def _features_fingerprint(self, recipe: Recipe, view: View) -> str:
-        """`features_fingerprint`, which reads the bundle's manifest, once for each recipe and modality."""
+        """`features_fingerprint`, which reads the bundle's manifest, once for each recipe and view."""
         key = recipe.name, view
         if key not in self._fingerprints:
             self._fingerprints[key] = features_fingerprint(recipe, self._store, view)
@@ -132,7 +132,7 @@ class PartsMaker:
         return replace(recipe, media=replace(recipe.media, detector=self._config.detector))
 
     def _features(self, recipes: Sequence[Recipe], *, with_pooled: bool) -> dict[tuple[View, str], str]:
-        """Folder of each modality's features, by their fingerprint. As few passes over the videos as can be."""
+        """Folder of each view's features, by their fingerprint. As few passes over the videos as can be."""
         wanted = {(view, self._features_fingerprint(recipe, view)) for recipe in recipes for view in recipe.views}
         folders: dict[tuple[View, str], str] = {}
         for folder, recipe, parts in self._passes_before(with_pooled):
@@ -140,7 +140,7 @@ class PartsMaker:
                 self._preprocess(recipe, [view for view, _ in parts], folder, with_pooled)
                 folders |= dict.fromkeys(parts, folder)
         while missing := wanted - folders.keys():
-            # The recipe with the most of what is missing: its modalities are made in one pass.
+            # The recipe with the most of what is missing: its views are made in one pass.
             candidates = ((recipe.name, self._missing(recipe, missing)) for recipe in recipes)
             name, parts = max(candidates, key=lambda candidate: len(candidate[1]))
             made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, with_pooled)

@@ -33,7 +33,7 @@ from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
 Parts = Mapping[tuple[str, View], StudyPart]
-"""By the recipe's name and the modality."""
+"""By the recipe's name and the view."""
 
 
 def models_of(
@@ -153,7 +153,7 @@ def _save_fusion(
 
 
 def _save_encoder_alone(row: RowModels) -> None:
-    """One encoder as an ensemble of one: a class-weighted sum over one modality is that modality's logits."""
+    """One encoder as an ensemble of one: a class-weighted sum over one view is that view's logits."""
     (part,) = row.parts
     dims, model = {part.view: row.recipe.task.num_outputs}, ClassWeightedConfig()
     config = EnsembleConfig(fusion=model, inputs="logits", views=(part.view,), media=_media(row))

@@ -187,7 +187,7 @@ def measured(results: StudyResults) -> dict[str, object]:
     found: dict[str, object] = {}
     for split, clips in results.clips.items():
         mf1 = _bootstrap(clips, results.num_outputs).estimate(results.served[split].predictions)
-        found[f"{split.name.lower()}_mf1"] = {"value": mf1.value, "interval": mf1.interval}
+        found[f"{split.name.lower()}_score"] = {"value": mf1.value, "interval": mf1.interval}
     return found
 
 

@@ -215,8 +215,8 @@ def test_the_whole_table_takes_three_passes_and_seven_encoders(table: Table) -> 
     text = {8: 4, 9: 5, 10: 6} | dict.fromkeys((11, 12, 13, 14, 16, 18, 20, 21, 22, 24), 7)
     for (name, view), part in parts.items():
         number = int(name[-2:])
-        same = {FACE: 1, SCENE: 2, AUDIO: 3, TEXT: text.get(number, number)}[view]
-        assert place(part) == place(own[same]), name
+        same: dict[View, int] = {FACE: 1, SCENE: 2, AUDIO: 3, TEXT: text.get(number, number)}
+        assert place(part) == place(own[same[view]]), name
 
 
 def test_every_folder_holds_what_its_row_asks_for(table: Table, models: str) -> None:
@@ -316,8 +316,8 @@ def test_clips_that_are_read_otherwise_are_read_again(make: Make, jobs: Jobs, tm
 def test_an_encoder_is_that_of_its_settings_and_of_the_labels_that_it_may_see(make: Make, jobs: Jobs) -> None:
     first = make("leya/01")["leya/01", FACE]
     face = find_recipe("leya/01")
-    fit = replace(face.encoder_fits, face=replace(face.encoder_fits.face, epochs=3))
-    mlp = replace(face.encoders, face=replace(face.encoders.face, dropout=0.1))
+    fit = {**face.encoder_fits, FACE: replace(face.encoder_fits[FACE], epochs=3)}
+    mlp = {**face.encoders, FACE: replace(face.encoders[FACE], dropout=0.1)}
     changed: list[StudyPart] = []
     for recipe in (replace(face, encoder_fits=fit), replace(face, encoders=mlp), replace(face, encoder_seed=1)):
         changed += make(recipe).values()
@@ -325,7 +325,10 @@ def test_an_encoder_is_that_of_its_settings_and_of_the_labels_that_it_may_see(ma
     labels = Path(first.features) / "clips.parquet"
 
     def relabelled(**told: int) -> StudyPart:
-        clips = [Clip(clip_id=f"{s}-clip", video_uri="", split=Split(s), label=label) for s, label in told.items()]
+        clips = [
+            Clip(clip_id=f"{s}-clip", video_uri="", split=Split(s), labels=clip_labels(label))
+            for s, label in told.items()
+        ]
         pq.write_table(tables.clips_to_table(clips), labels)
         return make("leya/01")["leya/01", FACE]
 

@@ -31,7 +31,7 @@ FAST = FitConfig(epochs=1, batch_size=8, patience=1)
 def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: View | None = None) -> Floats:
     """[S, N]: probability of the last class of each seed's model, clip by clip; NaN where it has nothing."""
     saved, card = artifacts.load_tensors(row.uri), artifacts.read_card(row.uri)
-    dims = {Modality(name): size for name, size in card.architecture["dims"].items()}
+    dims: dict[View, int] = dict(card.architecture["dims"])
     found: list[list[float]] = []
     for seed in card.seeds:
         model = build_fusion(row.recipe.fusion.model, dims=dims, num_outputs=2).eval()
@@ -43,9 +43,7 @@ def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: View | None
             if not seen:
                 found[-1].append(float("nan"))
                 continue
-            tokens = {
-                m: torch.from_numpy(seen[m].vectors)[None] if m in seen else torch.zeros(1, dims[m]) for m in dims
-            }
+            tokens = {m: torch.from_numpy(seen[m].vectors) if m in seen else torch.zeros(1, dims[m]) for m in dims}
             with torch.no_grad():
                 logits = model(FusionInputs(tokens=tokens, mask=torch.tensor([[m in seen for m in dims]]))).logits
             found[-1].append(float(torch.softmax(logits.double(), dim=1)[0, 1]))
@@ -83,7 +81,7 @@ def test_an_encoder_alone_reports_its_own_softmax(made_up: "MadeUpStudy", tiny: 
     row, clips = made_up.trained(alone)["alone"], labelled(made_up.clips(), Split.TEST)
     assert ray_here.started == [], "there is nothing to train"
     given = [item.by_encoder[made_up.part(AUDIO).encoder] for item in clips]
-    expected = np.array([np.nan if e.probabilities is None else e.probabilities[1] for e in given])
+    expected = np.array([np.nan if e.probabilities is None else e.probabilities[0, 1] for e in given])
     assert np.isnan(expected).sum() == 3
     for majority in (0, 1):
         found = answers(row, alone, clips, majority)

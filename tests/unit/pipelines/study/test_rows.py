@@ -20,7 +20,7 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.study.rows import models_of, save_whole, selection_data, train_rows
 from twominds.recipes.recipe import Recipe
-from twominds.records import Modality, Split, clip_labels
+from twominds.records import Modality, Split, View, clip_labels
 from twominds.reports.study.results import what_is_lost
 from twominds.reports.study.rows import ClipEmbeddings, StudyPart, answers, labelled, read_embeddings
 from twominds.results import tables
@@ -162,7 +162,7 @@ def test_inputs_and_labels_are_the_clips_own(made_up: "MadeUpStudy", tiny: Tiny)
         assert list(split.inputs.tokens) == [AUDIO, FACE]
         assert split.inputs.mask.tolist() == [[item.by_encoder[audio].presence.present, True] for item in own]
         for row, item in enumerate(own):
-            np.testing.assert_array_equal(split.inputs.tokens[FACE][row].numpy(), item.by_encoder[face].vectors)
+            np.testing.assert_array_equal(split.inputs.tokens[FACE][row].numpy()[None], item.by_encoder[face].vectors)
 
 
 def test_a_split_that_the_protocol_needs_must_have_labels(made_up: "MadeUpStudy", tiny: Tiny) -> None:
@@ -308,7 +308,7 @@ def test_a_row_of_which_every_seed_diverges_is_not_made_and_the_others_are(
 # --- embeddings from disk ---
 
 
-BROKEN = {FACE: "train-00", AUDIO: "val-20"}
+BROKEN: dict[View, str] = {FACE: "train-00", AUDIO: "val-20"}
 """The clip that each encoder could not be brought to."""
 
 

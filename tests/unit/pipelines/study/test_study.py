@@ -14,7 +14,8 @@ from twominds.pipelines.study import run as study
 from twominds.pipelines.study.parts import StudyConfig, Unmade
 from twominds.pipelines.study.run import run_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View, mean_score
+from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View
+from twominds.reports.study.answers import mean_score
 from twominds.reports.study.results import StudyResults
 from twominds.reports.study.rows import ClipEmbeddings, StudyPart, labelled
 from twominds.reports.summary import Summary
@@ -29,7 +30,7 @@ Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[StudyResults, Summary]]
 
 FACE, AUDIO = Modality.FACE, Modality.AUDIO
-RIGHT = {
+RIGHT: dict[View, dict[Split, int]] = {
     FACE: {Split.TRAIN: 20, Split.VALIDATION: 12, Split.TEST: 4},
     AUDIO: {Split.TRAIN: 20, Split.VALIDATION: 9, Split.TEST: 12},
 }
@@ -54,8 +55,8 @@ def planted(
             by_encoder[part.encoder] = replace(
                 item.by_encoder[part.encoder],
                 presence=PRESENT,
-                vector=np.zeros(4 if part.view == FACE else 3, np.float32),
-                logits=np.array([-logit, logit], np.float32),
+                vectors=np.zeros((1, 4 if part.view == FACE else 3), np.float32),
+                logits=np.array([[-logit, logit]], np.float32),
             )
         found.append(replace(item, by_encoder=by_encoder))
     return found
