@@ -18,6 +18,7 @@ from twominds.training.fit import fit
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
+from twominds.training.objective import Objective
 
 SEEDS = (42, 2025, 7777, 12345, 31415)
 DIMS: dict[View, int] = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
@@ -49,11 +50,13 @@ def test_together_against_one_by_one(candidates: int) -> None:
 
     def one_by_one(count: int) -> None:
         for model, seed, config, loss in zip(models(count), seeds, configs, losses, strict=False):
-            fit(model, train, validation, config, seed=seed, loss=loss, num_outputs=2, device=device)
+            fit(model, train, validation, config, seed=seed, loss=loss, objective=Objective(), device=device)
 
     def together(count: int) -> None:
         batched, own, its = models(count), configs[:count], losses[:count]
-        fit_together(batched, train, validation, own, seeds=seeds[:count], losses=its, num_outputs=2, device=device)
+        fit_together(
+            batched, train, validation, own, seeds=seeds[:count], losses=its, objective=Objective(), device=device
+        )
 
     took: dict[str, float] = {}
     for name, run in (("one by one", one_by_one), ("together", together)):

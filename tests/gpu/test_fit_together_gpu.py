@@ -17,6 +17,7 @@ from twominds.training.fit import FitResult, fit
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
+from twominds.training.objective import Objective
 
 pytestmark = pytest.mark.gpu
 
@@ -50,7 +51,7 @@ def together(several: list[nn.Module], config: FitConfig, dims: dict[View, int] 
         [config] * len(SEEDS),
         seeds=SEEDS,
         losses=[FusionLoss()] * len(SEEDS),
-        num_outputs=2,
+        objective=Objective(),
         device="cuda",
     )
     return [result for result in results if isinstance(result, FitResult)]
@@ -59,7 +60,7 @@ def together(several: list[nn.Module], config: FitConfig, dims: dict[View, int] 
 def on_the_cpu(several: list[nn.Module], config: FitConfig, dims: dict[View, int] = DIMS) -> list[FitResult]:
     train, validation = examples(200, 0, "cpu", dims), examples(80, 1, "cpu", dims)
     return [
-        fit(model, train, validation, config, seed=seed, loss=FusionLoss(), num_outputs=2)
+        fit(model, train, validation, config, seed=seed, loss=FusionLoss(), objective=Objective())
         for seed, model in zip(SEEDS, several, strict=True)
     ]
 

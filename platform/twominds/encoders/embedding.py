@@ -11,7 +11,6 @@ from twominds.encoders.points import PointEncoder
 from twominds.features.extractor import Precision, autocast
 from twominds.records import Embedding, Features, FloatArray
 
-
 POINTS_AT_ONCE = 4096
 """Points of a clip in one forward pass."""
 

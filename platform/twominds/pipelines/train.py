@@ -19,7 +19,6 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
 from rich.table import Table
-from torch import Tensor
 from upath import UPath
 
 from twominds import artifacts
@@ -36,7 +35,7 @@ from twominds.pipelines.cluster import cluster, cpus_of_a_worker, outside_main_t
 from twominds.pipelines.progress import printed_lines
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import Features, Modality, Split, View
+from twominds.records import Classes, Features, Intensities, Modality, Split, View
 from twominds.reports.coverage import add_coverage
 from twominds.reports.summary import Summary
 from twominds.results import tables
@@ -206,7 +205,10 @@ def _train_worker(arguments: dict[str, Any]) -> str:
 def _train_one(
     config: TrainConfig, recipe: Recipe, view: View, workers: Workers, resume: FitState | None, lines: Queue
 ) -> None:
-    clips, store = read_examples(config.features, view, config.protocol, recipe.task.output), BackboneStore(uri=config.models)
+    clips, store = (
+        read_examples(config.features, view, config.protocol, recipe.task.output),
+        BackboneStore(uri=config.models),
+    )
     epochs, saved, shown = recipe.encoder_fits[view].epochs, time.monotonic(), float("-inf")
     deepspeed = config.deepspeed()
 
@@ -260,7 +262,9 @@ def trained_encoder(
     )
     encoder.view, encoder.output = view, recipe.task.output
     if recipe.task.per_frame and not encoder.per_point:
-        raise ConfigError(f"The {view} encoder of {recipe.name} answers once a clip; {recipe.task.name} asks per frame.")
+        raise ConfigError(
+            f"The {view} encoder of {recipe.name} answers once a clip; {recipe.task.name} asks per frame."
+        )
     if isinstance(encoder, ClassicalTextEncoder):
         return encoder, fit_classical(encoder, clips, recipe.objective, seed=seed, device=device)
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))

@@ -17,9 +17,9 @@ from twominds.scoring.ensemble import training_prior
 def submission(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Card) -> str:
     """One line a clip, as challenges take it: CSV.
 
-    Of classes: `id`, `p0`, `p1`, ... with the probabilities, which sum to exactly 1, and `pred`, the decided class. Of a
-    task per frame they are means over the clip, without `pred`: each frame's are in `timeline/points.parquet`. Of intensities:
-    `Filename` and a column for each.
+    Of classes: `id`, `p0`, `p1`, ... with the probabilities, which sum to exactly 1, and `pred`, the decided class. Of
+    a task per frame they are means over the clip, without `pred`: each frame's are in `timeline/points.parquet`. Of
+    intensities: `Filename` and a column for each.
 
     Args:
         clip_ids: In the order of the lines.
@@ -110,8 +110,9 @@ def details(
     each modality `MODALITY`, whether it was there, `MODALITY_reason`, why not, and `MODALITY_probability`, what its
     encoder by itself gives the last class; for each modality and class (or intensity) `MODALITY_adds_CLASS`, what the
     modality contributes to the score, in log-odds of the class or in the intensity's own numbers, and `prior_CLASS`,
-    what is said without any; `opposed`, the two modalities that pull in opposite directions; `transcript_source`; `warnings`, what was left out of the clip;
-    `failed_in`, the stage, and `error`, why there is no score; `ensemble` and `weights`, what it was scored with.
+    what is said without any; `opposed`, the two modalities that pull in opposite directions; `transcript_source`;
+    `warnings`, what was left out of the clip; `failed_in`, the stage, and `error`, why there is no score; `ensemble`
+    and `weights`, what it was scored with.
 
     Args:
         clip_ids: In the order of the lines.

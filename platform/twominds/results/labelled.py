@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from twominds.artifacts import fingerprint
-from twominds.records import Clip, Failure, Intensities, Modality, Split, Task
+from twominds.records import Clip, Failure, Intensities, Split, Task
 from twominds.results import tables
 from twominds.results.quarantine import nameless, quarantined_clips
 from twominds.results.tables import Row

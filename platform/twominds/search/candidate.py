@@ -5,7 +5,6 @@ seed that was finished is never trained again: not by the same trial, nor by ano
 """
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,19 +16,16 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from twominds.search.inputs import LabelledInputs, SearchData
 from twominds.artifacts import fingerprint, from_json, to_json
 from twominds.errors import ConfigError, TrainingError
-from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import Fusion, build_fusion
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Candidate, Value
-from twominds.records import BoolArray, FloatArray, View
+from twominds.search.inputs import SearchData
 from twominds.storage import files_in, read_if_there, write_whole
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_together import OWN_SETTINGS, fit_together
-from twominds.training.metrics import IntArray
 from twominds.training.objective import Objective
 from twominds.training.selection import SelectionView
 

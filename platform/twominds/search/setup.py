@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
-
 from twominds import artifacts
 from twominds.artifacts import Weights, fingerprint, to_json
-from twominds.fusion.batch import fusion_inputs
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import Classes, Intensities, View
 from twominds.results import tables
 from twominds.results.about import About, absolute, read_about
 from twominds.results.labelled import labelled_rows, labels_fingerprint
-from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
 from twominds.search.config import SearchConfig
+from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
 from twominds.search.outcomes import SearchResults
 from twominds.search.plan import Plan
 from twominds.search.store import SearchStore

@@ -3,7 +3,6 @@
 import statistics
 
 import torch
-from torch import Tensor
 
 from twominds.encoders.classical import ClassicalTextEncoder
 from twominds.records import Features

@@ -86,7 +86,7 @@ class Examples(Protocol):
 
     @property
     def left_out(self) -> Tensor:
-        """[L] or [L, K], on the CPU: labels of the points that have nothing to learn from, but count in every figure."""
+        """[L] or [L, K], on the CPU: labels of points that have nothing to learn from, but count in every figure."""
         ...
 
     @property

@@ -24,9 +24,10 @@ from twominds.recipes.recipe import Recipe
 from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split, View
 from twominds.synthetic.weights import make_debug_models
 from twominds.training.classical import fit_classical
-from twominds.training.examples import FeatureExamples, FusionExamples
+from twominds.training.examples import FeatureExamples, FusionExamples, Targets
 from twominds.training.fit import FitConfig, fit
-from twominds.training.losses import cross_entropy
+from twominds.training.losses import loss_of_logits
+from twominds.training.objective import Objective
 from twominds.training.selection import LabelledSplits
 
 CLIPS = 12
@@ -65,8 +66,16 @@ class Parts:
                 clips = LabelledSplits(dict.fromkeys((Split.TRAIN, Split.VALIDATION), (features, LABELS)))
                 fit_classical(encoder, clips.for_selection("validation"), seed=0)
             else:
-                examples = FeatureExamples(encoder, features, LABELS)
-                fit(encoder, examples, examples, one_epoch(fit_config), seed=0, loss=cross_entropy, num_outputs=2)
+                examples = FeatureExamples(encoder, features, Targets.of_clips(LABELS))
+                fit(
+                    encoder,
+                    examples,
+                    examples,
+                    one_epoch(fit_config),
+                    seed=0,
+                    loss=loss_of_logits,
+                    objective=Objective(),
+                )
             self._embeddings[key] = embed(encoder, features)
         return self._embeddings[key]
 
@@ -87,7 +96,7 @@ class Parts:
             inputs = self.inputs(recipe)
             model = build_fusion(fusion.model, dims=inputs.dims, num_outputs=2, train=(inputs, LABELS))
             examples = FusionExamples(inputs, LABELS)
-            fit(model, examples, examples, one_epoch(fusion.fit), seed=0, loss=fusion.loss, num_outputs=2)
+            fit(model, examples, examples, one_epoch(fusion.fit), seed=0, loss=fusion.loss, objective=Objective())
             with torch.inference_mode():
                 self._probabilities[key] = model.eval()(inputs).logits.softmax(dim=1)
         return self._probabilities[key]

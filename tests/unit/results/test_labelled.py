@@ -27,6 +27,7 @@ from twominds.search.candidate import CandidateStore, SeedResult, train_candidat
 from twominds.search.setup import read_search_data
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
+from twominds.training.objective import Objective
 from twominds.training.selection import SelectionProtocol
 
 FACE = Modality.FACE
@@ -71,7 +72,7 @@ def chosen(uri: str, protocol: SelectionProtocol, store: Path) -> tuple[list[See
     """What a candidate comes to, but for the time it took, and its models."""
     data, candidate = read_search_data(uri, FUSION, protocol), CandidateStore(str(store), {})
     assert data.selected_on == protocol
-    results = train_candidate({}, FUSION, data, candidate, num_outputs=2)
+    results = train_candidate({}, FUSION, data, candidate, objective=Objective())
     return [replace(r, seconds=0.0) for r in results], [candidate.state(seed) for seed in FUSION.seeds]
 
 

@@ -20,6 +20,7 @@ from twominds.search.inputs import LabelledInputs, SearchData
 from twominds.training.fit import EpochReport, FitConfig, FitResult
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
+from twominds.training.objective import Objective
 from twominds.training.selection import SelectionView
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
@@ -67,7 +68,7 @@ def trained_all(
 ) -> tuple[list[CandidateStore], list[Exception | None]]:
     stores = [CandidateStore(str(folder), candidate) for candidate in candidates]
     ends = train_candidates(
-        candidates, onlookers, recipe=RECIPE, data=DATA, stores=stores, num_outputs=2, together=together
+        candidates, onlookers, recipe=RECIPE, data=DATA, stores=stores, objective=Objective(), together=together
     )
     return stores, ends
 
@@ -90,7 +91,7 @@ def check_same(store: CandidateStore, truth: CandidateStore) -> None:
 
 def trained(folder: Path, recipe: FusionRecipe = RECIPE, *, together: bool) -> CandidateStore:
     store = CandidateStore(str(folder), {})
-    train_candidate({}, recipe, DATA, store, num_outputs=2, together=together)
+    train_candidate({}, recipe, DATA, store, objective=Objective(), together=together)
     return store
 
 

@@ -20,6 +20,7 @@ from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss, LossFunction
 from twominds.training.metrics import macro_f1
+from twominds.training.objective import Objective
 from twominds.training.optim import OptimizerName, SchedulerName
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
@@ -103,7 +104,7 @@ def together(
         [config] * count,
         seeds=seeds,
         losses=[loss] * count,
-        num_outputs=2,
+        objective=Objective(),
         scored_on=scored_on,
     )
     return [result for result in results if isinstance(result, FitResult)]
@@ -120,7 +121,7 @@ def one_by_one(
     scored_on: Sequence[FusionExamples] = (),
 ) -> list[FitResult]:
     return [
-        fit(model, train, validation, config, seed=seed, loss=loss, num_outputs=2, scored_on=scored_on)
+        fit(model, train, validation, config, seed=seed, loss=loss, objective=Objective(), scored_on=scored_on)
         for model, seed in zip(several, seeds, strict=True)
     ]
 
@@ -292,9 +293,9 @@ def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
         ]
 
     batched, single = several(), several()
-    results = fit_together(batched, TRAIN, VALIDATION, CONFIGS, seeds=SEEDS, losses=LOSSES, num_outputs=2)
+    results = fit_together(batched, TRAIN, VALIDATION, CONFIGS, seeds=SEEDS, losses=LOSSES, objective=Objective())
     truth = [
-        fit(model, TRAIN, VALIDATION, config, seed=seed, loss=loss, num_outputs=2)
+        fit(model, TRAIN, VALIDATION, config, seed=seed, loss=loss, objective=Objective())
         for model, seed, config, loss in zip(single, SEEDS, CONFIGS, LOSSES, strict=True)
     ]
     # The objective is in single precision.
@@ -305,7 +306,7 @@ def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
         )
         assert model.state_dict().keys() == expected.state_dict().keys()
     # The example would notice settings of a neighbour's.
-    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CONFIGS[1], seed=3, loss=LOSS, num_outputs=2)
+    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CONFIGS[1], seed=3, loss=LOSS, objective=Objective())
     assert swapped.history[-1].train_loss != pytest.approx(truth[0].history[-1].train_loss, abs=1e-2)
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from twominds.errors import ConfigError
-from twominds.training.stopping import StoppingConfig, below_median, comparable, levels, candidate_score, out_of_reach
+from twominds.training.stopping import StoppingConfig, below_median, candidate_score, comparable, levels, out_of_reach
 
 INCUMBENT = (0.70, 0.72, 0.71, 0.69, 0.73)
 OTHER = (0.68, 0.71, 0.66, 0.68, 0.70)

@@ -18,9 +18,9 @@ from twominds.reports.search.report import trials_rows, write_search_report
 from twominds.reports.search.terminal import best_table
 from twominds.reports.summary import Summary
 from twominds.scoring.fit_decision import DecisionFit
-from twominds.search.inputs import SearchData
 from twominds.search.config import SearchConfig
 from twominds.search.estimate import estimate
+from twominds.search.inputs import SearchData
 from twominds.search.outcomes import SearchResults
 from twominds.search.plan import trials_left
 from twominds.search.setup import Search, prepare, results_of

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.errors import TrainingError
-from twominds.fusion.batch import fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig

@@ -29,6 +29,7 @@ from twominds.search.candidate import CandidateStore, train_candidate
 from twominds.training.fit import FitConfig, FitResult, fit
 from twominds.training.losses import FusionLoss
 from twominds.training.metrics import macro_f1
+from twominds.training.objective import Objective
 from twominds.training.selection import SelectionProtocol
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def test_every_seed_is_the_candidate_trained_by_itself(made_up: "MadeUpStudy", t
     scores: list[float] = []
     for seed in (11, 22, 33):
         store, of_seed = CandidateStore(str(made_up.root / f"seed-{seed}"), {}), replace(fusion.fusion, seeds=(seed,))
-        (result,) = train_candidate({}, of_seed, selection_data(row, clips), store, num_outputs=2)
+        (result,) = train_candidate({}, of_seed, selection_data(row, clips), store, objective=Objective())
         for name, tensor in store.state(seed).items():
             assert torch.equal(saved[f"seed-{seed}.{name}"], tensor), "the same seed is not the same, bit for bit"
         assert card.metrics["validation_score"][str(seed)] == result.validation_score
