@@ -9,15 +9,18 @@ from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.extractor import FeatureExtractor
 from twominds.features.face import FaceFeatures, FaceFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
+from twominds.features.face_track import FaceTrackFeatures, FaceTrackFeaturesConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
 from twominds.features.words import WordsFeatures, WordsFeaturesConfig
+from twominds.media.reader import MediaConfig
 from twominds.records import Modality
 
 AnyFeaturesConfig = (
     SceneFeaturesConfig
     | FaceFeaturesConfig
     | FaceFramesFeaturesConfig
+    | FaceTrackFeaturesConfig
     | AudioFeaturesConfig
     | TextFeaturesConfig
     | WordsFeaturesConfig
@@ -30,8 +33,10 @@ class FeaturesConfig:
 
     scene: SceneFeaturesConfig = field(default_factory=SceneFeaturesConfig)
     """VideoMAE."""
-    face: FaceFeaturesConfig | FaceFramesFeaturesConfig = field(default_factory=FaceFeaturesConfig)
-    """EfficientNet-B0 for emotions, or ViT or CLIP."""
+    face: FaceFeaturesConfig | FaceFramesFeaturesConfig | FaceTrackFeaturesConfig = field(
+        default_factory=FaceFeaturesConfig
+    )
+    """EfficientNet-B0 for emotions, or ViT or CLIP, on a few frames; or one of them on every frame."""
     audio: AudioFeaturesConfig = field(default_factory=AudioFeaturesConfig)
     """wav2vec2."""
     text: TextFeaturesConfig | WordsFeaturesConfig = field(default_factory=TextFeaturesConfig)
@@ -46,6 +51,10 @@ class FeaturesConfig:
             Modality.TEXT: self.text,
         }
         return configs[modality]
+
+    def streams(self, modality: Modality) -> bool:
+        """Whether the modality's features are made from the video itself (`ClipMedia.video`)."""
+        return isinstance(self.of(modality), FaceTrackFeaturesConfig)
 
     def backbones(self, modality: Modality) -> tuple[str, ...]:
         """Roles of the modality's frozen backbones; none where its features are read off the clip itself."""
@@ -65,7 +74,13 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
 
 
 def build_extractor(
-    modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str = "cpu", *, pooled: bool
+    modality: Modality,
+    config: FeaturesConfig,
+    store: BackboneStore,
+    device: str = "cpu",
+    *,
+    pooled: bool,
+    media: MediaConfig | None = None,
 ) -> FeatureExtractor:
     """The modality's extractor, with its backbone loaded where that has something to do.
 
@@ -75,9 +90,13 @@ def build_extractor(
         store: Where the weights are.
         device: Where it computes.
         pooled: Whether the fusion takes `pooled` features; else none are made.
+        media: How the clips are read, for features that read the video themselves; the defaults where it is None.
 
     Raises:
         BackboneError: the bundle lacks the backbone.
+        ConfigError: the backbone does not fit the settings.
     """
     chosen = config.of(modality)
+    if isinstance(chosen, FaceTrackFeaturesConfig):
+        return FaceTrackFeatures(chosen, store, device, pooled, media=media or MediaConfig())
     return _EXTRACTORS[type(chosen)](chosen, store, device, pooled)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality, Presence, absent
+from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality, Presence, Times, absent
 
 Precision = Literal["float32", "bfloat16"]
 """What matrix products are computed in; everything else, and the result, is float32."""
@@ -45,7 +45,7 @@ def extract_present(
 ) -> list[Features]:
     """Run `extract` on the clips that have the modality, and put the absent ones back in their places.
 
-    All of them carry on the warnings of their clips, before their own.
+    All of them carry on the points of their clips, and the warnings, before their own.
 
     Args:
         media: Clips in any mixture.
@@ -65,7 +65,8 @@ def extract_present(
         for clip, presence in zip(media, presences, strict=True)
     ]
     return [
-        replace(item, warnings=(*clip.warnings, *item.warnings)) for clip, item in zip(media, features, strict=True)
+        replace(item, points_s=clip.points_s, warnings=(*clip.warnings, *item.warnings))
+        for clip, item in zip(media, features, strict=True)
     ]
 
 
@@ -74,6 +75,7 @@ def present_features(
     modality: Modality,
     *,
     values: npt.NDArray[Any],
+    times_s: Times | None,
     rows: npt.NDArray[np.floating] | None,
     warnings: tuple[str, ...] = (),
 ) -> Features:
@@ -83,6 +85,7 @@ def present_features(
         view=modality,
         presence=PRESENT,
         values=values,
+        times_s=times_s,
         pooled=None if rows is None else mean_and_std(rows),
         warnings=warnings,
     )

@@ -32,7 +32,7 @@ from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
 from twominds.pipelines.submission import details, submission
 from twominds.pipelines.summary import Summary
-from twominds.records import Clip
+from twominds.records import Clip, Task
 from twominds.scoring.ensemble import EnsembleConfig, class_shares
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.storage import require_writable, write_whole
@@ -106,7 +106,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     sink = ClipSink(config.output, tables.scored_columns(ensemble.modalities), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
-            process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, cpus, size))
+            process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, card.task, cpus, size))
     scored = {row["clip_id"]: row for row in tables.read_rows(config.output)}
     aside = {clip.clip_id: failure for clip, failure in quarantined_clips(config.output)}
     ids = sorted(clip.clip_id for clip in corpus.clips)
@@ -137,10 +137,10 @@ def batch_score(config: BatchScoreConfig) -> Summary:
 
 
 def _dataset(
-    clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int, block_size: int
+    clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, task: Task, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
-    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.modalities)
+    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.modalities, task)
     arguments = [
         {
             "modality": modality,
@@ -148,6 +148,7 @@ def _dataset(
             "store": store,
             "device": resources.device,
             "pooled": ensemble.takes_pooled,
+            "media": ensemble.media,
         }
         for modality in ensemble.modalities
     ]

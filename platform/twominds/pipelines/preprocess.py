@@ -18,7 +18,7 @@ from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
-from twominds.media.decode import SceneFit
+from twominds.media.images import SceneFit
 from twominds.pipelines import tables
 from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
@@ -152,8 +152,14 @@ def _dataset(
     clips: Sequence[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
-    dataset = read_stage(clips, recipe.media, store, resources, cpus, config.modalities)
-    of_all = {"config": recipe.features, "store": store, "device": resources.device, "pooled": config.pooled}
+    dataset = read_stage(clips, recipe.media, store, resources, cpus, config.modalities, recipe.task)
+    of_all = {
+        "config": recipe.features,
+        "store": store,
+        "device": resources.device,
+        "pooled": config.pooled,
+        "media": recipe.media,
+    }
     arguments = [{"modality": modality, **of_all} for modality in config.modalities]
     return map_models(dataset, ExtractFeatures, arguments, resources, cpus=cpus, clips=len(clips))
 
@@ -179,7 +185,8 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
 def features_fingerprint(recipe: Recipe, store: BackboneStore, modality: Modality) -> str:
     """Digest of all that bears on one modality's features: how clips are read, the backbone's settings, the weights."""
     used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles([modality]) if store.has(role)}
-    return fingerprint(to_json(recipe.media), to_json(recipe.features.of(modality)), used)
+    points = [recipe.task.rate_hz or "every frame"] if recipe.task.per_frame else []  # they travel with the features
+    return fingerprint(to_json(recipe.media), to_json(recipe.features.of(modality)), used, *points)
 
 
 def _summary(

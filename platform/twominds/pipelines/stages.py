@@ -23,7 +23,7 @@ from twominds.features.catalog import FeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.pipelines import tables
 from twominds.pipelines.tables import Row
-from twominds.records import Clip, ClipMedia, Failure, Modality
+from twominds.records import AH_VIDEO, Clip, ClipMedia, Failure, Modality, Task
 from twominds.scoring.isolation import isolate
 from twominds.storage import files_in, storage_of
 
@@ -78,10 +78,10 @@ class Read:
     """Files become frames, sound, face crops and words."""
 
     def __init__(
-        self, config: MediaConfig, store: BackboneStore, device: str, modalities: Sequence[Modality] = tuple(Modality)
+        self, config: MediaConfig, store: BackboneStore, device: str, modalities: Sequence[Modality], task: Task
     ) -> None:
         """Loads the face detector, where faces are wanted."""
-        self._reader = MediaReader(config, store, device, modalities)
+        self._reader = MediaReader(config, store, device, modalities, task)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds `media`, `transcript_source` and the error columns."""
@@ -93,11 +93,17 @@ class ExtractFeatures:
     """The frozen backbone of one modality."""
 
     def __init__(
-        self, modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str, pooled: bool
+        self,
+        modality: Modality,
+        config: FeaturesConfig,
+        store: BackboneStore,
+        device: str,
+        pooled: bool,
+        media: MediaConfig,
     ) -> None:
         """Loads the backbone, where it is needed."""
         self._modality = modality
-        self._extractor = build_extractor(modality, config, store, device=device, pooled=pooled)
+        self._extractor = build_extractor(modality, config, store, device=device, pooled=pooled, media=media)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the modality's feature columns."""
@@ -193,13 +199,22 @@ def read_stage(
     resources: StageResources,
     cpus: int,
     modalities: Sequence[Modality] = tuple(Modality),
+    task: Task = AH_VIDEO,
 ) -> ray.data.Dataset:
     """The start of a pipeline over files: clips in blocks, decoded."""
     dataset = cast("ray.data.Dataset", ray.data.from_arrow(tables.clips_to_table(clips)))
     return map_stage(
         dataset.repartition(target_num_rows_per_block=resources.block_size),
         Read,
-        [{"config": media, "store": store, "device": resources.device, "modalities": tuple(modalities)}],
+        [
+            {
+                "config": media,
+                "store": store,
+                "device": resources.device,
+                "modalities": tuple(modalities),
+                "task": task,
+            }
+        ],
         actors=resources.reader_actors(cpus),
         threads=resources.reader_threads(cpus, clips=len(clips)),
         cpus=min(1.0, cpus / 4),

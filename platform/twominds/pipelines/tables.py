@@ -186,7 +186,7 @@ def pack_media(media: ClipMedia) -> bytes:
         "transcript_source": media.transcript_source,
         "audio_start_s": media.audio_start_s,
         "words": None if media.words is None else [asdict(word) for word in media.words],
-        "video": media.video,
+        "video": media.video if isinstance(media.video, str) else None,  # an upload's bytes stay where they are
         "presence": {str(modality): [p.present, p.reason] for modality, p in media.presence.items()},
         "warnings": media.warnings,
         "sample_rate_hz": media.sample_rate_hz,

@@ -9,6 +9,7 @@ from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError
 from twominds.features.catalog import FeatureExtractor, FeaturesConfig, build_extractor
+from twominds.media.reader import MediaConfig
 from twominds.records import ClipMedia, Embedding, Failure, Modality
 from twominds.scoring.isolation import isolate
 
@@ -25,7 +26,14 @@ class Branch:
 
     @classmethod
     def load(
-        cls, encoder_uri: str, store: BackboneStore, *, artifact_id: str = "", device: str = "cpu", pooled: bool
+        cls,
+        encoder_uri: str,
+        store: BackboneStore,
+        *,
+        artifact_id: str = "",
+        device: str = "cpu",
+        pooled: bool,
+        media: MediaConfig | None = None,
     ) -> tuple["Branch", Card]:
         """The branch of the encoder artifact at `encoder_uri`, with the features it was trained on.
 
@@ -35,6 +43,7 @@ class Branch:
             artifact_id: Of the encoder that the ensemble was made with; "": any will do.
             device: Where both compute.
             pooled: Whether the fusion takes `pooled` features; else none are made.
+            media: How the clips are read; None: as in the encoder's training.
 
         Raises:
             ArtifactError: there is no such artifact, it was changed since it was saved, or it is another.
@@ -45,7 +54,9 @@ class Branch:
             check_encoder(card, artifact_id, encoder_uri)
         check_backbones(card, store)
         features = from_json(FeaturesConfig, card.config["features"])
-        extractor = build_extractor(encoder.modality, features, store, device=device, pooled=pooled)
+        if media is None and "media" in card.config:
+            media = from_json(MediaConfig, card.config["media"])
+        extractor = build_extractor(encoder.modality, features, store, device=device, pooled=pooled, media=media)
         return cls(extractor, encoder, device=device), card
 
     def embed(self, media: Sequence[ClipMedia]) -> list[Embedding | Failure]:

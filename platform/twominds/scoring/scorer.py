@@ -52,8 +52,10 @@ class Scorer:
                 artifact_id=ensemble.encoder_id(modality),
                 device=device,
                 pooled=config.takes_pooled,
+                media=config.media,
             )
-        return cls(MediaReader(config.media, store, device, config.modalities), branches, ensemble)
+        reader = MediaReader(config.media, store, device, config.modalities, ensemble.card.task)
+        return cls(reader, branches, ensemble)
 
     def score(self, clips: Sequence[Clip]) -> list[Score | Failure]:
         """One score or failure per clip, in order."""

@@ -13,10 +13,11 @@ from ray.serve import Application, Deployment
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
+from twominds.features.catalog import FeaturesConfig
 from twominds.media.reader import for_new_videos
 from twominds.records import Modality
 from twominds.scoring.ensemble import EnsembleConfig
-from twominds.scoring.scorer import check_ensemble
+from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
 from twominds.serving.deployments import Encoder, EnsembleModel, MediaDecoder, Part
 from twominds.serving.ingress import Ingress
@@ -85,7 +86,7 @@ def build(args: ServeArgs) -> Application:
     encoder_ids: dict[str, str] = card.architecture["encoders"]
     encoders = {
         modality: _deployment(Encoder, f"{modality.capitalize()}Encoder", args).bind(
-            part, modality, encoder_ids[modality]
+            part, modality, encoder_ids[modality], media
         )
         for modality in config.modalities
     }
@@ -97,10 +98,18 @@ def build(args: ServeArgs) -> Application:
     )
     return ingress.bind(
         model_answer(card, config, args),
-        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, media, config.modalities),
+        _deployment(MediaDecoder, "MediaDecoder", args).bind(
+            part, media, config.modalities, card.task, any(_streams(args.ensemble, m) for m in config.modalities)
+        ),
         encoders,
         _deployment(EnsembleModel, "Ensemble", args).bind(part, card.artifact_id),
     )
+
+
+def _streams(ensemble_uri: str, modality: Modality) -> bool:
+    """Whether a modality's features are made from the video itself."""
+    features = artifacts.read_card(encoder_uri(ensemble_uri, modality)).config.get("features")
+    return features is not None and artifacts.from_json(FeaturesConfig, features).streams(modality)
 
 
 def _deployment(target: Any, name: str, args: ServeArgs) -> Deployment:

@@ -9,13 +9,13 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
-from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Modality, Score, View
+from twominds.records import AH_VIDEO, ByteArray, Clip, ClipMedia, Embedding, Failure, Modality, Score, Task, View
 
 if TYPE_CHECKING:
     from twominds.artifacts import Card
@@ -65,13 +65,29 @@ class Replica:
 class MediaDecoder(Replica):
     """A file's bytes become frames, faces, sound and words."""
 
-    def __init__(self, part: Part, config: "MediaConfig", modalities: Sequence[Modality]) -> None:
-        """Loads the face detector, where the ensemble looks at faces."""
+    def __init__(
+        self,
+        part: Part,
+        config: "MediaConfig",
+        modalities: Sequence[Modality],
+        task: Task = AH_VIDEO,
+        keeps_video: bool = False,
+    ) -> None:
+        """Loads the face detector, where the ensemble looks at faces.
+
+        Args:
+            part: See there.
+            config: How clips are read.
+            modalities: What the ensemble looks at.
+            task: What it recognises.
+            keeps_video: Whether an encoder reads the video itself: only then does it travel on.
+        """
         super().__init__(part.torch_threads or _cores())
         from twominds.backbones import BackboneStore
         from twominds.media.reader import MediaReader
 
-        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device, modalities)
+        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device, modalities, task)
+        self._keeps_video = keeps_video
 
     async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
         """The decoded clip, or why there is none. `video` is the file; no copy of it is made on disk.
@@ -82,7 +98,8 @@ class MediaDecoder(Replica):
 
     def _decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
         try:
-            return self._reader.read(Clip(clip_id=clip_id, video_uri=""), transcript=transcript, source=_opened(video))
+            media = self._reader.read(Clip(clip_id=clip_id, video_uri=""), transcript=transcript, source=video)
+            return media if self._keeps_video else replace(media, video=None)
         except MediaError as error:
             return Failure(clip_id=clip_id, stage="decode", reason=str(error).replace(clip_id, "The uploaded file"))
         except TwomindsError:
@@ -96,7 +113,7 @@ class MediaDecoder(Replica):
 class Encoder(Replica):
     """The frozen backbone and the trained encoder of one modality; batches across requests."""
 
-    def __init__(self, part: Part, modality: Modality, artifact_id: str) -> None:
+    def __init__(self, part: Part, modality: Modality, artifact_id: str, media: "MediaConfig | None" = None) -> None:
         """Loads both, and checks that the encoder is the one of the ensemble that was deployed."""
         super().__init__(part.torch_threads or max(1, _cores() // 2))
         from twominds.backbones import BackboneStore
@@ -104,7 +121,8 @@ class Encoder(Replica):
         from twominds.scoring.scorer import encoder_uri
 
         uri = encoder_uri(part.ensemble, modality)
-        self._branch, card = Branch.load(uri, BackboneStore(uri=part.models), device=part.device, pooled=part.pooled)
+        store = BackboneStore(uri=part.models)
+        self._branch, card = Branch.load(uri, store, device=part.device, pooled=part.pooled, media=media)
         _check_unchanged(card, artifact_id, uri)
         _set_batching(self.embed_batch, part)
 
@@ -142,13 +160,6 @@ class EnsembleModel(Replica):
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _opened(video: ByteArray) -> BinaryIO:
-    """A file object over the bytes where they are: in the object store, shared by all processes of the node."""
-    import pyarrow as pa
-
-    return cast(BinaryIO, pa.BufferReader(pa.py_buffer(video.data)))
 
 
 def _set_batching(method: Any, part: Part) -> None:

@@ -76,9 +76,13 @@ def test_the_parts_and_how_they_hang_together(folders: Folders) -> None:
         "audio": "AudioEncoder",
         "text": "TextEncoder",
     }
-    part, modality, artifact_id = bound(encoders[Modality.AUDIO]).init_args
+    part, modality, artifact_id, media = bound(encoders[Modality.AUDIO]).init_args
     assert isinstance(part, Part)
     assert (modality, artifact_id) == (Modality.AUDIO, folders.card.architecture["encoders"]["audio"])
+    *_, task, keeps_video = bound(decoder).init_args
+    assert bound(decoder).init_args[1] == media
+    assert task == folders.card.task
+    assert not keeps_video  # no encoder reads the video itself: an upload need not travel on
     assert bound(ensemble).init_args[1] == folders.card.artifact_id
 
 
