@@ -6,8 +6,9 @@ Version 2 and version 1 share a layout and differ in size; the variant of the AB
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from upath import UPath
@@ -17,7 +18,7 @@ from twominds.corpus.splits import check_people
 from twominds.corpus.text_files import numbered_lines, read_text
 from twominds.corpus.yaml_files import as_mapping, as_sequence, as_text, read_yaml
 from twominds.errors import CorpusError
-from twominds.records import Clip, Corpus, Split, clip_labels
+from twominds.records import Clip, Corpus, Split, Word, clip_labels
 
 BahVersion = Literal["v1", "v2", "abaw8"]
 Purpose = Literal["research", "challenge", "publication"]
@@ -56,6 +57,8 @@ _ATTRIBUTES = {
     "is_student": "Is student",
 }
 _QUESTION = re.compile(r"Question[ _]*([1-7])(?!\d)", re.IGNORECASE)
+_FILES_AT_ONCE = 16
+"""Transcriptions that are read at the same time."""
 _YES = {"yes", "y", "true", "1", "oui"}
 
 
@@ -76,7 +79,7 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
     """The clips of a BAH tree that may be used for `purpose`, in the order of its split files; opens no video.
 
     A private split's clips have no label. The transcript is the split file's; a row without one takes it from
-    `transcription/`.
+    `transcription/`, and so does every row its words in time (`read_words`).
 
     Args:
         root_uri: The folder that holds `split/` (or `default-split/`).
@@ -110,16 +113,13 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
             if field is not None and as_text(about.get(field)).lower() not in _YES:
                 refused[row.participant] = refused.get(row.participant, 0) + 1
                 continue
-            transcript = row.transcript
-            if transcript is None:
-                transcript = _transcribed(root, row.key)
             question = _QUESTION.search(row.key.rsplit("/", 1)[-1])
             clip = Clip(
                 clip_id=row.key,
                 video_uri=str(root / f"{layout.videos}{row.key}"),
                 split=split,
                 labels=clip_labels(row.label),
-                transcript=transcript,
+                transcript=row.transcript,
                 participant_id=row.participant,
                 question=int(question.group(1)) if question else None,
                 attributes={name: as_text(about.get(key)) for name, key in _ATTRIBUTES.items() if key in about},
@@ -137,7 +137,8 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
             f"{len(refused)} participants ({sum(refused.values())} clips) did not consent to the purpose '{purpose}': "
             "they are left out."
         )
-    return Corpus(clips=tuple(clip for _, clip in clips), notes=tuple(notes))
+    spoken, unreadable = _with_words(root, [clip for _, clip in clips])
+    return Corpus(clips=tuple(spoken), notes=(*notes, *unreadable))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,9 +204,68 @@ def transcript_file(root: UPath, clip_id: str) -> UPath:
     return root / "transcription" / clip_id / f"{stem}.yml"
 
 
-def _transcribed(root: UPath, clip_id: str) -> str | None:
-    file = transcript_file(root, clip_id)
-    return as_text(as_mapping(read_yaml(file), str(file)).get("text")) if file.exists() else None
+def _with_words(root: UPath, clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
+    """The clips with what `transcription/` knows of them, and what to tell of files that cannot be read.
+
+    Each file is opened once, several at a time: a store far away answers each only after a while.
+
+    Raises:
+        CorpusError: a file cannot be read that the transcript itself is needed from.
+    """
+    if not (root / "transcription").is_dir():
+        return list(clips), []
+
+    def look(clip: Clip) -> tuple[Clip, str]:
+        file = transcript_file(root, clip.clip_id)
+        try:
+            found = _read_transcription(file)
+            if found is None:
+                return clip, ""
+            transcript = as_text(found.get("text")) if clip.transcript is None else clip.transcript
+            return replace(clip, transcript=transcript, words=_words(_chunks(found, file))), ""
+        except CorpusError as error:
+            if clip.transcript is None:
+                raise
+            return clip, str(error)
+
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        looked = list(pool.map(look, clips))
+    problems = [problem for _, problem in looked if problem]
+    notes = [f"{len(problems)} clips' words have no times. {problems[0]}"] if problems else []
+    return [clip for clip, _ in looked], notes
+
+
+def _read_transcription(file: UPath) -> Mapping[str, object] | None:
+    """What is in a file of `transcription/`; None where there is no such file."""
+    return as_mapping(read_yaml(file), str(file)) if file.exists() else None
+
+
+def read_words(root_uri: str, clip_id: str) -> tuple[Word, ...] | None:
+    """A clip's words in time: each chunk that the recogniser wrote is one `Word`, of one spoken word or of several.
+
+    Times are put together as in `continuous_times`. A chunk without an end ends where the next one begins; the last
+    one, where it begins itself.
+
+    Returns:
+        None where the corpus has no timed transcript of the clip, or it has no chunks.
+
+    Raises:
+        CorpusError: the file is not what the layout promises.
+    """
+    file = transcript_file(UPath(root_uri), clip_id)
+    found = _read_transcription(file)
+    return None if found is None else _words(_chunks(found, file))
+
+
+def _words(chunks: Sequence[TranscriptChunk]) -> tuple[Word, ...] | None:
+    starts = [chunk.start_s for chunk in chunks]
+    ends = [
+        after if chunk.end_s is None else chunk.end_s
+        for chunk, after in zip(chunks, [*starts[1:], *starts[-1:]], strict=True)
+    ]
+    timed = zip(chunks, ends, strict=True)
+    words = [Word(text=c.text, start_s=c.start_s, end_s=max(c.start_s, end)) for c, end in timed if c.text]
+    return tuple(words) or None
 
 
 def read_transcript(root_uri: str, clip_id: str) -> list[TranscriptChunk]:
@@ -215,10 +275,11 @@ def read_transcript(root_uri: str, clip_id: str) -> list[TranscriptChunk]:
         CorpusError: the file is missing or is not what the layout promises.
     """
     file = transcript_file(UPath(root_uri), clip_id)
-    chunks = [
-        as_mapping(item, str(file))
-        for item in as_sequence(as_mapping(read_yaml(file), str(file)).get("chunks"), str(file))
-    ]
+    return _chunks(as_mapping(read_yaml(file), str(file)), file)
+
+
+def _chunks(transcription: Mapping[str, object], file: UPath) -> list[TranscriptChunk]:
+    chunks = [as_mapping(item, str(file)) for item in as_sequence(transcription.get("chunks"), str(file))]
     times: list[tuple[float, float | None]] = []
     for number, chunk in enumerate(chunks, start=1):
         where = f"{file}, chunk {number}"
@@ -239,14 +300,17 @@ def continuous_times(
 ) -> list[tuple[float, float | None]]:
     """Times from the clip's start, from times that restart at 0 with each window of the recogniser (about 30 s).
 
-    A window begins where the one before ended its last chunk; an open end counts as the whole window.
+    A chunk is the first of a new window where it begins before the one before it ended, or, where that one's end is
+    open, not after it began: within a window the recogniser goes on in time. The window begins where the one before
+    ended its last chunk; an open end counts as the whole window. So (0, 12.5), (12.5, 29), (0, 4), (4.5, 28), (1, 3) is
+    (0, 12.5), (12.5, 29), (29, 33), (33.5, 57), (58, 60): the offsets are 29, and 29 + 28.
     """
     offset, before = 0.0, (0.0, 0.0)
     result: list[tuple[float, float | None]] = []
     for start, end in times:
-        end_before = window_s if before[1] is None else before[1]
-        if start < before[0] or start < (end_before or 0.0):
-            offset += end_before
+        begins_anew = start <= before[0] if before[1] is None else start < max(before[0], before[1])
+        if begins_anew:
+            offset += window_s if before[1] is None else before[1]
         result.append((offset + start, None if end is None else offset + end))
         before = (start, end)
     return result

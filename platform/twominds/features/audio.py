@@ -12,7 +12,7 @@ from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
 from twominds.features.extractor import Precision, autocast, extract_present, present_features
 from twominds.features.loading import load_pretrained
-from twominds.records import ClipMedia, Features, FloatArray, Modality, View
+from twominds.records import ClipMedia, Features, FloatArray, Modality, Times, View
 
 SAMPLE_RATE_HZ = 16_000
 MIN_SAMPLES = 400
@@ -61,6 +61,7 @@ class AudioFeatures:
         self.device = device
         self._with_pooled = with_pooled
         self._model = load_pretrained(Wav2Vec2Model, store, config.backbone, device=device)
+        self._stride, self._field = _steps(self._model.config)
         if self._model.config.feat_extract_norm == "layer":
             convolutions = _InPieces(self._model.feature_extractor, self._model.config)
             cast(Any, self._model).feature_extractor = convolutions
@@ -107,9 +108,21 @@ class AudioFeatures:
         for index, owner in enumerate(owners):
             rows[owner].append(hidden[index])
         return [
-            present_features(clip, self.view, values=values, rows=values if self._with_pooled else None)
-            for clip, values in zip(media, map(np.concatenate, rows), strict=True)
+            present_features(
+                clip,
+                self.view,
+                values=values,
+                times_s=self._times([len(window) for window in of_clip], clip.audio_start_s),
+                rows=values if self._with_pooled else None,
+            )
+            for clip, of_clip, values in zip(media, rows, map(np.concatenate, rows), strict=True)
         ]
+
+    def _times(self, counts: Sequence[int], start_s: float) -> Times:
+        """The middle of the sound that each row saw (before attention), from the rows of each consecutive window."""
+        window = _window_samples(self.config.window_s)
+        first = [index * window + np.arange(count) * self._stride for index, count in enumerate(counts)]
+        return (np.concatenate(first) + self._field / 2) / SAMPLE_RATE_HZ + start_s
 
 
 class _InPieces(nn.Module):
@@ -124,10 +137,7 @@ class _InPieces(nn.Module):
     def __init__(self, convolutions: nn.Module, config: Any) -> None:
         super().__init__()
         self._convolutions = convolutions
-        self._stride, self._field = 1, 1  # in samples
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-            self._field += (kernel - 1) * self._stride
-            self._stride *= stride
+        self._stride, self._field = _steps(config)
 
     def forward(self, input_values: Tensor) -> Tensor:
         """[B, N] samples -> [B, D, T]."""
@@ -136,6 +146,15 @@ class _InPieces(nn.Module):
         ends = [(min(start + self._ROWS, count) - 1) * self._stride + self._field for start in starts]
         pieces = [input_values[:, a * self._stride : b] for a, b in zip(starts, ends, strict=True)]
         return torch.cat([self._convolutions(piece) for piece in pieces], dim=-1)
+
+
+def _steps(config: Any) -> tuple[int, int]:
+    """How many samples the convolutions go on by from row to row, and how many each row sees: 320 and 400."""
+    step = seen = 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        seen += (kernel - 1) * step
+        step *= stride
+    return step, seen
 
 
 def _missing(clip: ClipMedia) -> str:
@@ -156,9 +175,13 @@ def _standardize(audio: FloatArray) -> FloatArray:
 
 def _windows(audio: FloatArray, window_s: float) -> list[FloatArray]:
     """Consecutive pieces of `window_s`; a rest too short for a single row is left out."""
-    size = int(window_s * SAMPLE_RATE_HZ)
+    size = _window_samples(window_s)
     pieces = [audio[start : start + size] for start in range(0, len(audio), size)]
     return [piece for piece in pieces if len(piece) >= MIN_SAMPLES]
+
+
+def _window_samples(window_s: float) -> int:
+    return int(window_s * SAMPLE_RATE_HZ)
 
 
 def _batches(lengths: Sequence[int], max_samples: float) -> list[list[int]]:

@@ -9,15 +9,18 @@ from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.extractor import FeatureExtractor
 from twominds.features.face import FaceFeatures, FaceFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
+from twominds.features.face_track import FaceTrackFeatures, FaceTrackFeaturesConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
 from twominds.features.words import WordsFeatures, WordsFeaturesConfig
+from twominds.media.reader import MediaConfig
 from twominds.records import Modality, View
 
 AnyFeaturesConfig = (
     SceneFeaturesConfig
     | FaceFeaturesConfig
     | FaceFramesFeaturesConfig
+    | FaceTrackFeaturesConfig
     | AudioFeaturesConfig
     | TextFeaturesConfig
     | WordsFeaturesConfig
@@ -29,7 +32,7 @@ FeaturesConfig = Mapping[View, AnyFeaturesConfig]
 
 _CONFIGS: Mapping[Modality, tuple[type[AnyFeaturesConfig], ...]] = {
     Modality.SCENE: (SceneFeaturesConfig,),
-    Modality.FACE: (FaceFeaturesConfig, FaceFramesFeaturesConfig),
+    Modality.FACE: (FaceFeaturesConfig, FaceFramesFeaturesConfig, FaceTrackFeaturesConfig),
     Modality.AUDIO: (AudioFeaturesConfig,),
     Modality.TEXT: (TextFeaturesConfig, WordsFeaturesConfig),
 }
@@ -50,6 +53,11 @@ def backbones_of(config: AnyFeaturesConfig) -> tuple[str, ...]:
     return () if isinstance(config, WordsFeaturesConfig) else (config.backbone,)
 
 
+def streams(config: AnyFeaturesConfig) -> bool:
+    """Whether the view's features are made from the video itself (`ClipMedia.video`)."""
+    return isinstance(config, FaceTrackFeaturesConfig)
+
+
 _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtractor]] = {
     SceneFeaturesConfig: SceneFeatures,
     FaceFeaturesConfig: FaceFeatures,
@@ -62,7 +70,13 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
 
 
 def build_extractor(
-    view: View, config: AnyFeaturesConfig, store: BackboneStore, device: str = "cpu", *, with_pooled: bool
+    view: View,
+    config: AnyFeaturesConfig,
+    store: BackboneStore,
+    device: str = "cpu",
+    *,
+    with_pooled: bool,
+    media: MediaConfig | None = None,
 ) -> FeatureExtractor:
     """A view's extractor, with its backbone loaded where that has something to do.
 
@@ -72,10 +86,17 @@ def build_extractor(
         store: Where the weights are.
         device: Where it computes.
         with_pooled: Whether the fusion takes `pooled` features; else none are made.
+        media: How the clips are read, for features that read the video themselves; the defaults where it is None.
 
     Raises:
         BackboneError: the bundle lacks the backbone.
+        ConfigError: the backbone does not fit the settings.
     """
-    extractor = _EXTRACTORS[type(config)](config, store, device, with_pooled)
+    if isinstance(config, FaceTrackFeaturesConfig):
+        extractor: FeatureExtractor = FaceTrackFeatures(
+            config, store, device, with_pooled, media=media or MediaConfig()
+        )
+    else:
+        extractor = _EXTRACTORS[type(config)](config, store, device, with_pooled)
     extractor.view = view
     return extractor

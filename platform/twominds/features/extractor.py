@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Presence, View, absent, modality_of
+from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Presence, Times, View, absent, modality_of
 
 Precision = Literal["float32", "bfloat16"]
 """What matrix products are computed in; everything else, and the result, is float32."""
@@ -46,7 +46,7 @@ def extract_present(
 ) -> list[Features]:
     """Run `extract` on the clips that have the modality, and put the absent ones back in their places.
 
-    All of them carry on the warnings of their clips, before their own.
+    All of them carry on the points of their clips, and the warnings, before their own.
 
     Args:
         media: Clips in any mixture.
@@ -66,7 +66,8 @@ def extract_present(
         for clip, presence in zip(media, presences, strict=True)
     ]
     return [
-        replace(item, warnings=(*clip.warnings, *item.warnings)) for clip, item in zip(media, features, strict=True)
+        replace(item, points_s=clip.points_s, warnings=(*clip.warnings, *item.warnings))
+        for clip, item in zip(media, features, strict=True)
     ]
 
 
@@ -75,6 +76,7 @@ def present_features(
     view: View,
     *,
     values: npt.NDArray[Any],
+    times_s: Times | None,
     rows: npt.NDArray[np.floating] | None,
     warnings: tuple[str, ...] = (),
 ) -> Features:
@@ -84,6 +86,7 @@ def present_features(
         view=view,
         presence=PRESENT,
         values=values,
+        times_s=times_s,
         pooled=None if rows is None else mean_and_std(rows),
         warnings=warnings,
     )

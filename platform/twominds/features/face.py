@@ -101,7 +101,7 @@ class CropFeatures(ABC):
         for clip in media:  # a clip's frames are a batch already
             values = self.frame_features(cast(ByteArray, clip.face_crops))
             rows = values if self._with_pooled else None
-            features.append(present_features(clip, self.view, values=values, rows=rows))
+            features.append(present_features(clip, self.view, values=values, times_s=clip.face_times_s, rows=rows))
         return features
 
 

@@ -88,7 +88,7 @@ class SceneFeatures:
             batches = (np.stack(frames[start : start + size]) for start in range(0, len(frames), size))
             tokens = [of_clip for batch in batches for of_clip in self.tokens(batch)]
         return [
-            present_features(clip, self.view, values=values, rows=rows)
+            present_features(clip, self.view, values=values, times_s=clip.scene_times_s, rows=rows)
             for clip, values, rows in zip(media, frames, tokens, strict=True)
         ]
 

@@ -13,7 +13,8 @@ from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import Precision, autocast, extract_present, present_features
 from twominds.features.loading import load_backbone
-from twominds.records import ClipMedia, Features, FloatArray, Modality, View
+from twominds.features.token_times import token_times
+from twominds.records import ClipMedia, Features, FloatArray, Modality, Times, View, Word
 
 SPARE_ROWS = 1024
 """Most rows of a model's table of tokens that no token has: tables are often rounded up, to multiples of 64 or more."""
@@ -72,6 +73,18 @@ class TextFeatures:
         )
         return np.asarray(ids, dtype=np.int64)
 
+    def times(self, transcript: str, words: Sequence[Word] | None) -> Times | None:
+        """[L]: when the word is said that each token of `tokenize` belongs to (see `token_times`).
+
+        None where words have no times, or the tokenizer does not say where in the text its tokens are.
+        """
+        if not words or not self._tokenizer.is_fast:
+            return None
+        offsets = self._tokenizer(
+            transcript, truncation=True, max_length=self.config.max_tokens, return_offsets_mapping=True
+        )["offset_mapping"]
+        return token_times(transcript, cast(list[tuple[int, int]], offsets), words)
+
     def left_out(self, transcript: str, ids: npt.NDArray[np.int64]) -> tuple[str, ...]:
         """What to say of a transcript of which `tokenize` took only `ids`; nothing where it took all."""
         if len(ids) < self.config.max_tokens:
@@ -111,7 +124,12 @@ class TextFeatures:
             hidden = [of_clip for batch in batches for of_clip in self.hidden_states(batch)]
         return [
             present_features(
-                clip, self.view, values=ids, rows=rows, warnings=self.left_out(cast(str, clip.transcript), ids)
+                clip,
+                self.view,
+                values=ids,
+                times_s=self.times(cast(str, clip.transcript), clip.words),
+                rows=rows,
+                warnings=self.left_out(cast(str, clip.transcript), ids),
             )
             for clip, ids, rows in zip(media, tokens, hidden, strict=True)
         ]

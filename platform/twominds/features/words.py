@@ -24,7 +24,7 @@ class WordsFeatures:
     """Transcript -> `values` uint8 [N], its UTF-8 bytes (`words_of` reads them); nothing is `pooled`.
 
     An empty transcript that media calls present is a single space: present features are never without values. What
-    UTF-8 can't hold (a lone surrogate) becomes a question mark.
+    UTF-8 can't hold (a lone surrogate) becomes a question mark. Bytes have no times.
     """
 
     view: View = Modality.TEXT

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -17,6 +18,7 @@ from av.stream import Discard, Stream
 from upath import UPath
 
 from twominds.errors import MediaError
+from twominds.records import ByteArray
 
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,mxf,dv,nut,gif,apng,"
@@ -47,8 +49,10 @@ class MediaFile:
     the same time.
     """
 
-    def __init__(self, source: str | Path | bytes | BinaryIO, *, name: str | None = None) -> None:
+    def __init__(self, source: str | Path | bytes | ByteArray | BinaryIO, *, name: str | None = None) -> None:
         """Open `source`: a path or URI, the file's bytes, or a seekable binary file (left open at the end).
+
+        Bytes in an array are read where they are, such as in an object store that several processes share.
 
         Args:
             source: where the bytes are.
@@ -63,7 +67,7 @@ class MediaFile:
             self._handle = _open_uri(str(source), self.name)
         else:
             self.name = name or "the uploaded file"
-            self._handle = io.BytesIO(source) if isinstance(source, bytes) else source
+            self._handle = _over_bytes(source) if isinstance(source, bytes | np.ndarray) else source
         self._lock = Lock()
         self._size = self._handle.seek(0, io.SEEK_END)
         if self._size == 0:
@@ -130,6 +134,14 @@ class _View:
 
     def tell(self) -> int:
         return self._at
+
+
+def _over_bytes(source: bytes | ByteArray) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    import pyarrow as pa
+
+    return cast(BinaryIO, pa.BufferReader(pa.py_buffer(source.data)))
 
 
 def _open_uri(uri: str, name: str) -> BinaryIO:

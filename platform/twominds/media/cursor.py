@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from twominds.media.container import DECODER_OPTIONS, DECODING_ERRORS, packets_of, read_only, seek
 from twominds.media.timeline import Timeline
+from twominds.records import Times
 
 _INDEXED = ("matroska,webm",)
 """Containers whose index, when there is one, names key frames alone."""
@@ -91,6 +92,10 @@ class FrameCursor:
     def duration_s(self) -> float:
         """Time from the first frame to the end of the last."""
         return float((self.end - self.first) * self._tick_s)
+
+    def times_of(self, ticks: Sequence[int]) -> Times:
+        """[n]: seconds from the first frame to each of the ticks."""
+        return np.array([float((tick - self.first) * self._tick_s) for tick in ticks], np.float64)
 
     def run_of(self, tick: int) -> int:
         """Number of the run of frames that is decoded for `tick`: from a key frame on. 0 for all without an index."""

@@ -12,25 +12,20 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import count, groupby
-from typing import Any, Literal, cast
+from typing import cast
 
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from twominds.errors import MediaError
 from twominds.media.container import MediaFile
 from twominds.media.cursor import FrameCursor
+from twominds.media.images import SceneFit, as_displayed, displayed_size, face_image, scene_image
 from twominds.media.timeline import read_timeline
 from twominds.media.tracks import choice, picture_tracks
-from twominds.records import ByteArray
-
-SceneFit = Literal["squeeze", "crop"]
-"""How a frame becomes a square: all of it, or the middle of it after its shorter side was resized to the square's."""
+from twominds.records import ByteArray, Times
 
 Wanted = tuple[int, str]
 """A tick, and what for: `scene` or `face`."""
@@ -39,13 +34,8 @@ Draw = Callable[[VideoFrame, str], ByteArray]
 
 _SHARES = 4
 """A picture is decoded by at most so many threads."""
-_LONGEST_TO_SHORTEST = 16
-"""A longer frame is squeezed to this before it is cropped: what is resized stays small."""
-_PIXEL_SHAPES = (Fraction(1, 4), Fraction(4))
-"""Wider or narrower pixels are damage, and taken for square."""
 _IMAGE_CODECS = ("mjpeg", "png", "apng", "gif", "bmp", "tiff", "webp", "jpeg2000", "jpegls", "jpegxl")
 """A single frame of these is a photo."""
-_SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT  # the same on every CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +63,12 @@ class Pictures:
     duration_s: float
     scene: ByteArray
     """[T, size, size, 3] RGB."""
+    scene_times_s: Times
+    """[T]: the midpoints at which they are on the screen, in seconds from the first frame."""
     faces: tuple[ByteArray, ...]
     """F frames [H, W, 3] RGB, long side at most `max_side_px`; repeated frames are one array."""
+    face_times_s: Times
+    """[F]: as `scene_times_s`."""
     decoded_frames: int
     """How many frames the decoder was asked for."""
     warnings: tuple[str, ...] = ()
@@ -91,51 +85,8 @@ def uniform_positions(first: int, end: int, count: int) -> list[int]:
     return [first + (end - first) * (2 * k + 1) // (2 * count) for k in range(count)]
 
 
-def as_displayed(frame: VideoFrame, width: int, height: int) -> ByteArray:
-    """RGB [height, width, 3] of a stored frame, scaled, then turned and mirrored as the file says it is displayed.
-
-    `width` and `height` are those before turning.
-    """
-    scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation=_SCALING, threads=1)
-    image = cast(ByteArray, scaled.to_ndarray())
-    matrix = cast(Any, frame.side_data).get(SideDataType.DISPLAYMATRIX)
-    if matrix is not None:
-        # FFmpeg's display matrix takes (x, y) to (a x + c y, b x + d y), here always a multiple of a quarter turn.
-        a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
-        across, down = a, d
-        if abs(a) < abs(b):
-            image = image.transpose(1, 0, 2)
-            across, down = c, b
-        image = image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
-    return np.ascontiguousarray(image)
-
-
-def displayed_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """Width and height of a stored frame with square pixels, before it is turned."""
-    shape = stream.sample_aspect_ratio or Fraction(1)
-    least, most = _PIXEL_SHAPES
-    return max(1, round(frame.width * (shape if least <= shape <= most else 1))), frame.height
-
-
-def _scene_image(frame: VideoFrame, stream: VideoStream, side: int, fit: SceneFit) -> ByteArray:
-    if fit == "squeeze":
-        return as_displayed(frame, side, side)
-    width, height = displayed_size(frame, stream)
-    shortest = min(width, height)
-    width, height = (min(side * length // shortest, _LONGEST_TO_SHORTEST * side) for length in (width, height))
-    image = as_displayed(frame, width, height)
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    return image[top : top + side, left : left + side]
-
-
-def _face_image(frame: VideoFrame, stream: VideoStream, max_side: int) -> ByteArray:
-    width, height = displayed_size(frame, stream)
-    scale = min(1.0, max_side / max(width, height))
-    return as_displayed(frame, max(1, round(width * scale)), max(1, round(height * scale)))
-
-
 @contextmanager
-def _opened(file: MediaFile) -> Generator[FrameCursor | None]:
+def opened_picture(file: MediaFile) -> Generator[FrameCursor | None]:
     """A cursor over the best picture of which a frame decodes.
 
     Raises:
@@ -160,7 +111,7 @@ def _opened(file: MediaFile) -> Generator[FrameCursor | None]:
             if cursor.at(cursor.first) is not None:
                 yield cursor
                 return
-            _check_limit(file, cursor)
+            check_limit(file, cursor)
 
 
 def probe(file: MediaFile) -> VideoInfo:
@@ -171,7 +122,7 @@ def probe(file: MediaFile) -> VideoInfo:
     """
     with file.container() as container:
         sound, subtitles = bool(container.streams.audio), bool(container.streams.subtitles)
-    with _opened(file) as cursor:
+    with opened_picture(file) as cursor:
         frame = cursor.at(cursor.first) if cursor else None
         if not (cursor and frame):
             return VideoInfo(
@@ -217,30 +168,31 @@ def sample_pictures(
     Raises:
         MediaError: the file is no video and no sound file, a photo, or its picture is too large.
     """
-    with _opened(file) as cursor:
+    with opened_picture(file) as cursor:
         if cursor is None:
             return None
-        wanted = sorted(
-            [(tick, "scene") for tick in uniform_positions(cursor.first, cursor.end, scene_frames)]
-            + [(tick, "face") for tick in uniform_positions(cursor.first, cursor.end, face_frames)]
-        )
+        scene_ticks = uniform_positions(cursor.first, cursor.end, scene_frames)
+        face_ticks = uniform_positions(cursor.first, cursor.end, face_frames)
+        wanted = sorted([(tick, "scene") for tick in scene_ticks] + [(tick, "face") for tick in face_ticks])
 
         def draw(frame: VideoFrame, use: str) -> ByteArray:
             if use == "scene":
-                return _scene_image(frame, cursor.stream, scene_size_px, scene_fit)
-            return _face_image(frame, cursor.stream, max_side_px)
+                return scene_image(frame, cursor.stream, scene_size_px, scene_fit)
+            return face_image(frame, cursor.stream, max_side_px)
 
         images: dict[str, list[ByteArray]] = {"scene": [], "face": []}
         for use, image in _drawn(file, cursor, wanted, draw, threads):
             if image is None:
                 return None
             images[use].append(image)
-        _check_limit(file, cursor)
+        check_limit(file, cursor)
         return Pictures(
             start_s=cursor.start_s,
             duration_s=cursor.duration_s,
             scene=np.stack(images["scene"]),
+            scene_times_s=cursor.times_of(scene_ticks),
             faces=tuple(images["face"]),
+            face_times_s=cursor.times_of(face_ticks),
             decoded_frames=cursor.decoded_frames,
             warnings=choice("picture", picture_tracks(cursor.container), cursor.stream),
         )
@@ -287,7 +239,7 @@ def _drawn_by(cursor: FrameCursor, wanted: Sequence[Wanted], draw: Draw) -> list
     return drawn
 
 
-def _check_limit(file: MediaFile, cursor: FrameCursor) -> None:
+def check_limit(file: MediaFile, cursor: FrameCursor) -> None:
     """Frames above the limit are passed over like damaged ones; but the few others must not stand for the clip."""
     if cursor.met_limit and cursor.failed_packets > cursor.decoded_frames:
         raise MediaError(

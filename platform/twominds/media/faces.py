@@ -44,6 +44,8 @@ class FaceCrops:
     """[F]: which crops are a face that was found."""
     scores: FloatArray
     """[F]: the best score of the frame's boxes, 0 where there is none."""
+    numbers: tuple[int, ...] | None = None
+    """[F]: which of the clip's frames, from 0, the corpus's own crops were cut from; None for those of a detector."""
 
 
 def crop_faces(frames: Sequence[ByteArray], boxes: Sequence[FloatArray], size_px: int) -> FaceCrops:
@@ -249,9 +251,8 @@ class CorpusFaceCrops:
             if (match := re.fullmatch(r"frame-(\d+)\.jpe?g", path.name))
         }
         numbers = sorted(numbered)
-        images = [
-            _read_image(numbered[numbers[i]]) if numbers else None for i in uniform_positions(0, len(numbers), count)
-        ]
+        chosen = tuple(numbers[i] for i in uniform_positions(0, len(numbers), count)) if numbers else ()
+        images = [_read_image(numbered[number]) for number in chosen]
         last = next((image for image in images if image is not None), None)
         if last is None:
             return None
@@ -260,7 +261,7 @@ class CorpusFaceCrops:
             last = last if image is None else image
             crops.append(_resized(last, size_px))
         detected = np.array([image is not None for image in images])
-        return FaceCrops(crops=np.stack(crops), detected=detected, scores=detected.astype(np.float32))
+        return FaceCrops(crops=np.stack(crops), detected=detected, scores=detected.astype(np.float32), numbers=chosen)
 
 
 def _read_image(path: UPath) -> ByteArray | None:

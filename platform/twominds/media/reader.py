@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ import torch
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError, MediaError, TwomindsError
 from twominds.media.container import MediaFile
-from twominds.media.decode import Pictures, SceneFit, sample_pictures
+from twominds.media.decode import Pictures, sample_pictures
+from twominds.media.dense import frame_times, regular_times
 from twominds.media.faces import (
     CorpusFaceCrops,
     FaceCrops,
@@ -20,20 +22,25 @@ from twominds.media.faces import (
     YuNetFaceDetector,
     crop_faces,
 )
+from twominds.media.images import SceneFit
 from twominds.media.sound import Sound, read_sound
 from twominds.media.speech import Transcriber, Transcript, no_transcript
 from twominds.records import (
     PRESENT,
+    ByteArray,
     Clip,
     ClipMedia,
     Failure,
     FloatArray,
     Modality,
     Presence,
+    Task,
+    Times,
     View,
     absent,
     modality_of,
 )
+from twominds.tasks import AH_VIDEO
 
 _SHORTEST_SOUND_S = 0.1
 
@@ -116,6 +123,7 @@ class MediaReader:
         store: BackboneStore,
         device: str = "cpu",
         views: Sequence[View] = tuple(Modality),
+        task: Task = AH_VIDEO,
     ) -> None:
         """Load the face detector.
 
@@ -124,26 +132,32 @@ class MediaReader:
             store: where the detector's and the speech recogniser's weights are.
             device: where YOLO and Whisper run.
             views: what is wanted; modalities that none looks at are absent, and cost nothing.
+            task: what is recognised. Where it has points, a clip says when they are, and Whisper when words were said.
 
         Raises:
             BackboneError: the detector's weights are not to be had.
         """
         self.config = config
         self._wanted = frozenset(modality_of(view) for view in views)
-        self._detector = _build_detector(config, store, device) if Modality.FACE in self._wanted else None
+        self._task = task
+        self._detector = build_detector(config, store, device) if Modality.FACE in self._wanted else None
         self._transcriber = Transcriber(
-            store, recognise=config.recognise_speech, language=config.language, device=device
+            store,
+            recognise=config.recognise_speech,
+            language=config.language,
+            device=device,
+            in_time=task.per_frame,
         )
 
     def read(
-        self, clip: Clip, *, transcript: str | None = None, source: str | Path | bytes | BinaryIO | None = None
+        self, clip: Clip, *, transcript: str | None = None, source: str | Path | bytes | ByteArray | None = None
     ) -> ClipMedia:
         """Decode one clip.
 
         Args:
             clip: the clip; its own `transcript` is the corpus's.
             transcript: the caller's words, which come before every other source; None where the caller has none.
-            source: where the video is, when not at `clip.video_uri` (an upload: its bytes or its file object).
+            source: where the video is, when not at `clip.video_uri` (an upload: its bytes; an array is not copied).
 
         Raises:
             MediaError: there is no such file, it is no video, or it has neither a picture nor sound that decodes.
@@ -166,7 +180,7 @@ class MediaReader:
         return results
 
     def _read(
-        self, clip: Clip, transcript: str | None, source: str | Path | bytes | BinaryIO | None, stage: "_Stage"
+        self, clip: Clip, transcript: str | None, source: str | Path | bytes | ByteArray | None, stage: "_Stage"
     ) -> ClipMedia:
         config = self.config
         name = clip.video_uri if source is None else clip.clip_id
@@ -192,11 +206,23 @@ class MediaReader:
             stage.name = "faces"
             faces, face_presence = self._find_faces(clip, pictures)
             stage.name = "speech"
+            zero_s = pictures.start_s if pictures else sound.start_s if sound else 0.0
+            audio_start_s = sound.start_s - zero_s if sound else 0.0
             words = (
-                self._transcriber.read(file, audio, caller=transcript, corpus=clip.transcript)
+                self._transcriber.read(
+                    file,
+                    audio,
+                    caller=transcript,
+                    corpus=clip.transcript,
+                    words=clip.words,
+                    zero_s=zero_s,
+                    audio_start_s=audio_start_s,
+                )
                 if Modality.TEXT in self._wanted
                 else no_transcript(_NOT_WANTED)
             )
+            face_times_s = _face_times(file, faces, pictures)
+            points_s = self._points(file, pictures, sound) if self._task.per_frame else None
         presence = {
             Modality.SCENE: PRESENT if pictures else absent(_NO_PICTURE),
             Modality.FACE: face_presence,
@@ -207,14 +233,27 @@ class MediaReader:
             clip_id=clip.clip_id,
             duration_s=pictures.duration_s if pictures else _duration_s(sound),
             scene_frames=pictures.scene if pictures and Modality.SCENE in self._wanted else None,
+            scene_times_s=pictures.scene_times_s if pictures and Modality.SCENE in self._wanted else None,
             face_crops=faces.crops if faces and face_presence.present else None,
             face_detected=faces.detected if faces else None,
+            face_times_s=face_times_s,
             audio=audio if Modality.AUDIO in self._wanted else None,
+            audio_start_s=audio_start_s,
             transcript=words.text,
             transcript_source=words.source,
+            words=words.words,
             presence={m: p if m in self._wanted else absent(_NOT_WANTED) for m, p in presence.items()},
+            points_s=points_s,
+            video=_kept(clip.video_uri if source is None else source),
             warnings=self._warnings(pictures, sound, words),
         )
+
+    def _points(self, file: MediaFile, pictures: Pictures | None, sound: Sound | None) -> Times:
+        """When the task wants answers: at each frame, or so often a second; without a picture, while there is sound."""
+        if pictures:
+            return frame_times(file, rate_hz=self._task.rate_hz)
+        heard = len(sound.samples) if sound else 0
+        return regular_times(Fraction(heard, ClipMedia.sample_rate_hz), self._task.rate_hz or _USUAL_FRAMES_PER_S)
 
     @property
     def _audible(self) -> float:
@@ -263,6 +302,8 @@ class MediaReader:
 
 _NOT_WANTED = "not asked for"
 _NO_PICTURE = "the file has no picture that can be decoded"
+_USUAL_FRAMES_PER_S = 25.0
+"""Points of a task per frame where there are no frames."""
 
 
 @dataclass
@@ -276,7 +317,24 @@ def _duration_s(sound: Sound | None) -> float:
     return len(sound.samples) / ClipMedia.sample_rate_hz if sound else 0.0
 
 
-def _build_detector(config: MediaConfig, store: BackboneStore, device: str) -> FaceDetector | None:
+def _face_times(file: MediaFile, faces: FaceCrops | None, pictures: Pictures | None) -> Times | None:
+    """[F]: when the frames of the crops are shown; of the corpus's crops, the frames with their numbers."""
+    if faces is None or pictures is None:
+        return None
+    if faces.numbers is None:
+        return pictures.face_times_s
+    shown = frame_times(file)
+    return shown[np.minimum(faces.numbers, len(shown) - 1)]
+
+
+def _kept(source: str | Path | bytes | ByteArray) -> str | ByteArray:
+    """A file's place, or its bytes where they are."""
+    if isinstance(source, bytes):
+        return np.frombuffer(source, np.uint8)
+    return str(source) if isinstance(source, str | Path) else source
+
+
+def build_detector(config: MediaConfig, store: BackboneStore, device: str) -> FaceDetector | None:
     """The detector that the config names; None where the corpus's crops are used."""
     if config.detector == "yolo":
         return YoloFaceDetector(store.folder("detect.yolo_face"), confidence=config.yolo_confidence, device=device)

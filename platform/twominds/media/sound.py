@@ -5,6 +5,7 @@ Samples follow each other by their number; time stamps say where nothing was rec
 picture), because a pause must not be spliced shut; so has the end, where the picture goes on. A stamp is not believed,
 and the samples go straight on, where it lies before what was heard already (joined files, no stamps at all), where the
 next one takes it back, or where it makes a silence of more than `LONGEST_STEP_S` that the picture does not outlast.
+Sound that begins before the picture, or hardly after it, is neither cut nor has silence before it: `start_s` says when.
 
 Channels are averaged, unless they cancel: then the loudest one is taken.
 """
@@ -45,6 +46,8 @@ class Sound:
     """Seconds of them that were decoded: the others are silence, where the file has no sound."""
     truncated: bool
     """The file's sound goes on after `max_s`."""
+    start_s: float = 0.0
+    """When the first sample is heard, in the container's own time."""
     warnings: tuple[str, ...] = ()
     """What was chosen among several tracks."""
 
@@ -92,6 +95,8 @@ def read_sound(
 @dataclass(frozen=True, kw_only=True)
 class _TimedFrame:
     frame: AudioFrame
+    start_s: float
+    """When it is heard; the first one by its own stamp, the others where they follow what was heard before."""
     pause_s: float
     """Silence before it."""
     end_s: float
@@ -113,6 +118,7 @@ def _timed(frames: Iterator[AudioFrame], pictures: Pictures | None) -> Iterator[
     now_s = pictures.start_s if pictures else None
     end_s = pictures.end_s if pictures else -np.inf
     shift_s = 0.0  # of the stamps, since one was not believed
+    start_s: float | None = None
     frame = next(frames, None)
     while frame is not None:
         following = next(frames, None)
@@ -126,9 +132,23 @@ def _timed(frames: Iterator[AudioFrame], pictures: Pictures | None) -> Iterator[
                     pause_s = stamp_s - now_s
                 else:
                     shift_s += now_s - stamp_s
-        now_s = (now_s or 0.0) + pause_s + frame.samples / frame.sample_rate
-        yield _TimedFrame(frame=frame, pause_s=pause_s, end_s=now_s)
+        now_s = now_s or 0.0
+        start_s = now_s if pause_s or start_s is not None else _begin_s(frame, following, now_s)
+        now_s = now_s + pause_s + frame.samples / frame.sample_rate
+        yield _TimedFrame(frame=frame, start_s=start_s, pause_s=pause_s, end_s=now_s)
         frame = following
+
+
+def _begin_s(frame: AudioFrame, following: AudioFrame | None, now_s: float) -> float:
+    """When the first frame is heard that has no silence before it: at its stamp where the next one goes on from there.
+
+    `now_s`, the picture's beginning, where the stamp cannot be true.
+    """
+    if frame.time is None or abs(frame.time - now_s) > LONGEST_STEP_S:
+        return now_s
+    next_s = frame.time + frame.samples / frame.sample_rate
+    goes_on = following is None or following.time is None or abs(following.time - next_s) <= _JITTER_S
+    return frame.time if goes_on else now_s
 
 
 class _Recording:
@@ -145,6 +165,7 @@ class _Recording:
         self._pieces: list[FloatArray] = []
         self._count = self._heard = 0
         self._end_s = 0.0
+        self._start_s: float | None = None
         self._energies = np.zeros(_MAX_CHANNELS)
         self._energy = self._independent_energy = 0.0
 
@@ -154,6 +175,7 @@ class _Recording:
         form: tuple[str, str, int] | None = None
         for timed in frames:
             frame = timed.frame
+            self._start_s = timed.start_s if self._start_s is None else self._start_s
             changed = (frame.format.name, frame.layout.name, frame.sample_rate)  # in the middle of some streams, too
             if form != changed or timed.pause_s:
                 self._mix(resampler, None)
@@ -184,7 +206,13 @@ class _Recording:
         if pictures and self._heard and pictures.end_s - self._end_s > _JITTER_S:
             self._pause(pictures.end_s - self._end_s)
         samples = np.concatenate([np.empty(0, np.float32), *self._pieces])[: self._limit]
-        return Sound(samples=samples, heard_s=self._heard / SAMPLE_RATE_HZ, truncated=truncated, warnings=warnings)
+        return Sound(
+            samples=samples,
+            heard_s=self._heard / SAMPLE_RATE_HZ,
+            truncated=truncated,
+            start_s=self._start_s or 0.0,
+            warnings=warnings,
+        )
 
     def _pause(self, seconds: float) -> None:
         self._add(np.zeros(max(0, min(round(seconds * SAMPLE_RATE_HZ), self._limit - self._count)), np.float32))

@@ -102,6 +102,26 @@ def read_timeline(file: MediaFile, index: int) -> Timeline:
     )
 
 
+def frame_ticks(file: MediaFile, index: int, timeline: Timeline) -> Ticks:
+    """When each frame of the picture that is stream `index` is shown, ascending: as the packets say, or counted.
+
+    Every packet is a frame here, also one that will not decode: a frame's number is its place in the file.
+
+    Raises:
+        MediaError: the file is no video and no sound file.
+    """
+    if timeline.counted:
+        return np.arange(timeline.start, timeline.end)
+    with file.container() as container:
+        shown = np.sort(_read_packets(container, container.streams[index]).shown)
+    if (np.diff(shown) > 0).all():
+        return shown
+    ticks: list[int] = []
+    for stamp in shown.tolist():  # of frames with one stamp the later ones are moved, as `FrameCursor` moves them
+        ticks.append(stamp if not ticks or stamp > ticks[-1] else ticks[-1] + timeline.frame_ticks)
+    return np.array(ticks, np.int64)
+
+
 def _listed(container: InputContainer, stream: VideoStream) -> Ticks | None:
     """When all frames are decoded, by the container's index; None where it has none that can be true."""
     if container.format.name not in _FULL_INDEX or not stream.frames:

@@ -18,7 +18,7 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
-from twominds.records import Classes, Clip
+from twominds.records import Classes, Clip, Task
 from twominds.reports.coverage import add_coverage
 from twominds.reports.submission import details, segments, submission, timeline_table
 from twominds.reports.summary import Summary
@@ -112,7 +112,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     sink = ClipSink(config.output, tables.scored_columns(ensemble.views), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
-            process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, cpus, size))
+            process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, card.task, cpus, size))
     scored = {row["clip_id"]: row for row in tables.read_rows(config.output)}
     aside = {clip.clip_id: failure for clip, failure in quarantined_clips(config.output)}
     ids = sorted(clip.clip_id for clip in corpus.clips)
@@ -152,10 +152,10 @@ def batch_score(config: BatchScoreConfig) -> Summary:
 
 
 def _dataset(
-    clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int, block_size: int
+    clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, task: Task, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
-    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.views)
+    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.views, task)
     arguments = [
         {
             "view": view,
@@ -163,6 +163,7 @@ def _dataset(
             "store": store,
             "device": resources.device,
             "with_pooled": ensemble.takes_pooled,
+            "media": ensemble.media,
         }
         for view in ensemble.views
     ]

@@ -7,6 +7,7 @@ import pyarrow as pa
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.embedding import embed
+from twominds.media.reader import MediaConfig
 from twominds.pipelines.stages import add_outcomes, media_of, rows_of
 from twominds.records import Embedding, Failure, Features, View
 from twominds.results import tables
@@ -19,10 +20,18 @@ from twominds.scoring.isolation import isolate
 class EmbedMedia:
     """The frozen backbone and the trained encoder of one view."""
 
-    def __init__(self, view: View, encoder_uri: str, store: BackboneStore, device: str, with_pooled: bool) -> None:
+    def __init__(
+        self,
+        view: View,
+        encoder_uri: str,
+        store: BackboneStore,
+        device: str,
+        with_pooled: bool,
+        media: MediaConfig,
+    ) -> None:
         """Loads both; the backbone only where it is needed, such as for a fusion that takes `pooled` features."""
         self._view = view
-        self._branch, _ = Branch.load(encoder_uri, store, device=device, with_pooled=with_pooled)
+        self._branch, _ = Branch.load(encoder_uri, store, device=device, with_pooled=with_pooled, media=media)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the view's embedding columns."""

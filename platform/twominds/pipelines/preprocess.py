@@ -152,8 +152,13 @@ def _dataset(
     clips: Sequence[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
-    dataset = read_stage(clips, recipe.media, store, resources, cpus, config.views)
-    of_all = {"store": store, "device": resources.device, "with_pooled": config.pooled}
+    dataset = read_stage(clips, recipe.media, store, resources, cpus, config.views, recipe.task)
+    of_all = {
+        "store": store,
+        "device": resources.device,
+        "with_pooled": config.pooled,
+        "media": recipe.media,
+    }
     arguments = [{"view": view, "config": recipe.features[view], **of_all} for view in config.views]
     return map_models(dataset, ExtractFeatures, arguments, resources, cpus=cpus, clips=len(clips))
 
@@ -177,9 +182,10 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
 
 
 def features_fingerprint(recipe: Recipe, store: BackboneStore, view: View) -> str:
-    """Digest of all that bears on one view's features: how clips are read, the backbone's settings, the weights."""
+    """Digest of all that bears on one modality's features: how clips are read, the backbone's settings, the weights."""
     used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles([view]) if store.has(role)}
-    return fingerprint(to_json(recipe.media), to_json(recipe.features[view]), used)
+    points = [recipe.task.rate_hz or "every frame"] if recipe.task.per_frame else []  # they travel with the features
+    return fingerprint(to_json(recipe.media), to_json(recipe.features[view]), used, *points)
 
 
 def _summary(

@@ -21,11 +21,12 @@ import torch
 from twominds.backbones import BackboneStore
 from twominds.features.catalog import AnyFeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.records import Clip, ClipMedia, Failure, Modality, View
+from twominds.records import Clip, ClipMedia, Failure, Modality, Task, View
 from twominds.results import tables
 from twominds.results.tables import Row
 from twominds.scoring.isolation import isolate
 from twominds.storage import files_in, storage_of
+from twominds.tasks import AH_VIDEO
 
 ERROR_FIELDS = [pa.field("error_stage", pa.string()), pa.field("error", pa.string())]
 MEDIA_FIELDS = [pa.field("media", pa.large_binary()), pa.field("transcript_source", pa.string()), *ERROR_FIELDS]
@@ -78,10 +79,10 @@ class Read:
     """Files become frames, sound, face crops and words."""
 
     def __init__(
-        self, config: MediaConfig, store: BackboneStore, device: str, views: Sequence[View] = tuple(Modality)
+        self, config: MediaConfig, store: BackboneStore, device: str, views: Sequence[View], task: Task
     ) -> None:
         """Loads the face detector, where faces are wanted."""
-        self._reader = MediaReader(config, store, device, views)
+        self._reader = MediaReader(config, store, device, views, task)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds `media`, `transcript_source` and the error columns."""
@@ -93,11 +94,17 @@ class ExtractFeatures:
     """The frozen backbone of one view."""
 
     def __init__(
-        self, view: View, config: AnyFeaturesConfig, store: BackboneStore, device: str, with_pooled: bool
+        self,
+        view: View,
+        config: AnyFeaturesConfig,
+        store: BackboneStore,
+        device: str,
+        with_pooled: bool,
+        media: MediaConfig,
     ) -> None:
         """Loads the backbone, where it is needed."""
         self._view = view
-        self._extractor = build_extractor(view, config, store, device=device, with_pooled=with_pooled)
+        self._extractor = build_extractor(view, config, store, device=device, with_pooled=with_pooled, media=media)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the view's feature columns."""
@@ -193,13 +200,22 @@ def read_stage(
     resources: StageResources,
     cpus: int,
     views: Sequence[View] = tuple(Modality),
+    task: Task = AH_VIDEO,
 ) -> ray.data.Dataset:
     """The start of a pipeline over files: clips in blocks, decoded."""
     dataset = cast("ray.data.Dataset", ray.data.from_arrow(tables.clips_to_table(clips)))
     return map_stage(
         dataset.repartition(target_num_rows_per_block=resources.block_size),
         Read,
-        [{"config": media, "store": store, "device": resources.device, "views": tuple(views)}],
+        [
+            {
+                "config": media,
+                "store": store,
+                "device": resources.device,
+                "modalities": tuple(views),
+                "task": task,
+            }
+        ],
         actors=resources.reader_actors(cpus),
         threads=resources.reader_threads(cpus, clips=len(clips)),
         cpus=min(1.0, cpus / 4),

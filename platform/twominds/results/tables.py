@@ -217,7 +217,7 @@ def pack_media(media: ClipMedia) -> bytes:
         "transcript_source": media.transcript_source,
         "audio_start_s": media.audio_start_s,
         "words": None if media.words is None else [asdict(word) for word in media.words],
-        "video": media.video,
+        "video": media.video if isinstance(media.video, str) else None,  # an upload's bytes stay where they are
         "presence": {str(view): [p.present, p.reason] for view, p in media.presence.items()},
         "warnings": media.warnings,
         "sample_rate_hz": media.sample_rate_hz,
@@ -323,7 +323,7 @@ def _contributions_cell(contributions: Contributions) -> Row:
     return {
         "prior": contributions.prior,
         "modalities": [{"modality": str(m), "values": v} for m, v in contributions.by_modality.items()],
-        "opposed": contributions.opposed and [str(modality) for modality in contributions.opposed],
+        "opposed": contributions.opposed and [str(view) for view in contributions.opposed],
         "interaction": contributions.interaction,
     }
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from twominds.artifacts import Card
+from twominds.artifacts import Card, from_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import check_backbones, load_encoder
 from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError
 from twominds.features.catalog import FeatureExtractor, build_extractor, features_from_json
+from twominds.media.reader import MediaConfig
 from twominds.records import ClipMedia, Embedding, Failure, View
 from twominds.scoring.isolation import isolate
 
@@ -25,7 +26,14 @@ class Branch:
 
     @classmethod
     def load(
-        cls, encoder_uri: str, store: BackboneStore, *, artifact_id: str = "", device: str = "cpu", with_pooled: bool
+        cls,
+        encoder_uri: str,
+        store: BackboneStore,
+        *,
+        artifact_id: str = "",
+        device: str = "cpu",
+        with_pooled: bool,
+        media: MediaConfig | None = None,
     ) -> tuple["Branch", Card]:
         """The branch of the encoder artifact at `encoder_uri`, with the features it was trained on.
 
@@ -35,6 +43,7 @@ class Branch:
             artifact_id: Of the encoder that the ensemble was made with; "": any will do.
             device: Where both compute.
             with_pooled: Whether the fusion takes `pooled` features; else none are made.
+            media: How the clips are read; None: as in the encoder's training.
 
         Raises:
             ArtifactError: there is no such artifact, it was changed since it was saved, or it is another.
@@ -45,7 +54,9 @@ class Branch:
             check_encoder(card, artifact_id, encoder_uri)
         check_backbones(card, store)
         features = features_from_json(card.config["features"])[encoder.view]
-        extractor = build_extractor(encoder.view, features, store, device=device, with_pooled=with_pooled)
+        if media is None and "media" in card.config:
+            media = from_json(MediaConfig, card.config["media"])
+        extractor = build_extractor(encoder.view, features, store, device=device, with_pooled=with_pooled, media=media)
         return cls(extractor, encoder, device=device), card
 
     def embed(self, media: Sequence[ClipMedia]) -> list[Embedding | Failure]:

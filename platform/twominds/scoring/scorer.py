@@ -51,9 +51,11 @@ class Scorer:
                 store,
                 artifact_id=ensemble.encoder_id(view),
                 device=device,
-                with_pooled=config.takes_pooled,
+                pooled=config.takes_pooled,
+                media=config.media,
             )
-        return cls(MediaReader(config.media, store, device, config.views), branches, ensemble)
+        reader = MediaReader(config.media, store, device, config.views, ensemble.card.task)
+        return cls(reader, branches, ensemble)
 
     def score(self, clips: Sequence[Clip]) -> list[Score | Failure]:
         """One score or failure per clip, in order."""

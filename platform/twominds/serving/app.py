@@ -13,12 +13,13 @@ from ray.serve import Application, Deployment
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
+from twominds.features.catalog import features_from_json, streams
 from twominds.media.reader import for_new_videos
-from twominds.records import Classes
+from twominds.records import Classes, EncoderReplica, View
 from twominds.scoring.members import EnsembleConfig
-from twominds.scoring.scorer import check_ensemble
+from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
-from twominds.serving.deployments import EncoderReplica, EnsembleModel, MediaDecoder, ReplicaSettings
+from twominds.serving.deployments import EnsembleModel, MediaDecoder, ReplicaSettings
 from twominds.serving.ingress import Ingress
 from twominds.serving.problems import RETRY_AFTER_S
 from twominds.workspace import Workspace, require
@@ -84,7 +85,9 @@ def build(args: ServeArgs) -> Application:
     )
     encoder_ids: dict[str, str] = card.architecture["encoders"]
     encoders = {
-        view: _deployment(EncoderReplica, f"{view.capitalize()}Encoder", args).bind(settings, view, encoder_ids[view])
+        view: _deployment(EncoderReplica, f"{view.capitalize()}Encoder", args).bind(
+            settings, view, encoder_ids[view], media
+        )
         for view in config.views
     }
     ingress = _deployment(serve.ingress()(Ingress), "Ingress", args).options(
@@ -95,10 +98,18 @@ def build(args: ServeArgs) -> Application:
     )
     return ingress.bind(
         model_answer(card, config, args),
-        _deployment(MediaDecoder, "MediaDecoder", args).bind(settings, media, config.views),
+        _deployment(MediaDecoder, "MediaDecoder", args).bind(
+            settings, media, config.views, card.task, any(_streams(args.ensemble, view) for view in config.views)
+        ),
         encoders,
         _deployment(EnsembleModel, "Ensemble", args).bind(settings, card.artifact_id),
     )
+
+
+def _streams(ensemble_uri: str, view: View) -> bool:
+    """Whether a view's features are made from the video itself."""
+    features = artifacts.read_card(encoder_uri(ensemble_uri, view)).config.get("features")
+    return features is not None and streams(features_from_json(features)[view])
 
 
 def _deployment(target: Any, name: str, args: ServeArgs) -> Deployment:

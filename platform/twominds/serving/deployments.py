@@ -9,14 +9,15 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
-from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Score, View
+from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Part, Score, Task, View
+from twominds.tasks import AH_VIDEO
 
 if TYPE_CHECKING:
     from twominds.artifacts import Card
@@ -66,13 +67,29 @@ class Replica:
 class MediaDecoder(Replica):
     """A file's bytes become frames, faces, sound and words."""
 
-    def __init__(self, settings: ReplicaSettings, config: "MediaConfig", views: Sequence[View]) -> None:
-        """Loads the face detector, where the ensemble looks at faces."""
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        config: "MediaConfig",
+        views: Sequence[View],
+        task: Task = AH_VIDEO,
+        keeps_video: bool = False,
+    ) -> None:
+        """Loads the face detector, where the ensemble looks at faces.
+
+        Args:
+            settings: Of all replicas.
+            config: How clips are read.
+            views: What the ensemble looks at.
+            task: What it recognises.
+            keeps_video: Whether an encoder reads the video itself: only then does it travel on.
+        """
         super().__init__(settings.torch_threads or _cores())
         from twominds.backbones import BackboneStore
         from twominds.media.reader import MediaReader
 
-        self._reader = MediaReader(config, BackboneStore(uri=settings.models), settings.device, views)
+        self._reader = MediaReader(config, BackboneStore(uri=settings.models), settings.device, views, task)
+        self._keeps_video = keeps_video
 
     async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
         """The decoded clip, or why there is none. `video` is the file; no copy of it is made on disk.
@@ -83,7 +100,8 @@ class MediaDecoder(Replica):
 
     def _decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
         try:
-            return self._reader.read(Clip(clip_id=clip_id, video_uri=""), transcript=transcript, source=_opened(video))
+            media = self._reader.read(Clip(clip_id=clip_id, video_uri=""), transcript=transcript, source=video)
+            return media if self._keeps_video else replace(media, video=None)
         except MediaError as error:
             return Failure(clip_id=clip_id, stage="decode", reason=str(error).replace(clip_id, "The uploaded file"))
         except TwomindsError:
@@ -97,7 +115,9 @@ class MediaDecoder(Replica):
 class EncoderReplica(Replica):
     """The frozen backbone and the trained encoder of one modality; batches across requests."""
 
-    def __init__(self, settings: ReplicaSettings, view: View, artifact_id: str) -> None:
+    def __init__(
+        self, settings: ReplicaSettings, view: View, artifact_id: str, media: "MediaConfig | None" = None
+    ) -> None:
         """Loads both, and checks that the encoder is the one of the ensemble that was deployed."""
         super().__init__(settings.torch_threads or max(1, _cores() // 2))
         from twominds.backbones import BackboneStore
@@ -105,8 +125,9 @@ class EncoderReplica(Replica):
         from twominds.scoring.scorer import encoder_uri
 
         uri = encoder_uri(settings.ensemble, view)
+        store = BackboneStore(uri=settings.models)
         self._branch, card = Branch.load(
-            uri, BackboneStore(uri=settings.models), device=settings.device, with_pooled=settings.with_pooled
+            uri, store, device=settings.device, with_pooled=settings.with_pooled, media=media
         )
         _check_unchanged(card, artifact_id, uri)
         _set_batching(self.embed_batch, settings)
@@ -147,16 +168,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _opened(video: ByteArray) -> BinaryIO:
-    """A file object over the bytes where they are: in the object store, shared by all processes of the node."""
-    import pyarrow as pa
-
-    return cast(BinaryIO, pa.BufferReader(pa.py_buffer(video.data)))
-
-
-def _set_batching(method: Any, settings: ReplicaSettings) -> None:
-    method.set_max_batch_size(settings.max_batch_size)
-    method.set_batch_wait_timeout_s(settings.batch_wait_s)
+def _set_batching(method: Any, part: Part) -> None:
+    method.set_max_batch_size(part.max_batch_size)
+    method.set_batch_wait_timeout_s(part.batch_wait_s)
 
 
 def _check_unchanged(card: "Card", artifact_id: str, uri: str) -> None:

@@ -27,7 +27,22 @@ def subtitles_of(path: Path) -> Subtitles:
 def test_tracks_are_read_without_their_markup(write_subtitled: Write, name: str, codec: str) -> None:
     lines = [b"I want to,", b"{\\i1}but\\NI can't{\\i0}", b"I can't do it"]
     path = write_subtitled(lines, name=name, codec=codec)
-    assert subtitles_of(path) == Subtitles(text="I want to, but I can't I can't do it")
+    found = subtitles_of(path)
+    assert (found.text, found.warnings) == ("I want to, but I can't I can't do it", ())
+    assert [(word.text, word.start_s, word.end_s) for word in found.words] == [
+        ("I want to,", 0.0, pytest.approx(0.9)),
+        ("but I can't", 1.0, pytest.approx(1.9)),
+        ("I can't do it", 2.0, pytest.approx(2.9)),
+    ]
+
+
+def test_a_line_that_is_written_twice_is_one_that_stays(write_subtitled: Write) -> None:
+    found = subtitles_of(write_subtitled([b"I do", b"I do", b"[sighs]", b"not"]))
+    assert found.text == "I do not"
+    assert [(word.text, word.start_s, word.end_s) for word in found.words] == [
+        ("I do", 0.0, pytest.approx(1.9)),
+        ("not", 3.0, pytest.approx(3.9)),
+    ]
 
 
 def test_a_file_without_subtitles_has_no_words_and_no_warning(write_video: Write) -> None:

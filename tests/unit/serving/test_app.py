@@ -19,12 +19,11 @@ from twominds.encoders.artifact import used_backbone
 from twominds.errors import ArtifactError, BackboneError, ConfigError, MissingInputError
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.records import AH_VIDEO, Modality, View
+from twominds.records import AH_VIDEO, Modality, Part, View
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import encoder_uri
 from twominds.serving.answers import ModelAnswer
 from twominds.serving.app import ServeArgs, build
-from twominds.serving.deployments import ReplicaSettings
 
 CONFIGS = Path(__file__).parents[3] / "serve_configs"
 ROLE = "text.all_minilm"
@@ -76,9 +75,13 @@ def test_the_parts_and_how_they_hang_together(folders: Folders) -> None:
         "audio": "AudioEncoder",
         "text": "TextEncoder",
     }
-    settings, view, artifact_id = bound(encoders[Modality.AUDIO]).init_args
-    assert isinstance(settings, ReplicaSettings)
-    assert (view, artifact_id) == (Modality.AUDIO, folders.card.architecture["encoders"]["audio"])
+    part, modality, artifact_id, media = bound(encoders[Modality.AUDIO]).init_args
+    assert isinstance(part, Part)
+    assert (modality, artifact_id) == (Modality.AUDIO, folders.card.architecture["encoders"]["audio"])
+    *_, task, keeps_video = bound(decoder).init_args
+    assert bound(decoder).init_args[1] == media
+    assert task == folders.card.task
+    assert not keeps_video  # no encoder reads the video itself: an upload need not travel on
     assert bound(ensemble).init_args[1] == folders.card.artifact_id
 
 

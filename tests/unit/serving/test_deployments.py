@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from twominds.artifacts import Card
 from twominds.errors import ArtifactError, BackboneError, MediaError
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.records import AH_VIDEO, PRESENT, Clip, ClipMedia, Embedding, Failure, Modality
+from twominds.records import AH_VIDEO, PRESENT, ByteArray, Clip, ClipMedia, Embedding, Failure, Modality
 from twominds.scoring.branch import Branch
 from twominds.serving.deployments import EncoderReplica, MediaDecoder, ReplicaSettings
 
@@ -83,10 +83,8 @@ class StandInReader:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def read(self, clip: Clip, *, transcript: str | None, source: BinaryIO) -> ClipMedia:
-        assert source.read() == b"\x07\x08"
-        assert source.seek(1) == 1
-        assert source.read(1) == b"\x08"
+    def read(self, clip: Clip, *, transcript: str | None, source: ByteArray) -> ClipMedia:
+        assert source.tolist() == [7, 8]
         raise self._error
 
 

@@ -1,6 +1,7 @@
 """Both average precisions, against scikit-learn and a plain loop over thresholds, alone and resampled by people."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def by_thresholds(labels: Array, probabilities: Array, weights: Sequence[float] 
         hits, found = float(weight[taken & (labels == 1)].sum()), float(weight[taken].sum())
         curve.append((hits / float(weight[labels == 1].sum()), hits / found if found else 1.0))
     area = 0.0
-    for (recall, precision), (lower, next_precision) in zip(curve, curve[1:], strict=False):
+    for (recall, precision), (lower, next_precision) in pairwise(curve):
         area += (recall - lower) * (precision + next_precision) / 2
     return area
 

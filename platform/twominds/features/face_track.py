@@ -1,0 +1,159 @@
+"""Face, in every frame: embeddings of the face in each of a video's frames, or in so many a second, streamed.
+
+Unlike the other extractors this one reads the video itself (`ClipMedia.video`): an hour of frames is in no memory.
+Block by block, frames become crops (`media.face_track`), and crops rows of the frozen image backbone.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from twominds.backbones import BackboneStore
+from twominds.errors import ConfigError
+from twominds.features.extractor import extract_present
+from twominds.features.face import CropFeatures, FaceFeatures, FaceFeaturesConfig
+from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
+from twominds.media.container import MediaFile
+from twominds.media.face_track import face_blocks
+from twominds.media.reader import MediaConfig, build_detector
+from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality, Times, View, absent
+
+_POOLED_AT_ONCE = 4096
+"""Rows whose float64 copies are held at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceTrackFeaturesConfig:
+    """The frozen image model, and how often it looks."""
+
+    kind: Literal["track"] = "track"
+    """Tells it from the other face features in JSON."""
+    backbone: str = "face.emotion_efficientnet_b0"
+    """Role of an EfficientNet-B0, a ViT or a CLIP in the bundle."""
+    rate_hz: float | None = None
+    """Frames a second; None: each of the video's own."""
+    block_frames: int = 32
+    """Frames that are decoded, and looked at by the face detector, at once; bounds memory."""
+    max_batch_frames: int = 32
+    """Crops in one forward pass; bounds memory, as in the other face features."""
+
+    def __post_init__(self) -> None:
+        if self.rate_hz is not None and not 1e-3 <= self.rate_hz <= 1e3:
+            raise ConfigError(f"face.rate_hz must be between 0.001 and 1000 (or null), not {self.rate_hz}.")
+        for name in ("block_frames", "max_batch_frames"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"face.{name} must be at least 1, not {getattr(self, name)}.")
+
+
+class FaceTrackFeatures:
+    """Video -> `values` float32 [T, D] with `times_s` [T], a row per frame; `pooled` [2 * D], if asked for.
+
+    A frame without a face is embedded whole, as everywhere. Beside the models there are the rows, once, and two blocks
+    of frames in memory, however long the video. A clip in which no frame has a face (of `media.min_face_score`) is
+    absent, unless `media.min_face_frames` is 0.
+    """
+
+    view: View = Modality.FACE
+
+    def __init__(
+        self,
+        config: FaceTrackFeaturesConfig,
+        store: BackboneStore,
+        device: str = "cpu",
+        with_pooled: bool = False,
+        *,
+        media: MediaConfig,
+    ) -> None:
+        """Load the detector and the backbone.
+
+        Args:
+            config: how often, and with what.
+            store: where the weights are.
+            device: where both compute.
+            with_pooled: whether `pooled` features are made.
+            media: how clips are read: who finds faces, and what counts as one.
+
+        Raises:
+            BackboneError: the bundle lacks one of them.
+            ConfigError: faces are to come from the corpus's crops.
+        """
+        detector = build_detector(media, store, device)
+        if detector is None:
+            raise ConfigError(
+                "Faces in every frame (features.face.kind `track`) are found in the video itself: the corpus's own "
+                "crops will not do. Say who is to find them: `detector` `yolo` (AGPL-3.0) or `yunet`."
+            )
+        self.config = config
+        self._detector = detector
+        self._media = media
+        self._with_pooled = with_pooled
+        self._backbone = crop_features(config.backbone, store, device, max_batch_frames=config.max_batch_frames)
+
+    def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
+        """See `FeatureExtractor.extract`.
+
+        Raises:
+            MediaError: a clip's video is not there any more.
+        """
+        return extract_present(media, self.view, _missing, lambda clips: [self._track(clip) for clip in clips])
+
+    def _track(self, clip: ClipMedia) -> Features:
+        media, source = self._media, cast("str | ByteArray", clip.video)
+        rows: FloatArray | None = None
+        times_s: Times = np.empty(0)
+        done = seen = 0
+        with MediaFile(source, name=source if isinstance(source, str) else clip.clip_id) as file:
+            blocks = face_blocks(
+                file,
+                self._detector,
+                rate_hz=self.config.rate_hz,
+                max_side_px=media.max_side_px,
+                size_px=media.face_size_px,
+                block_frames=self.config.block_frames,
+            )
+            for block in blocks:
+                found = self._backbone.frame_features(block.crops)
+                if rows is None:  # room for all, once
+                    rows, times_s = np.empty((block.total, found.shape[1]), np.float32), np.empty(block.total)
+                rows[done : done + len(found)], times_s[done : done + len(found)] = found, block.times_s
+                done += len(found)
+                seen += int((block.detected & (block.scores >= media.min_face_score)).sum())
+        if rows is None or (not seen and media.min_face_frames):
+            reason = "no face was found in any frame" if rows is not None else "the file has no picture"
+            return Features(clip_id=clip.clip_id, view=self.view, presence=absent(reason))
+        return Features(
+            clip_id=clip.clip_id,
+            view=self.view,
+            presence=PRESENT,
+            values=rows,
+            times_s=times_s,
+            pooled=_mean_and_std(rows) if self._with_pooled else None,
+        )
+
+
+def crop_features(role: str, store: BackboneStore, device: str, *, max_batch_frames: int) -> CropFeatures:
+    """What embeds crops with the role's model: an EfficientNet-B0, or a ViT or CLIP, as its config.json says.
+
+    Raises:
+        BackboneError: the bundle lacks the role, or it is none of these.
+    """
+    config = cast(dict[str, Any], json.loads((store.folder(role) / "config.json").read_text()))
+    if "architecture" in config:
+        return FaceFeatures(FaceFeaturesConfig(backbone=role, max_batch_frames=max_batch_frames), store, device)
+    chosen = FaceFramesFeaturesConfig(backbone=role, max_batch_frames=max_batch_frames)
+    return FaceFramesFeatures(chosen, store, device)
+
+
+def _missing(clip: ClipMedia) -> str:
+    return "the video is not at hand to look for faces in" if clip.video is None else ""
+
+
+def _mean_and_std(rows: FloatArray) -> FloatArray:
+    """As `extractor.mean_and_std`, without a float64 copy of all rows."""
+    mean = rows.mean(axis=0, dtype=np.float64)
+    pieces = (rows[start : start + _POOLED_AT_ONCE] for start in range(0, len(rows), _POOLED_AT_ONCE))
+    variance = sum(np.square(piece - mean).sum(axis=0) for piece in pieces) / len(rows)
+    return np.concatenate([mean, np.sqrt(variance)]).astype(np.float32)
