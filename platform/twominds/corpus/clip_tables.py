@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from upath import UPath
 
 from twominds.corpus.cells import (
     attribute_of,
+    intensity_of,
     is_empty,
     is_missing,
     label_of,
@@ -17,28 +19,40 @@ from twominds.corpus.cells import (
     text_of,
 )
 from twominds.corpus.columns import Meaning, meaning_of
+from twominds.corpus.fitting import LabelRequest
 from twominds.corpus.places import resolve, windows_path
 from twominds.corpus.problems import Problems, listed, refuse, shown
 from twominds.corpus.rows import read_table
 from twominds.corpus.splits import check_files, check_people
 from twominds.errors import CorpusError
-from twominds.records import Clip, Corpus, Failure, Task, clip_labels
+from twominds.records import Clip, Corpus, Failure, Intensities, Labels, Task
 
 _T = TypeVar("_T")
 
 
-def read_clip_table(file: UPath, task: Task) -> Corpus:
+def read_clip_table(file: UPath, task: Task | None, *, required: bool = True) -> Corpus:
     """The corpus of a table, all of it checked before any of it is refused.
 
+    Labels are the column `label`, or for intensities one column for each, by its name.
+
+    Args:
+        file: The table.
+        task: What the labels are to say; None: they are not looked at.
+        required: Whether labels for another task are refused (see `LabelRequest`).
+
     Raises:
-        CorpusError: rows or columns are wrong; names all of them, and what to write instead.
+        CorpusError: rows or columns are wrong, or labels are not those that are wanted; names all of them, and what to
+            write instead.
     """
     problems = Problems(file)
     table = read_table(file, problems)
     if not table.rows:
         refuse([problems])
         raise CorpusError(f"{file} has no rows.")
-    meaning = meaning_of(table.columns, problems)
+    meaning = meaning_of(table.columns, problems, outputs=intensity_names(task))
+    notes = list(table.notes)
+    request = LabelRequest(task=task, required=required)
+    task = _labelled_task(meaning, table.rows, request, notes, problems)
     clips: dict[str, tuple[int, Clip]] = {}
     failures: list[Failure] = []
     empty_rows = 0
@@ -46,7 +60,7 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
         if all(is_empty(cell) for cell in cells):
             empty_rows += 1
             continue
-        found = _read_clip(_Row(cells=cells, number=number, meaning=meaning, problems=problems), task)
+        found = _read_clip(TableRow(cells=cells, number=number, meaning=meaning, problems=problems), task)
         if found is None:
             continue
         clip, failure = found
@@ -60,7 +74,7 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
         if failure:
             failures.append(Failure(clip_id=clip.clip_id, stage="corpus", reason=failure))
     numbered = list(clips.values())
-    notes = [*table.notes, *check_people(numbered, problems), *check_files(numbered, problems)]
+    notes += [*check_people(numbered, problems), *check_files(numbered, problems)]
     refuse([problems])
     if not clips:
         raise CorpusError(f"{file} has no rows.")
@@ -72,22 +86,62 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
     return Corpus(clips=tuple(clip for _, clip in numbered), failures=tuple(failures), notes=tuple(notes))
 
 
+def intensity_names(task: Task | None) -> tuple[str, ...]:
+    """The columns that hold a label of several intensities."""
+    return task.names if task is not None and isinstance(task.output, Intensities) else ()
+
+
+def _labelled_task(
+    meaning: Meaning,
+    rows: Sequence[tuple[int, Sequence[object]]],
+    request: LabelRequest,
+    notes: list[str],
+    problems: Problems,
+) -> Task | None:
+    """The task for which the table has labels: the one that is asked for, or None."""
+    task = request.task
+    if task is None:
+        return None
+    names = [name for name in ("label", *intensity_names(task)) if name in meaning.ours]
+    named = [name for name in names if any(not is_empty(cells[meaning.ours[name]]) for _, cells in rows)]
+    if named and task.per_frame:
+        remedy = "Give those of its segments or frames as a second table (`--labels`)."
+        request.misfit(f"{problems.file} has labels of whole clips ({listed(f'`{n}`' for n in named)})", notes, remedy)
+        return None
+    if "label" in named and isinstance(task.output, Intensities):
+        remedy = "Write one column for each, by its name."
+        request.misfit(f"{problems.file} has one label for each clip (`label`)", notes, remedy)
+    add_lacking(meaning, task, problems)
+    return task
+
+
+def add_lacking(meaning: Meaning, task: Task, problems: Problems) -> None:
+    """Adds the intensities for which a table has no column to `problems`, where it has columns for others."""
+    names = intensity_names(task)
+    lacking = [name for name in names if name not in meaning.ours]
+    if lacking and len(lacking) < len(names):
+        problems.add(f"there is no column {listed(f'`{name}`' for name in lacking)}: add what is missing")
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Row:
+class TableRow:
     """One row's cells by our names; what cannot be read becomes a problem, and is absent."""
 
     cells: Sequence[object]
     number: int
+    """By which a person finds the row."""
     meaning: Meaning
     problems: Problems
 
     def cell(self, column: str) -> object:
+        """The cell of one of our columns; None where the table lacks it."""
         index = self.meaning.ours.get(column)
         return None if index is None else self.cells[index]
 
     def read(
         self, column: str, reader: Callable[[object], _T], *, is_nothing: Callable[[object], bool] = is_empty
     ) -> _T | None:
+        """What a cell says; None where it is empty, or says nothing that can be read."""
         cell = self.cell(column)
         if is_nothing(cell):
             return None
@@ -98,12 +152,28 @@ class _Row:
             self.problems.add(str(error), row=self.number, column=column, found=found)
             return None
 
+    def labels(self, task: Task) -> tuple[float, ...] | None:
+        """What the row says of the task: a class's index, or intensities; None where it says nothing, or nonsense."""
+        output = task.output
+        if not isinstance(output, Intensities):
+            label = self.read("label", lambda cell: label_of(cell, task))
+            return None if label is None else (label,)
+        values = [self.read(name, partial(intensity_of, output=output)) for name in output.names]
+        found = [value for value in values if value is not None]
+        if len(found) == len(values):
+            return tuple(found)
+        empty = [name for name in output.names if name in self.meaning.ours and is_empty(self.cell(name))]
+        if empty and len(empty) < len(values):
+            self.problems.add("write all intensities of a row, or none", row=self.number, column=empty[0])
+        return None
+
     def attributes(self) -> dict[str, str]:
+        """The cells of the other columns, as text."""
         cells = {name: attribute_of(self.cells[index]) for name, index in self.meaning.attributes.items()}
         return {name: text for name, text in cells.items() if text}
 
 
-def _read_clip(row: _Row, task: Task) -> tuple[Clip, str] | None:
+def _read_clip(row: TableRow, task: Task | None) -> tuple[Clip, str] | None:
     """A row's clip, and why it is of no use ("": as far as can be seen it is of use); None where no video is named."""
     if is_empty(row.cell("video")):
         row.problems.add("name the file of the video", row=row.number, column="video")
@@ -111,12 +181,12 @@ def _read_clip(row: _Row, task: Task) -> tuple[Clip, str] | None:
     table, video = row.problems.file, row.read("video", short_text_of)
     if video is None:
         return None
-    uri, label = resolve(table, video), row.read("label", lambda cell: label_of(cell, task))
+    uri, values = resolve(table, video), None if task is None else row.labels(task)
     clip = Clip(
         clip_id=row.read("clip_id", short_text_of) or video,
         video_uri=uri,
         split=row.read("split", split_of),
-        labels=clip_labels(label),
+        labels=None if values is None else Labels.of_clip(*values),
         transcript=row.read("transcript", text_of, is_nothing=is_missing),
         participant_id=row.read("participant", short_text_of),
         question=row.read("question", question_of),
