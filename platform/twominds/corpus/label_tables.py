@@ -157,7 +157,7 @@ def _checked(rows: list[_TimedLabel], kind: _Kind, task: Task, problems: Problem
         if before is not None and kind != "segments" and label.start == before.start:
             what = "frame" if kind == "frames" else "time"
             problems.add(
-                f"a {what} of a clip may be there only once", row=label.row, found=f"again as in row {before.row}"
+                f"a {what} of a clip may be there only once", row=label.row, found=f"the one of row {before.row} again"
             )
         before = label if before is None or label.end >= before.end else before
     if kind == "frames":

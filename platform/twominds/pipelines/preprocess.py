@@ -47,7 +47,8 @@ class PreprocessConfig:
     """A BAH, Aff-Wild2 or Hume-Vidmimic2 tree, a table of clips (CSV, Parquet, JSON lines), or a folder of videos;
     local or s3://."""
     labels: str = ""
-    """A table of labels of segments or frames, in place of the corpus's own (README: `video,start_s,end_s,label`)."""
+    """A table of labels of segments (`video,start_s,end_s,label`) or frames (`video,frame,label`, or `time_s`), in place
+    of the corpus's own; of intensities one column for each in place of `label`."""
     output: str = field(default_factory=lambda: Workspace.default().features)
     """Folder for the features; local or s3://."""
     models: str = field(default_factory=lambda: Workspace.default().models)
