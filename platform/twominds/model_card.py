@@ -30,7 +30,7 @@ _PUSHED = "<!-- written by twominds --push-to: the next push replaces this folde
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
+class CardEntry:
     """One entry of a card's metrics or data."""
 
     name: str
@@ -54,7 +54,7 @@ class Metric:
         return self.interval is not None or "mf1" in self.name
 
 
-def metrics_of(found: Mapping[str, object], prefix: str = "") -> Iterator[Metric]:
+def metrics_of(found: Mapping[str, object], prefix: str = "") -> Iterator[CardEntry]:
     """The entries of nested metrics, one by one.
 
     A value with an interval is a `{"value": x, "interval": [low, high]}`, or a `NAME_interval` beside `NAME`.
@@ -69,7 +69,7 @@ def metrics_of(found: Mapping[str, object], prefix: str = "") -> Iterator[Metric
                 yield from metrics_of(inner, f"{label} / ")
                 continue
             value, interval = inner["value"], inner.get("interval")
-        yield Metric(name=label, value=value, interval=_bounds(interval))
+        yield CardEntry(name=label, value=value, interval=_bounds(interval))
 
 
 def is_non_commercial(backbone: UsedBackbone) -> bool:
@@ -147,7 +147,7 @@ def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None 
         ArtifactError: there is no whole artifact, it was changed since, or the target holds something else.
     """
     (card, _), uri, target = artifacts.verified(uri), uri.rstrip("/"), target.rstrip("/")
-    parts = [f"{ENCODERS}/{modality}" for modality in card.architecture.get("encoders", {})]
+    parts = [f"{ENCODERS}/{view}" for view in card.architecture.get("encoders", {})]
     for part in parts:
         artifacts.verified(f"{uri}/{part}")
     if f"{_absolute(uri)}/".startswith(f"{_absolute(target)}/"):
@@ -159,7 +159,7 @@ def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None 
         copy_artifact(f"{uri}/{part}", f"{target}/{part}")
 
 
-def _front_matter(card: Card, scores: list[Metric]) -> str:
+def _front_matter(card: Card, scores: list[CardEntry]) -> str:
     from huggingface_hub.repocard_data import EvalResult, ModelCardData  # not at import: many only read artifacts
 
     restrictive = sorted({b.licence.lower() for b in card.backbones if is_non_commercial(b) or is_agpl(b)})

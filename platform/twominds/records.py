@@ -385,10 +385,10 @@ class Embedding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModalityScore:
-    """One modality's part in a score."""
+class ViewScore:
+    """One view's part in a score."""
 
-    modality: Modality
+    view: View
     presence: Presence
     probability: float | None
     """The unimodal encoder's own probability of the positive class; None when absent."""
@@ -409,7 +409,7 @@ class Score:
     """Whether the probability is within the ensemble's abstention band, where a person should decide."""
     seed_probabilities: tuple[float, ...]
     """The positive-class probability of each seed model, in the order of the artifact's seeds."""
-    modalities: tuple[ModalityScore, ...]
+    views: tuple[ViewScore, ...]
     artifact_id: str
     weights: str
     """`published`, or `debug` when any weight in the path is seeded random: then the score means nothing."""
@@ -423,7 +423,7 @@ class Failure:
 
     clip_id: str
     stage: str
-    """Where it failed: `decode`, `faces`, `speech`, `features.scene`, ..."""
+    """Where it failed: `decode`, `faces`, `speech`, `features["scene"]`, ..."""
     reason: str
     """The error's sentence."""
 

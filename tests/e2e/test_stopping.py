@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from twominds.pipelines import tables
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
+from twominds.results import tables
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 

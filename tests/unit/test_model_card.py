@@ -169,7 +169,7 @@ def ensemble(tmp_path: Path) -> str:
     save_ensemble(
         str(tmp_path / "ensemble"),
         states,
-        EnsembleConfig(fusion=FUSION, modalities=(Modality.FACE,)),
+        EnsembleConfig(fusion=FUSION, views=(Modality.FACE,)),
         dims=dims,
         encoders={Modality.FACE: str(tmp_path / "face")},
         card=card(backbones=()),

@@ -8,12 +8,12 @@ import numpy as np
 from upath import UPath
 
 from twominds.corpus.cells import frame_of, is_empty, seconds_of, short_text_of
-from twominds.corpus.clip_tables import TableRow, add_lacking, intensity_names
 from twominds.corpus.columns import LABEL_COLUMNS, Meaning, meaning_of
 from twominds.corpus.labels import frame_labels
 from twominds.corpus.places import identity, resolve
 from twominds.corpus.problems import Problems, refuse, shown
 from twominds.corpus.rows import read_table
+from twominds.corpus.table_rows import TableRow, add_lacking, intensity_names
 from twominds.errors import CorpusError
 from twominds.records import Clip, Corpus, Labels, Task
 

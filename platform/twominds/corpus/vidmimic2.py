@@ -12,12 +12,12 @@ from pathlib import PurePosixPath
 from upath import UPath
 
 from twominds.corpus.cells import is_empty, short_text_of
-from twominds.corpus.clip_tables import TableRow, add_lacking
 from twominds.corpus.columns import meaning_of
 from twominds.corpus.fitting import LabelRequest
 from twominds.corpus.folders import VIDEO_SUFFIXES
 from twominds.corpus.problems import Problems, refuse, shown
 from twominds.corpus.rows import read_table
+from twominds.corpus.table_rows import TableRow, add_lacking
 from twominds.corpus.text_files import read_text
 from twominds.errors import CorpusError
 from twominds.records import MIMICRY, Clip, Corpus, Labels, Split

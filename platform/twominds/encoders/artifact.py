@@ -6,10 +6,10 @@ from typing import Any
 from twominds import artifacts, model_card
 from twominds.artifacts import Card, UsedBackbone, fingerprint
 from twominds.backbones import BackboneStore
-from twominds.encoders.catalog import ENCODERS, EncodersConfig
+from twominds.encoders.catalog import ENCODERS, EncodersConfig, encoders_from_json
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, BackboneError
-from twominds.records import Modality
+from twominds.records import View
 
 
 def used_backbone(store: BackboneStore, role: str) -> UsedBackbone:
@@ -59,7 +59,7 @@ def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card)
     """
     sections: dict[str, Any] = {**card.config, "encoders": artifacts.to_json(config)}
     parameters = sum(p.numel() for p in encoder.parameters() if p.requires_grad)  # that were trained; none of trees
-    architecture = {"modality": str(encoder.modality), "encoder": encoder.architecture, "parameters": parameters}
+    architecture = {"modality": str(encoder.view), "encoder": encoder.architecture, "parameters": parameters}
     return model_card.save(uri, encoder.state_dict(), replace(card, config=sections, architecture=architecture))
 
 
@@ -72,11 +72,12 @@ def load_encoder(uri: str) -> tuple[Encoder, Card]:
     card = artifacts.read_card(uri)
     if card.kind != "encoder":
         raise ArtifactError(f"The artifact at {uri} is an {card.kind}, not an encoder.")
-    modality = Modality(card.architecture["modality"])
-    config = artifacts.from_json(EncodersConfig, card.config["encoders"]).of(modality)
+    view: View = card.architecture["modality"]  # what a view was called when each modality had one
+    config = encoders_from_json(card.config["encoders"])[view]
     encoder = ENCODERS[type(config)].from_architecture(
         config, num_outputs=card.task.num_outputs, architecture=card.architecture["encoder"]
     )
+    encoder.view = view
     try:
         encoder.load_state_dict(artifacts.load_tensors(uri))
     except RuntimeError as error:

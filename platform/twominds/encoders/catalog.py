@@ -1,7 +1,9 @@
-"""The four encoders by modality, and their settings in one config."""
+"""The encoders and their settings, by view."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import Any
 
+from twominds.artifacts import config_from_json
 from twominds.encoders.audio import AudioEncoder, AudioEncoderConfig
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.encoder import Encoder
@@ -9,7 +11,7 @@ from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
 from twominds.encoders.face_frames import FaceFramesEncoder, FaceFramesEncoderConfig
 from twominds.encoders.scene import SceneEncoder, SceneEncoderConfig
 from twominds.encoders.text import TextEncoder, TextEncoderConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 AnyEncoderConfig = (
     SceneEncoderConfig
@@ -21,28 +23,25 @@ AnyEncoderConfig = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodersConfig:
-    """Settings of the four unimodal encoders; the defaults are LEYA's main configuration."""
+EncodersConfig = Mapping[View, AnyEncoderConfig]
+"""Settings of the trained encoders by view."""
 
-    scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
-    """VideoMAE."""
-    face: FaceEncoderConfig | FaceFramesEncoderConfig = field(default_factory=FaceEncoderConfig)
-    """The MLP over face statistics, or a sequence encoder over frames."""
-    audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
-    """Mamba over wav2vec2."""
-    text: TextEncoderConfig | ClassicalTextConfig = field(default_factory=TextEncoderConfig)
-    """The partly frozen language model, or a conventional classifier."""
+_CONFIGS: Mapping[Modality, tuple[type[AnyEncoderConfig], ...]] = {
+    Modality.SCENE: (SceneEncoderConfig,),
+    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig),
+    Modality.AUDIO: (AudioEncoderConfig,),
+    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig),
+}
+"""Of each modality; the first is that of JSON which does not say its kind."""
 
-    def of(self, modality: Modality) -> AnyEncoderConfig:
-        """The settings of one modality."""
-        configs: dict[Modality, AnyEncoderConfig] = {
-            Modality.SCENE: self.scene,
-            Modality.FACE: self.face,
-            Modality.AUDIO: self.audio,
-            Modality.TEXT: self.text,
-        }
-        return configs[modality]
+
+def encoders_from_json(value: Mapping[str, Any]) -> dict[View, AnyEncoderConfig]:
+    """Settings by view back from `to_json`.
+
+    Raises:
+        ArtifactError: there is no such view or kind, or a setting is not one of it.
+    """
+    return {view: config_from_json(_CONFIGS, view, of_view) for view, of_view in value.items()}
 
 
 ENCODERS: dict[type, type[Encoder]] = {

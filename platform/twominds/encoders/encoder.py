@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
-from twominds.records import Features, Modality
+from twominds.records import Features, Modality, View
 
 Architecture = Mapping[str, Any]
 """JSON values: what a config leaves open and an empty model needs (backbone config, input dimension)."""
@@ -33,6 +33,7 @@ class Encoder(nn.Module, ABC):
     """
 
     modality: ClassVar[Modality]
+    _view: View | None = None
     no_decay: ClassVar[frozenset[str]] = frozenset()
     """Last parts of the names of parameters that weight decay must leave alone."""
     embedding_dim: int
@@ -40,6 +41,15 @@ class Encoder(nn.Module, ABC):
     """With the config and the number of classes, enough for `from_architecture`; plain JSON values."""
     backbone_lr_scale: float = 1.0
     """Factor on the learning rate of a fine-tuned backbone."""
+
+    @property
+    def view(self) -> View:
+        """Whose embeddings it makes: its modality's main view, unless whoever built it said otherwise."""
+        return self._view or self.modality
+
+    @view.setter
+    def view(self, view: View) -> None:
+        self._view = view
 
     @classmethod
     @abstractmethod

@@ -13,7 +13,7 @@ from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import Precision, autocast, extract_present, present_features
 from twominds.features.loading import load_backbone
-from twominds.records import ClipMedia, Features, FloatArray, Modality
+from twominds.records import ClipMedia, Features, FloatArray, Modality, View
 
 SPARE_ROWS = 1024
 """Most rows of a model's table of tokens that no token has: tables are often rounded up, to multiples of 64 or more."""
@@ -51,19 +51,19 @@ class TextFeatures:
     just its special tokens. What a longer transcript than `max_tokens` loses is said in the `warnings`.
     """
 
-    modality = Modality.TEXT
+    view: View = Modality.TEXT
 
     def __init__(
-        self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
         self.config = config
         self.device = device
         self._tokenizer = _load_tokenizer(store, config.backbone)
-        self._model = load_backbone(store, config.backbone, device=device) if pooled else None
+        self._model = load_backbone(store, config.backbone, device=device) if with_pooled else None
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""
-        return extract_present(media, self.modality, no_transcript, self._extract)
+        return extract_present(media, self.view, no_transcript, self._extract)
 
     def tokenize(self, transcript: str) -> npt.NDArray[np.int64]:
         """Token ids with special tokens, at most `max_tokens`: int64 [L]."""
@@ -111,7 +111,7 @@ class TextFeatures:
             hidden = [of_clip for batch in batches for of_clip in self.hidden_states(batch)]
         return [
             present_features(
-                clip, self.modality, values=ids, rows=rows, warnings=self.left_out(cast(str, clip.transcript), ids)
+                clip, self.view, values=ids, rows=rows, warnings=self.left_out(cast(str, clip.transcript), ids)
             )
             for clip, ids, rows in zip(media, tokens, hidden, strict=True)
         ]

@@ -112,7 +112,7 @@ def _token(embedding: Embedding | None, kind: InputKind, row: int) -> FloatArray
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         raise MissingInputError(
-            f"The {embedding.modality} embedding of clip number {row} does not carry what the input kind '{kind}' "
+            f"The {embedding.view} embedding of clip number {row} does not carry what the input kind '{kind}' "
             "needs. Pooled features are made by `python jobs/preprocess.py --pooled` alone (into a folder without "
             "others) and carried along by `jobs/embed.py`; all else is made by `jobs/embed.py`. Or choose another "
             "input kind."

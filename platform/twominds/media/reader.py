@@ -22,7 +22,18 @@ from twominds.media.faces import (
 )
 from twominds.media.sound import Sound, read_sound
 from twominds.media.speech import Transcriber, Transcript, no_transcript
-from twominds.records import PRESENT, Clip, ClipMedia, Failure, FloatArray, Modality, Presence, absent
+from twominds.records import (
+    PRESENT,
+    Clip,
+    ClipMedia,
+    Failure,
+    FloatArray,
+    Modality,
+    Presence,
+    View,
+    absent,
+    modality_of,
+)
 
 _SHORTEST_SOUND_S = 0.1
 
@@ -104,7 +115,7 @@ class MediaReader:
         config: MediaConfig,
         store: BackboneStore,
         device: str = "cpu",
-        modalities: Sequence[Modality] = tuple(Modality),
+        views: Sequence[View] = tuple(Modality),
     ) -> None:
         """Load the face detector.
 
@@ -112,13 +123,13 @@ class MediaReader:
             config: what is taken from each clip.
             store: where the detector's and the speech recogniser's weights are.
             device: where YOLO and Whisper run.
-            modalities: what is wanted; the others are absent, and cost nothing.
+            views: what is wanted; modalities that none looks at are absent, and cost nothing.
 
         Raises:
             BackboneError: the detector's weights are not to be had.
         """
         self.config = config
-        self._wanted = frozenset(modalities)
+        self._wanted = frozenset(modality_of(view) for view in views)
         self._detector = _build_detector(config, store, device) if Modality.FACE in self._wanted else None
         self._transcriber = Transcriber(
             store, recognise=config.recognise_speech, language=config.language, device=device

@@ -14,25 +14,25 @@ from twominds import artifacts
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.media.reader import for_new_videos
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
-from twominds.pipelines.quarantine import (
+from twominds.pipelines.sink import ClipSink, check_usable, process_clips
+from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
+from twominds.records import Clip
+from twominds.reports.coverage import add_coverage
+from twominds.reports.submission import details, submission
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import About, absolute, claim_folder
+from twominds.results.quarantine import (
     QUARANTINE,
     empty_quarantine,
     quarantine_corpus,
     quarantined_clips,
     read_quarantine,
 )
-from twominds.pipelines.renewal import renew
-from twominds.pipelines.sink import ClipSink, check_usable, process_clips
-from twominds.pipelines.sources import with_sources
-from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
-from twominds.pipelines.submission import details, submission
-from twominds.pipelines.summary import Summary
-from twominds.records import Clip
+from twominds.results.renewal import renew
+from twominds.results.sources import with_sources
 from twominds.scoring.ensemble import EnsembleConfig, class_shares
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.storage import require_writable, write_whole
@@ -103,7 +103,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     before = read_quarantine(config.output)
     over = renewal.done | {failure.clip_id for failure in before}
     missing = [clip for clip in corpus.clips if clip.clip_id not in over]
-    sink = ClipSink(config.output, tables.scored_columns(ensemble.modalities), block_size=config.resources.block_size)
+    sink = ClipSink(config.output, tables.scored_columns(ensemble.views), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, cpus, size))
@@ -112,7 +112,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     ids = sorted(clip.clip_id for clip in corpus.clips)
     for name, text in (
         ("scores.csv", submission(ids, scored, card)),
-        ("details.csv", details(ids, scored, aside, card, ensemble.modalities)),
+        ("details.csv", details(ids, scored, aside, card, ensemble.views)),
     ):
         write_whole(UPath(config.output) / name, text.encode())
     failures = [*before, *sink.failures]
@@ -130,7 +130,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         )
         summary.add("without a score", f"{guessed}; scores.csv has the training labels' shares for them ({shares})")
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
-    add_coverage(summary, config.output, ensemble.modalities)
+    add_coverage(summary, config.output, ensemble.views)
     summary.add("files", "scores.csv for the challenge, details.csv to read")
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
     return summary
@@ -140,16 +140,16 @@ def _dataset(
     clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
-    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.modalities)
+    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.views)
     arguments = [
         {
-            "modality": modality,
-            "encoder_uri": encoder_uri(config.ensemble, modality),
+            "modality": view,
+            "encoder_uri": encoder_uri(config.ensemble, view),
             "store": store,
             "device": resources.device,
-            "pooled": ensemble.takes_pooled,
+            "with_pooled": ensemble.takes_pooled,
         }
-        for modality in ensemble.modalities
+        for view in ensemble.views
     ]
     dataset = map_models(dataset, EmbedMedia, arguments, resources, cpus=cpus, clips=len(clips))
     return map_stage(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from twominds.errors import TwomindsError
-from twominds.pipelines.summary import Summary
+from twominds.reports.summary import Summary
 from twominds.workspace import described_root
 
 ConfigT = TypeVar("ConfigT")

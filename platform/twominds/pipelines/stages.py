@@ -19,11 +19,11 @@ import ray.data
 import torch
 
 from twominds.backbones import BackboneStore
-from twominds.features.catalog import FeaturesConfig, build_extractor
+from twominds.features.catalog import AnyFeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.pipelines import tables
-from twominds.pipelines.tables import Row
-from twominds.records import Clip, ClipMedia, Failure, Modality
+from twominds.records import Clip, ClipMedia, Failure, Modality, View
+from twominds.results import tables
+from twominds.results.tables import Row
 from twominds.scoring.isolation import isolate
 from twominds.storage import files_in, storage_of
 
@@ -48,25 +48,25 @@ class StageResources:
         """Number of reader actors on a cluster of `cpus`."""
         return self.readers or max(1, cpus // 2)
 
-    def model_pools(self, cpus: int, modalities: int) -> int:
+    def model_pools(self, cpus: int, views: int) -> int:
         """Number of pools that run the models of so many modalities on a cluster of `cpus`.
 
         One for each modality, but no more than every other CPU: the others read. A process loads its libraries for
         seconds before it works, and where more of them work than there are cores, they only wait for each other.
         """
-        return min(modalities, max(1, cpus // 2))
+        return min(views, max(1, cpus // 2))
 
     def reader_threads(self, cpus: int, *, clips: int) -> int:
         """Threads of each reader: all of them where the clips are one block, which goes from process to process."""
         return cpus if clips <= self.block_size else max(1, cpus // 2 // self.reader_actors(cpus))
 
-    def model_threads(self, cpus: int, *, clips: int, modalities: int) -> int:
+    def model_threads(self, cpus: int, *, clips: int, views: int) -> int:
         """Threads of each process that runs models: their share of all CPUs.
 
         The readers' as well: models take several times as long as reading, which mostly waits for them (full-size
         models, clips of 27 s, two cores: 8 s a clip, 11 s where a core was left to the reader).
         """
-        return cpus if clips <= self.block_size else max(1, cpus // (self.models * self.model_pools(cpus, modalities)))
+        return cpus if clips <= self.block_size else max(1, cpus // (self.models * self.model_pools(cpus, views)))
 
     @property
     def device(self) -> str:
@@ -78,10 +78,10 @@ class Read:
     """Files become frames, sound, face crops and words."""
 
     def __init__(
-        self, config: MediaConfig, store: BackboneStore, device: str, modalities: Sequence[Modality] = tuple(Modality)
+        self, config: MediaConfig, store: BackboneStore, device: str, views: Sequence[View] = tuple(Modality)
     ) -> None:
         """Loads the face detector, where faces are wanted."""
-        self._reader = MediaReader(config, store, device, modalities)
+        self._reader = MediaReader(config, store, device, views)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds `media`, `transcript_source` and the error columns."""
@@ -93,17 +93,17 @@ class ExtractFeatures:
     """The frozen backbone of one modality."""
 
     def __init__(
-        self, modality: Modality, config: FeaturesConfig, store: BackboneStore, device: str, pooled: bool
+        self, view: View, config: AnyFeaturesConfig, store: BackboneStore, device: str, with_pooled: bool
     ) -> None:
         """Loads the backbone, where it is needed."""
-        self._modality = modality
-        self._extractor = build_extractor(modality, config, store, device=device, pooled=pooled)
+        self._view = view
+        self._extractor = build_extractor(view, config, store, device=device, with_pooled=with_pooled)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the modality's feature columns."""
         rows = rows_of(table)
-        outcomes = isolate(self._extract, media_of(rows), stage=f"features.{self._modality}")
-        return add_outcomes(table, rows, outcomes, tables.features_fields(self._modality))
+        outcomes = isolate(self._extract, media_of(rows), stage=f"features.{self._view}")
+        return add_outcomes(table, rows, outcomes, tables.features_fields(self._view))
 
     def _extract(self, media: Sequence[ClipMedia]) -> list[Row]:
         return [tables.features_to_row(features) for features in self._extractor.extract(media)]
@@ -178,7 +178,7 @@ def map_models(
             stage,
             arguments[first::pools],
             actors=resources.models,
-            threads=resources.model_threads(cpus, clips=clips, modalities=len(arguments)),
+            threads=resources.model_threads(cpus, clips=clips, views=len(arguments)),
             cpus=model_cpus(cpus),
             gpus=resources.model_gpus,
             batch_size=resources.block_size,
@@ -192,14 +192,14 @@ def read_stage(
     store: BackboneStore,
     resources: StageResources,
     cpus: int,
-    modalities: Sequence[Modality] = tuple(Modality),
+    views: Sequence[View] = tuple(Modality),
 ) -> ray.data.Dataset:
     """The start of a pipeline over files: clips in blocks, decoded."""
     dataset = cast("ray.data.Dataset", ray.data.from_arrow(tables.clips_to_table(clips)))
     return map_stage(
         dataset.repartition(target_num_rows_per_block=resources.block_size),
         Read,
-        [{"config": media, "store": store, "device": resources.device, "modalities": tuple(modalities)}],
+        [{"config": media, "store": store, "device": resources.device, "modalities": tuple(views)}],
         actors=resources.reader_actors(cpus),
         threads=resources.reader_threads(cpus, clips=len(clips)),
         cpus=min(1.0, cpus / 4),

@@ -38,7 +38,7 @@ from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 
 State = dict[str, Tensor]
 
-_NAMES: dict[Modality, dict[str, str]] = {
+_NAMES: dict[View, dict[str, str]] = {
     Modality.SCENE: {"videomae.": "backbone.", "fc_norm.": "head_norm.", "classifier.": "classifier."},
     Modality.FACE: {"feature_extractor.": "mlp.", "classifier.": "classifier."},
     Modality.AUDIO: {
@@ -98,7 +98,7 @@ def import_encoder(uri: str, modality: Modality, file: Path, store: BackboneStor
         config={"features": to_json(recipe.features), "media": to_json(media)},
         backbones=tuple(used_backbone(store, role) for role in roles),
     )
-    return save_encoder(uri, encoder, replace(recipe.encoders, **{str(modality): config}), card)
+    return save_encoder(uri, encoder, {**recipe.encoders, modality: config}, card)
 
 
 def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[View, str]) -> Card:
@@ -127,7 +127,7 @@ def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[View, str
         made = load_encoder(encoders[modality])[0].embedding_dim
         if made != dim:
             raise ArtifactError(f"{files[0]} takes {modality} embeddings of {dim} values, the encoder makes {made}.")
-    ensemble = EnsembleConfig(fusion=config, inputs="emb", modalities=tuple(dims), media=_media())
+    ensemble = EnsembleConfig(fusion=config, inputs="emb", views=tuple(dims), media=_media())
     states = {seed: model.tensors for seed, model in enumerate(read, start=1)}
     return save_ensemble(uri, states, ensemble, dims=dims, encoders=encoders, card=_card("ensemble", recipe, files))
 
@@ -183,7 +183,7 @@ def _text(state: State) -> tuple[AnyEncoderConfig, Architecture]:
     return config, {}
 
 
-_READERS: dict[Modality, Callable[[State], tuple[AnyEncoderConfig, Architecture]]] = {
+_READERS: dict[View, Callable[[State], tuple[AnyEncoderConfig, Architecture]]] = {
     Modality.SCENE: _scene,
     Modality.FACE: _face,
     Modality.AUDIO: _audio,
@@ -227,7 +227,9 @@ def _read_fusion(file: Path) -> _FusionFile:
             tensors["cls"] = tensors["cls"].flatten() + embedding[0]
             embedding = embedding[1:]
         tensors["modality_embedding"] = embedding[[order.index(modality) for modality in present]]
-        dims = {modality: tensors[f"projectors.by_modality.{modality}.0.weight"].shape[1] for modality in present}
+        dims: dict[View, int] = {
+            modality: tensors[f"projectors.by_modality.{modality}.0.weight"].shape[1] for modality in present
+        }
         if config.prototypes_per_class:
             prototypes = tensors["prototype_head.prototypes"]
             tensors["prototype_head.prototypes"] = prototypes.reshape(classes, -1, config.hidden_dim)

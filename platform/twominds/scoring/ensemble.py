@@ -19,7 +19,7 @@ from twominds.errors import ArtifactError
 from twominds.fusion.batch import FusionInputs, InputKind, fusion_inputs
 from twominds.fusion.catalog import Fusion, FusionConfig, build_fusion
 from twominds.media.reader import MediaConfig
-from twominds.records import Embedding, Failure, Modality, ModalityScore, Score, View
+from twominds.records import Embedding, Failure, Modality, Score, View, ViewScore
 from twominds.scoring.decision import Decision
 
 EmbeddingsOfClip = Mapping[View, Embedding]
@@ -33,7 +33,7 @@ class EnsembleConfig:
     """The fusion model that each seed trained."""
     inputs: InputKind = "emb"
     """What of each modality's embedding the fusion takes."""
-    modalities: tuple[Modality, ...] = tuple(Modality)
+    views: tuple[View, ...] = tuple(Modality)
     """In the order of the tokens."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How the encoders' training media were read."""
@@ -69,7 +69,7 @@ class Ensemble:
         if card.kind != "ensemble":
             raise ArtifactError(f"The artifact at {uri} is an {card.kind}, not an ensemble.")
         config = artifacts.from_json(EnsembleConfig, card.config)
-        dims = {Modality(name): int(size) for name, size in card.architecture["dims"].items()}
+        dims = {str(name): int(size) for name, size in card.architecture["dims"].items()}
         tensors = artifacts.load_tensors(uri)
         states: dict[int, dict[str, Tensor]] = {}
         for seed in card.seeds:
@@ -81,9 +81,9 @@ class Ensemble:
             raise ArtifactError(f"The tensors at {uri} do not fit its card: {error}") from error
         return cls(models, config, dims, card)
 
-    def encoder_id(self, modality: Modality) -> str:
+    def encoder_id(self, view: View) -> str:
         """Artifact id of the encoder that the seed models were trained on."""
-        return self.card.architecture["encoders"][str(modality)]
+        return self.card.architecture["encoders"][str(view)]
 
     def probabilities(self, clips: Sequence[EmbeddingsOfClip]) -> npt.NDArray[np.float64]:
         """Calibrated class probabilities of each seed model.
@@ -94,12 +94,12 @@ class Ensemble:
         Returns:
             [seeds, clips, classes].
         """
-        inputs = fusion_inputs(clips, self.config.modalities, self.config.inputs, self._dims)
+        inputs = fusion_inputs(clips, self.config.views, self.config.inputs, self._dims)
         return self.config.decision.probabilities(ensemble_logits(self.models, inputs))
 
     def score(self, clips: Sequence[EmbeddingsOfClip]) -> list[Score | Failure]:
         """One score per clip, in order; a clip without any modality is a failure, not a guess."""
-        scorable = [i for i, clip in enumerate(clips) if any(clip[m].presence.present for m in self.config.modalities)]
+        scorable = [i for i, clip in enumerate(clips) if any(clip[m].presence.present for m in self.config.views)]
         by_seed = self.probabilities([clips[i] for i in scorable]) if scorable else np.zeros((0, 0, 0))
         results: list[Score | Failure] = [self._nothing_present(clip) for clip in clips]
         for column, i in enumerate(scorable):
@@ -116,15 +116,15 @@ class Ensemble:
             threshold=decision.threshold,
             abstains=decision.abstains(float(mean[-1])),
             seed_probabilities=tuple(float(p) for p in by_seed[:, -1]),
-            modalities=tuple(modality_score(clip[m]) for m in self.config.modalities),
+            views=tuple(view_score(clip[m]) for m in self.config.views),
             artifact_id=self.card.artifact_id,
             weights=self.card.weights,
             # Each modality's encoder tells what was left out of the clip itself, too.
-            warnings=tuple(dict.fromkeys(text for m in self.config.modalities for text in clip[m].warnings)),
+            warnings=tuple(dict.fromkeys(text for m in self.config.views for text in clip[m].warnings)),
         )
 
     def _nothing_present(self, clip: EmbeddingsOfClip) -> Failure:
-        reasons = "; ".join(f"{m}: {clip[m].presence.reason}" for m in self.config.modalities)
+        reasons = "; ".join(f"{m}: {clip[m].presence.reason}" for m in self.config.views)
         return Failure(
             clip_id=next(iter(clip.values())).clip_id,
             stage="fusion",
@@ -163,11 +163,11 @@ def ensemble_logits(models: Mapping[int, Fusion], inputs: FusionInputs) -> npt.N
     return torch.stack([model(inputs).logits.double() for model in models.values()]).numpy()
 
 
-def modality_score(embedding: Embedding) -> ModalityScore:
+def view_score(embedding: Embedding) -> ViewScore:
     """The unimodal encoder's own opinion, or its absence with the reason."""
     probabilities = embedding.probabilities
-    return ModalityScore(
-        modality=embedding.modality,
+    return ViewScore(
+        view=embedding.view,
         presence=embedding.presence,
         probability=None if probabilities is None else float(probabilities[0, -1]),
     )
@@ -196,14 +196,14 @@ def save_ensemble(
     """
     (UPath(uri) / artifacts.CARD).unlink(missing_ok=True)  # its encoders are about to be replaced
     cards: list[Card] = []
-    for modality in config.modalities:
-        cards.append(artifacts.read_card(encoders[modality]))
+    for view in config.views:
+        cards.append(artifacts.read_card(encoders[view]))
         if whole:
-            model_card.copy_artifact(encoders[modality], f"{uri.rstrip('/')}/{model_card.ENCODERS}/{modality}")
+            model_card.copy_artifact(encoders[view], f"{uri.rstrip('/')}/{model_card.ENCODERS}/{view}")
     tensors = {f"seed-{seed}.{name}": t for seed, state in states.items() for name, t in state.items()}
     architecture = {
         "dims": {str(m): size for m, size in dims.items()},
-        "encoders": {str(m): c.artifact_id for m, c in zip(config.modalities, cards, strict=True)},
+        "encoders": {str(m): c.artifact_id for m, c in zip(config.views, cards, strict=True)},
     }
     complete = replace(
         card,

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from twominds.records import Modality
+from twominds.records import View
 
 
 class Answer(BaseModel):
@@ -44,7 +44,7 @@ class DurationsAnswer(Answer):
     """Receiving the file."""
     decode: float
     """Frames, faces, sound and words."""
-    encoders: dict[Modality, float]
+    encoders: dict[View, float]
     """Features and encoder, side by side."""
     fusion: float
     """The ensemble."""
@@ -71,7 +71,7 @@ class ScoreAnswer(Answer):
     """The probability is too near to the threshold to act upon: the clip is better left to a person."""
     seeds: SeedAnswer
     """The ensemble's models one by one."""
-    modalities: dict[Modality, ModalityAnswer]
+    modalities: dict[View, ModalityAnswer]
     """What was used, and what was not there."""
     transcript_source: str | None
     """`caller`, `subtitles` or `whisper`; null where there are no words."""
@@ -119,7 +119,7 @@ class ModelAnswer(Answer):
     """`published` or `debug`."""
     seeds: list[int]
     """One fusion model each."""
-    modalities: list[Modality]
+    modalities: list[View]
     """What the fusion takes."""
     threshold: float
     """The probability from which the label is positive."""

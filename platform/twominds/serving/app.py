@@ -14,11 +14,10 @@ from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
 from twominds.media.reader import for_new_videos
-from twominds.records import Modality
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
-from twominds.serving.deployments import Encoder, EnsembleModel, MediaDecoder, Part
+from twominds.serving.deployments import EncoderReplica, EnsembleModel, MediaDecoder, ReplicaSettings
 from twominds.serving.ingress import Ingress
 from twominds.serving.problems import RETRY_AFTER_S
 from twominds.workspace import Workspace, require
@@ -73,21 +72,19 @@ def build(args: ServeArgs) -> Application:
     card = check_ensemble(args.ensemble, BackboneStore(uri=args.models))
     config = artifacts.from_json(EnsembleConfig, card.config)
     media = for_new_videos(config.media, args.detector)
-    part = Part(
+    settings = ReplicaSettings(
         ensemble=args.ensemble,
         models=args.models,
         device=args.device,
         torch_threads=args.torch_threads,
         max_batch_size=args.max_batch_size,
         batch_wait_s=args.batch_wait_s,
-        pooled=config.takes_pooled,
+        with_pooled=config.takes_pooled,
     )
     encoder_ids: dict[str, str] = card.architecture["encoders"]
     encoders = {
-        modality: _deployment(Encoder, f"{modality.capitalize()}Encoder", args).bind(
-            part, modality, encoder_ids[modality]
-        )
-        for modality in config.modalities
+        view: _deployment(EncoderReplica, f"{view.capitalize()}Encoder", args).bind(settings, view, encoder_ids[view])
+        for view in config.views
     }
     ingress = _deployment(serve.ingress()(Ingress), "Ingress", args).options(
         # Its own limit answers first, with a sentence; this one is there in case it cannot.
@@ -97,9 +94,9 @@ def build(args: ServeArgs) -> Application:
     )
     return ingress.bind(
         model_answer(card, config, args),
-        _deployment(MediaDecoder, "MediaDecoder", args).bind(part, media, config.modalities),
+        _deployment(MediaDecoder, "MediaDecoder", args).bind(settings, media, config.views),
         encoders,
-        _deployment(EnsembleModel, "Ensemble", args).bind(part, card.artifact_id),
+        _deployment(EnsembleModel, "Ensemble", args).bind(settings, card.artifact_id),
     )
 
 
@@ -124,7 +121,7 @@ def model_answer(card: Card, config: EnsembleConfig, args: ServeArgs) -> ModelAn
         recipe=card.recipe,
         weights=card.weights,
         seeds=list(card.seeds),
-        modalities=[Modality(m) for m in config.modalities],
+        modalities=list(config.views),
         threshold=config.decision.threshold,
         decision={k: v for k, v in asdict(config.decision).items() if k != "threshold"},
         selected_on=card.selected_on,

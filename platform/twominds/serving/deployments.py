@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
-from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Modality, Score, View
+from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Score, View
 
 if TYPE_CHECKING:
     from twominds.artifacts import Card
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ReplicaSettings:
     """What a replica needs to load its part."""
 
     ensemble: str
@@ -41,7 +41,7 @@ class Part:
     """Clips that a model sees at once."""
     batch_wait_s: float
     """How long the first clip of a batch waits for others."""
-    pooled: bool
+    with_pooled: bool
     """Whether the fusion takes `pooled` features; else no encoder makes them."""
 
 
@@ -65,13 +65,13 @@ class Replica:
 class MediaDecoder(Replica):
     """A file's bytes become frames, faces, sound and words."""
 
-    def __init__(self, part: Part, config: "MediaConfig", modalities: Sequence[Modality]) -> None:
+    def __init__(self, settings: ReplicaSettings, config: "MediaConfig", views: Sequence[View]) -> None:
         """Loads the face detector, where the ensemble looks at faces."""
-        super().__init__(part.torch_threads or _cores())
+        super().__init__(settings.torch_threads or _cores())
         from twominds.backbones import BackboneStore
         from twominds.media.reader import MediaReader
 
-        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device, modalities)
+        self._reader = MediaReader(config, BackboneStore(uri=settings.models), settings.device, views)
 
     async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
         """The decoded clip, or why there is none. `video` is the file; no copy of it is made on disk.
@@ -93,20 +93,22 @@ class MediaDecoder(Replica):
             return Failure(clip_id=clip_id, stage="decode", reason=reason)
 
 
-class Encoder(Replica):
+class EncoderReplica(Replica):
     """The frozen backbone and the trained encoder of one modality; batches across requests."""
 
-    def __init__(self, part: Part, modality: Modality, artifact_id: str) -> None:
+    def __init__(self, settings: ReplicaSettings, view: View, artifact_id: str) -> None:
         """Loads both, and checks that the encoder is the one of the ensemble that was deployed."""
-        super().__init__(part.torch_threads or max(1, _cores() // 2))
+        super().__init__(settings.torch_threads or max(1, _cores() // 2))
         from twominds.backbones import BackboneStore
         from twominds.scoring.branch import Branch
         from twominds.scoring.scorer import encoder_uri
 
-        uri = encoder_uri(part.ensemble, modality)
-        self._branch, card = Branch.load(uri, BackboneStore(uri=part.models), device=part.device, pooled=part.pooled)
+        uri = encoder_uri(settings.ensemble, view)
+        self._branch, card = Branch.load(
+            uri, BackboneStore(uri=settings.models), device=settings.device, with_pooled=settings.with_pooled
+        )
         _check_unchanged(card, artifact_id, uri)
-        _set_batching(self.embed_batch, part)
+        _set_batching(self.embed_batch, settings)
 
     async def embed(self, media: ClipMedia) -> Embedding | Failure:
         """What the encoder says of one clip."""
@@ -121,18 +123,18 @@ class Encoder(Replica):
 class EnsembleModel(Replica):
     """The fusion models of all seeds, and the decision."""
 
-    def __init__(self, part: Part, artifact_id: str) -> None:
+    def __init__(self, settings: ReplicaSettings, artifact_id: str) -> None:
         """Loads them, and checks that they are those that were deployed."""
         super().__init__(1)  # small matrices
         from twominds.scoring.ensemble import Ensemble
 
-        self._ensemble = Ensemble.load(part.ensemble)
-        _check_unchanged(self._ensemble.card, artifact_id, part.ensemble)
-        _set_batching(self.score_batch, part)
+        self._ensemble = Ensemble.load(settings.ensemble)
+        _check_unchanged(self._ensemble.card, artifact_id, settings.ensemble)
+        _set_batching(self.score_batch, settings)
 
     async def score(self, *embeddings: Embedding) -> Score | Failure:
         """The score of one clip, of which all modalities' embeddings are given, absent ones too."""
-        return await self.score_batch({embedding.modality: embedding for embedding in embeddings})
+        return await self.score_batch({embedding.view: embedding for embedding in embeddings})
 
     @serve.batch
     async def score_batch(self, clips: list[dict[View, Embedding]]) -> list[Score | Failure]:
@@ -151,9 +153,9 @@ def _opened(video: ByteArray) -> BinaryIO:
     return cast(BinaryIO, pa.BufferReader(pa.py_buffer(video.data)))
 
 
-def _set_batching(method: Any, part: Part) -> None:
-    method.set_max_batch_size(part.max_batch_size)
-    method.set_batch_wait_timeout_s(part.batch_wait_s)
+def _set_batching(method: Any, settings: ReplicaSettings) -> None:
+    method.set_max_batch_size(settings.max_batch_size)
+    method.set_batch_wait_timeout_s(settings.batch_wait_s)
 
 
 def _check_unchanged(card: "Card", artifact_id: str, uri: str) -> None:

@@ -17,7 +17,7 @@ from ray.exceptions import ObjectLostError, RayActorError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from twominds.records import ByteArray, ClipMedia, Embedding, Failure, Modality, Score
+from twominds.records import ByteArray, ClipMedia, Embedding, Failure, Score, View
 from twominds.serving.answers import DurationsAnswer, ModalityAnswer, ModelAnswer, ScoreAnswer, SeedAnswer
 from twominds.serving.api import create_api
 from twominds.serving.problems import ProblemError, overloaded
@@ -44,20 +44,20 @@ class RayScoringService:
         self,
         model: ModelAnswer,
         decoder: DeploymentHandle[Any],
-        encoders: Mapping[Modality, DeploymentHandle[Any]],
+        encoders: Mapping[View, DeploymentHandle[Any]],
         ensemble: DeploymentHandle[Any],
     ) -> None:
         """Takes the card and a handle of each part; the encoders in the order of the ensemble's modalities."""
         self.model = model
         # By reference whatever the cluster's default: by value, every file would pass through the ingress again.
         self._decoder = decoder.options(_by_reference=True)
-        self._encoders = {modality: handle.options(_by_reference=True) for modality, handle in encoders.items()}
+        self._encoders = {view: handle.options(_by_reference=True) for view, handle in encoders.items()}
         self._ensemble = ensemble
 
     async def ready(self) -> None:
         """See `ScoringService`."""
         handles = {"decoder": self._decoder, "ensemble": self._ensemble} | {
-            f"{modality} encoder": handle for modality, handle in self._encoders.items()
+            f"{view} encoder": handle for view, handle in self._encoders.items()
         }
         answers = await asyncio.gather(*(_answers(handle) for handle in handles.values()))
         silent = [name for name, answered in zip(handles, answers, strict=True) if not answered]
@@ -98,7 +98,7 @@ class RayScoringService:
         encoded = await asyncio.gather(*(_timed(handle.embed.remote(decoding)) for handle in self._encoders.values()))
         embeddings = [cast(Embedding, _checked(embedding)) for embedding, _ in encoded]
         score, fusion_s = await _timed(self._ensemble.score.remote(*embeddings))
-        encoders_s = {modality: seconds for modality, (_, seconds) in zip(self._encoders, encoded, strict=True)}
+        encoders_s = {view: seconds for view, (_, seconds) in zip(self._encoders, encoded, strict=True)}
         durations = {"decode": decode_s, "encoders": encoders_s, "fusion": fusion_s}
         return media, cast(Score, _checked(score)), durations
 
@@ -113,10 +113,10 @@ class RayScoringService:
             abstains=score.abstains,
             seeds=seed_answer(self.model.seeds, score.seed_probabilities),
             modalities={
-                part.modality: ModalityAnswer(
+                part.view: ModalityAnswer(
                     present=part.presence.present, reason=part.presence.reason or None, probability=part.probability
                 )
-                for part in score.modalities
+                for part in score.views
             },
             transcript_source=media.transcript_source or None,
             duration_s=media.duration_s,
@@ -135,7 +135,7 @@ class Ingress:
         self,
         model: ModelAnswer,
         decoder: DeploymentHandle[Any],
-        encoders: Mapping[Modality, DeploymentHandle[Any]],
+        encoders: Mapping[View, DeploymentHandle[Any]],
         ensemble: DeploymentHandle[Any],
     ) -> None:
         """Takes what `RayScoringService` takes; the limits are those of the card."""

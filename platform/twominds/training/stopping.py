@@ -65,7 +65,7 @@ def out_of_reach(
 
         mean(d) + t(1 - a_k, v) s sqrt(1/k - 1/n) < -std_penalty std(incumbent).
 
-    a_k are the `levels` of its n - 1 looks. s is pooled over the differences from the incumbent of the finished
+    a_k are the `levels` of its n - 1 looks. s combines the differences from the incumbent of the finished
     candidates and of this one, v being their n - 1 and k - 1 degrees of freedom together. A candidate's own standard
     deviation is taken for 0 on the right, the best that can happen to it.
 

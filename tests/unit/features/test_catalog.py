@@ -14,12 +14,12 @@ from twominds.records import Modality
 
 @pytest.mark.parametrize("modality", list(Modality))
 def test_every_modality_has_an_extractor(store: BackboneStore, modality: Modality) -> None:
-    assert build_extractor(modality, FeaturesConfig(), store, pooled=False).modality == modality
+    assert build_extractor(modality, FeaturesConfig(), store, with_pooled=False).modality == modality
 
 
 def test_the_config_chooses_the_extractor(store: BackboneStore) -> None:
     config = FeaturesConfig(face=FaceFramesFeaturesConfig(backbone="face.clip_vit_b32"))
-    assert isinstance(build_extractor(Modality.FACE, config, store, pooled=False), FaceFramesFeatures)
+    assert isinstance(build_extractor(Modality.FACE, config, store, with_pooled=False), FaceFramesFeatures)
     assert config.backbones(Modality.FACE) == ("face.clip_vit_b32",)
 
 
@@ -52,4 +52,4 @@ def test_without_weights_the_job_that_makes_them_is_named(
 ) -> None:
     empty = BackboneStore(uri=str(tmp_path_factory.mktemp("empty")))
     with pytest.raises(BackboneError, match=r"jobs/make_debug_models\.py"):
-        build_extractor(modality, FeaturesConfig(), empty, pooled=False)
+        build_extractor(modality, FeaturesConfig(), empty, with_pooled=False)

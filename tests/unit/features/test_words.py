@@ -52,7 +52,7 @@ def test_what_utf8_cannot_hold_is_replaced(make_clip: MakeClip) -> None:
 
 
 def test_the_catalogue_needs_no_bundle_for_words() -> None:
-    assert isinstance(build_extractor(Modality.TEXT, WORDS, NOWHERE, pooled=True), WordsFeatures)
+    assert isinstance(build_extractor(Modality.TEXT, WORDS, NOWHERE, with_pooled=True), WordsFeatures)
     assert WORDS.backbones(Modality.TEXT) == ()
     assert len(WORDS.backbones(Modality.SCENE)) == 1
 

@@ -11,10 +11,10 @@ from twominds.records import PRESENT, Embedding, Modality, View, absent
 FACE, TEXT = Modality.FACE, Modality.TEXT
 
 
-def embedding(modality: Modality, first: float, pooled: bool = True) -> Embedding:
+def embedding(view: View, first: float, pooled: bool = True) -> Embedding:
     return Embedding(
         clip_id="a",
-        view=modality,
+        view=view,
         presence=PRESENT,
         vectors=np.atleast_2d(np.array([first, 2, 3], dtype=np.float32)),
         logits=np.atleast_2d(np.array([-1, 1], dtype=np.float32)),
@@ -23,8 +23,8 @@ def embedding(modality: Modality, first: float, pooled: bool = True) -> Embeddin
     )
 
 
-def gone(modality: Modality) -> Embedding:
-    return Embedding(clip_id="a", view=modality, presence=absent("no track"))
+def gone(view: View) -> Embedding:
+    return Embedding(clip_id="a", view=view, presence=absent("no track"))
 
 
 CLIPS: list[Mapping[View, Embedding]] = [

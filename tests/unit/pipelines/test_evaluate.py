@@ -21,16 +21,16 @@ from twominds.artifacts import Card
 from twominds.errors import MissingInputError
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ConcatMLPConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import claim_folder, read_about
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.model_stages import with_scores
-from twominds.pipelines.quarantine import quarantined_clips
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
-from twominds.pipelines.study.report import FILES
-from twominds.pipelines.submission import submission
 from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
+from twominds.reports.study.report import FILES
+from twominds.reports.submission import submission
+from twominds.results import tables
+from twominds.results.about import claim_folder, read_about
+from twominds.results.quarantine import quarantined_clips
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
 
 DIM = 4

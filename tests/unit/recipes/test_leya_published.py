@@ -99,8 +99,8 @@ def fusion_model(seed: int, *, use_cls: bool = False, flat_prototypes: bool = Fa
     torch.manual_seed(seed)
     exchange, proto, model = nn.Module(), nn.Module(), nn.Module()
     model.proj = nn.ModuleDict({m: nn.Module() for m in DIMS})
-    for modality, dim in DIMS.items():
-        cast(Any, model.proj)[modality].proj = nn.Sequential(
+    for view, dim in DIMS.items():
+        cast(Any, model.proj)[view].proj = nn.Sequential(
             nn.Linear(dim, 16), nn.LayerNorm(16), nn.GELU(), nn.Dropout(0.45)
         )
     exchange.mod_emb = nn.Parameter(torch.randn(1, len(DIMS) + use_cls, 16))
@@ -152,9 +152,9 @@ def saved(path: Path, model: nn.Module, **more: object) -> Path:
 
 @pytest.fixture
 def read(tmp_path: Path, store: BackboneStore) -> Callable[[Modality, Path], Encoder]:
-    def read(modality: Modality, file: Path) -> Encoder:
-        import_encoder(str(tmp_path / modality), modality, file, store)
-        return load_encoder(str(tmp_path / modality))[0]
+    def read(view: View, file: Path) -> Encoder:
+        import_encoder(str(tmp_path / view), view, file, store)
+        return load_encoder(str(tmp_path / view))[0]
 
     return read
 
@@ -242,9 +242,9 @@ def encoders(
         Modality.AUDIO: audio_model(),
         Modality.TEXT: text_model,
     }
-    for modality, model in models.items():
-        import_encoder(str(folder / modality), modality, saved(folder / f"{modality}.pt", model), store)
-    return {modality: str(folder / modality) for modality in models}
+    for view, model in models.items():
+        import_encoder(str(folder / view), view, saved(folder / f"{view}.pt", model), store)
+    return {view: str(folder / view) for view in models}
 
 
 @pytest.mark.parametrize("use_cls", [False, True])
@@ -275,7 +275,7 @@ def test_ensemble_is_the_mean_of_their_models(encoders: dict[View, str], tmp_pat
 def test_cards_tell_where_they_came_from(encoders: dict[View, str], tmp_path: Path, store: BackboneStore) -> None:
     file = saved(tmp_path / "proto_1.pt", fusion_model(0), model_cfg=settings())
     ensemble = import_ensemble(str(tmp_path / "ensemble"), [file], encoders)
-    copied = [artifacts.read_card(f"{tmp_path}/ensemble/encoders/{modality}") for modality in Modality]
+    copied = [artifacts.read_card(f"{tmp_path}/ensemble/encoders/{view}") for view in Modality]
     for card in (ensemble, *copied):
         assert card.selected_on == "validation+test"
         assert card.metrics == {}
@@ -335,8 +335,8 @@ def test_nothing_is_unpickled(tmp_path: Path, store: BackboneStore) -> None:
         (settings(x_use_cls=True), r"exchange\.cls_token is missing"),
         (settings(use_prototypes=False), r"proto\.P is not known"),
         (settings(num_prototypes=4), r"proto\.P has another shape"),
-        (settings(modalities=["face", "audio", "text"]), r"proj\.scene\.proj\.0\.weight is not known"),
-        (settings(modalities=["face", "audio", "text", "pose"]), "'pose' is not a valid Modality"),
+        (settings(views=["face", "audio", "text"]), r"proj\.scene\.proj\.0\.weight is not known"),
+        (settings(views=["face", "audio", "text", "pose"]), "'pose' is not a valid Modality"),
     ],
 )
 def test_other_fusions_are_refused(cfg: Any, sentence: str, tmp_path: Path) -> None:

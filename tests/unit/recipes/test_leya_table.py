@@ -23,7 +23,7 @@ from twominds.recipes.catalog import RECIPES, STUDIES, find_recipe, find_study
 from twominds.recipes.leya import leya, leya_demo
 from twominds.recipes.recipe import PublishedScores, Recipe
 from twominds.recipes.space import Candidate, Choice, Dimension, Value, check_candidate
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "platform" / "twominds" / "recipes" / "README.md").read_text().partition("\n## A whole table")[0]
@@ -41,9 +41,9 @@ NAMES = {
 
 def text_system(recipe: Recipe) -> tuple[str, str]:
     """Features and classifier in the paper's words."""
-    encoder = recipe.encoders.text
+    encoder = recipe.encoders["text"]
     if isinstance(encoder, ClassicalTextConfig):
-        assert isinstance(recipe.features.text, WordsFeaturesConfig)
+        assert isinstance(recipe.features["text"], WordsFeaturesConfig)
         assert encoder.representation == "tfidf"
         return "TF-IDF", NAMES[encoder.classifier]
     return f"Fine-tuned {NAMES[encoder.backbone]}", "MLP"
@@ -74,10 +74,10 @@ def test_the_paper_prints_24_rows(printed: dict[int, list[str]]) -> None:
 @pytest.mark.parametrize("number", ROWS)
 def test_a_row_is_what_the_paper_prints(number: int, printed: dict[int, list[str]]) -> None:
     recipe = find_recipe(f"leya/{number:02}")
-    modality, features, classifier, *_ = printed[number]
-    ids = [int(model) for model in re.findall(r"\d+", modality)] or [number]
+    view, features, classifier, *_ = printed[number]
+    ids = [int(model) for model in re.findall(r"\d+", view)] or [number]
     looked_at = {Modality(printed[model][0].lower()) for model in ids}
-    assert recipe.modalities == tuple(m for m in (SCENE, FACE, AUDIO, TEXT) if m in looked_at)
+    assert recipe.views == tuple(m for m in (SCENE, FACE, AUDIO, TEXT) if m in looked_at)
     if TEXT in looked_at:
         assert text_system(recipe) == tuple(printed[ids[-1]][1:3])
     if number <= 7:
@@ -115,14 +115,14 @@ def test_the_scores_are_those_that_the_paper_prints(number: int, printed: dict[i
 )
 def test_some_rows_copied_by_hand(
     number: int,
-    modalities: tuple[Modality, ...],
+    views: tuple[View, ...],
     text: tuple[str, str] | None,
     prototypes: bool,
     reports: str,
     published: tuple[float, float, float | None],
 ) -> None:
     recipe = find_recipe(f"leya/{number:02}")
-    assert (recipe.modalities, recipe.reports) == (modalities, reports)
+    assert (recipe.views, recipe.reports) == (views, reports)
     assert text is None or text_system(recipe) == text
     assert reports == "encoder" or has_prototypes(recipe) == prototypes
     validation, test, private = published
@@ -143,14 +143,17 @@ def test_rows_of_the_demo_are_parts_of_the_demo() -> None:
     """But for the text of the rows that are about another text system."""
     demo = leya_demo()
     for recipe in find_study("leya/demo/all"):
-        others = replace(recipe.encoders, text=demo.encoders.text), replace(recipe.features, text=demo.features.text)
+        others = (
+            {**recipe.encoders, "text": demo.encoders["text"]},
+            {**recipe.features, "text": demo.features["text"]},
+        )
         assert others == (demo.encoders, demo.features)
         assert (recipe.media, recipe.encoder_fits, recipe.fusion.fit) == (
             demo.media,
             demo.encoder_fits,
             demo.fusion.fit,
         )
-    encoder = find_recipe("leya/demo/06").encoders.text
+    encoder = find_recipe("leya/demo/06").encoders["text"]
     assert isinstance(encoder, TextEncoderConfig)
     assert (encoder.backbone, encoder.dropout) == ("text.emotion_text_classifier", 0.3)
 
@@ -160,12 +163,12 @@ def test_over_pooled_features_no_row_has_an_encoder_in_its_path() -> None:
     assert {recipe.fusion.inputs for recipe in rows} == {"pooled"}
     assert {recipe.reports for recipe in rows} == {"single", "ensemble"}
     assert [recipe.published for recipe in rows] == [None] * len(rows)
-    looked_at = [recipe.modalities for recipe in rows]
+    looked_at = [recipe.views for recipe in rows]
     # Every set of modalities, once: and all four with and without prototypes, alone and as an ensemble.
     assert [m for m in looked_at if looked_at.count(m) > 1] == [tuple(Modality)] * 4
     assert len(set(looked_at)) == 2**4 - 1
     # A modality alone keeps more than the one direction that `interaction` would leave it.
-    alone = [recipe.fusion.model.standardize for recipe in rows if len(recipe.modalities) == 1]
+    alone = [recipe.fusion.model.standardize for recipe in rows if len(recipe.views) == 1]
     assert alone == ["pca"] * 4
 
 
@@ -173,12 +176,12 @@ def test_over_pooled_features_no_row_has_an_encoder_in_its_path() -> None:
 def test_a_recipe_is_whole(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
-    for modality in recipe.modalities:
-        encoder = recipe.encoders.of(modality)
-        assert ENCODERS[type(encoder)].modality == modality
+    for view in recipe.views:
+        encoder = recipe.encoders[view]
+        assert ENCODERS[type(encoder)].view == view
         role: str = getattr(encoder, "backbone", "")
-        assert {role, *recipe.frozen_roles([modality])} - {""} <= BACKBONES.keys()
-        if modality == TEXT and role:
+        assert {role, *recipe.frozen_roles([view])} - {""} <= BACKBONES.keys()
+        if view == TEXT and role:
             assert recipe.features.backbones(TEXT) == (role,), "the tokens must be those of the encoder"
     assert from_json(EncodersConfig, json.loads(json.dumps(to_json(recipe.encoders)))) == recipe.encoders
     assert from_json(FeaturesConfig, json.loads(json.dumps(to_json(recipe.features)))) == recipe.features
@@ -192,7 +195,7 @@ def test_a_recipe_can_be_searched(name: str) -> None:
     points += [{key: end(dimension, last) for key, dimension in fusion.space.items()} for last in (0, -1)]
     for point in points:
         check_candidate(point, fusion.space)
-        assert fusion.with_candidate(point).modalities == fusion.modalities
+        assert fusion.with_candidate(point).views == fusion.views
     if name != "leya-pooled" and name != "leya/demo-pooled":
         assert fusion.with_candidate(points[0]) == fusion
 

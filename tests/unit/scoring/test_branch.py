@@ -35,13 +35,13 @@ def media(name: str, transcript: str | None) -> ClipMedia:
 def test_words_go_from_media_to_probabilities_without_a_bundle(classifier: Any, tmp_path: Path) -> None:
     store, features = BackboneStore(uri="/nowhere"), FeaturesConfig(text=WordsFeaturesConfig())
     said = [media(str(i), ("maybe " if i % 2 else "surely ") + "I will go " + "again " * (i % 3)) for i in range(20)]
-    train = build_extractor(Modality.TEXT, features, store, pooled=False).extract(said)
+    train = build_extractor(Modality.TEXT, features, store, with_pooled=False).extract(said)
     config = ClassicalTextConfig(classifier=classifier, trees=10)
     encoder = ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=train[0])
     encoder.learn(train, torch.arange(20) % 2, seed=0)
     card = Card(kind="encoder", task=AH_VIDEO, recipe="test", config={"features": to_json(features)})
     save_encoder(str(tmp_path), encoder, EncodersConfig(text=config), card)
-    branch, _ = Branch.load(str(tmp_path), store, pooled=False)
+    branch, _ = Branch.load(str(tmp_path), store, with_pooled=False)
     clips = [media("no", "Surely."), media("mute", None), media("yes", "Maybe..."), media("silent", "")]
     no, mute, yes, silent = branch.embed(clips)
     assert isinstance(mute, Embedding)

@@ -61,7 +61,7 @@ def places(tmp_path: Path, tiny_bundle: str) -> Places:
     shutil.copyfile(Path(tiny_bundle) / "manifest.json", models / "manifest.json")
     store, features = BackboneStore(uri=str(models)), FeaturesConfig()
     said = [media(str(i), "maybe " if i % 2 else "surely") for i in range(8)]
-    train = build_extractor(TEXT, features, store, pooled=False).extract(said)
+    train = build_extractor(TEXT, features, store, with_pooled=False).extract(said)
     config = ClassicalTextConfig(representation="mean", backbone=ROLE)
     encoder = ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=train[0])
     encoder.learn(train, torch.arange(8) % 2, seed=0)
@@ -73,7 +73,7 @@ def places(tmp_path: Path, tiny_bundle: str) -> Places:
     save_ensemble(
         ensemble,
         {7: build_fusion(fusion, dims={TEXT: 2}, num_outputs=2).state_dict()},
-        EnsembleConfig(fusion=fusion, inputs="logits", modalities=(TEXT,)),
+        EnsembleConfig(fusion=fusion, inputs="logits", views=(TEXT,)),
         dims={TEXT: 2},
         encoders={TEXT: encoder_at},
         card=Card(kind="ensemble", task=AH_VIDEO, recipe="test", config={}),

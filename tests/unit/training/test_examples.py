@@ -28,7 +28,7 @@ def test_clips_without_any_modality_are_left_out_with_their_labels() -> None:
 
 
 class Stack:
-    modality: ClassVar[Modality] = Modality.FACE
+    view: ClassVar[Modality] = Modality.FACE
 
     def collate(self, features: Sequence[Features], device: torch.device) -> dict[str, Tensor]:
         return {"x": torch.tensor([[0.0 if f.values is None else float(f.values[0])] for f in features], device=device)}

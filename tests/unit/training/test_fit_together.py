@@ -174,7 +174,7 @@ def test_fusion_models(fusion: FusionConfig) -> None:
 
 def test_class_weighted_fusion() -> None:
     def two_values(split: FusionExamples) -> FusionExamples:
-        tokens = {modality: token[:, :2] for modality, token in split.inputs.tokens.items()}
+        tokens = {view: token[:, :2] for view, token in split.inputs.tokens.items()}
         return FusionExamples(FusionInputs(tokens=tokens, mask=split.inputs.mask), split.labels)
 
     def scores() -> list[nn.Module]:

@@ -11,9 +11,10 @@ import torch
 from twominds import artifacts
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
-from twominds.pipelines.study.rows import ClipEmbeddings, RowModels, answers, labelled, save_whole
+from twominds.pipelines.study.rows import save_whole
 from twominds.recipes.recipe import Recipe
-from twominds.records import Embedding, Modality, Split, absent
+from twominds.records import Embedding, Modality, Split, View, absent
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, answers, labelled
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 
@@ -27,7 +28,7 @@ FACE, AUDIO = Modality.FACE, Modality.AUDIO
 FAST = FitConfig(epochs=1, batch_size=8, patience=1)
 
 
-def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: Modality | None = None) -> Floats:
+def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: View | None = None) -> Floats:
     """[S, N]: probability of the last class of each seed's model, clip by clip; NaN where it has nothing."""
     saved, card = artifacts.load_tensors(row.uri), artifacts.read_card(row.uri)
     dims = {Modality(name): size for name, size in card.architecture["dims"].items()}
@@ -37,7 +38,7 @@ def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: Modality | 
         model.load_state_dict({n.split(".", 1)[1]: t for n, t in saved.items() if n.startswith(f"seed-{seed}.")})
         found.append([])
         for item in clips:
-            given = {part.modality: item.by_encoder[part.encoder] for part in row.parts}
+            given = {part.view: item.by_encoder[part.encoder] for part in row.parts}
             seen = {m: e for m, e in given.items() if e.presence.present and m != hidden}
             if not seen:
                 found[-1].append(float("nan"))
@@ -124,8 +125,8 @@ def test_it_is_saved_whole_with_its_encoders(made_up: "MadeUpStudy", tiny: Tiny,
     assert artifacts.read_card(whole).recipe == "both"
     assert save_whole(models["single"], single, str(made_up.root / "of single")).recipe == "single"
     np.testing.assert_array_equal(Ensemble.load(whole).probabilities(scored), expected)
-    for modality in (FACE, AUDIO):
-        places = f"{whole}/encoders/{modality}", made_up.part(modality).encoder
+    for view in (FACE, AUDIO):
+        places = f"{whole}/encoders/{view}", made_up.part(view).encoder
         assert artifacts.read_card(places[0]) == artifacts.read_card(places[1])
     assert not (Path(row.uri) / "encoders").exists(), "there are many rows, and the encoders are large"
 
