@@ -15,9 +15,10 @@ from twominds.corpus.bah import continuous_times, read_bah, read_transcript
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
 from twominds.records import Clip, Split
+from twominds.synthetic.corpus.bah_files import recognised_chunks
 from twominds.synthetic.corpus.clip import draw_clip
 from twominds.synthetic.corpus.config import NuisanceRates, SyntheticCorpusConfig
-from twominds.synthetic.corpus.corpus import TRUTH_FILE, make_corpus, recognised_chunks
+from twominds.synthetic.corpus.corpus import TRUTH_FILE, make_corpus
 from twominds.synthetic.corpus.plan import NUISANCES, ClipPlan, plan_corpus
 from twominds.synthetic.corpus.voice import SpokenClause
 
