@@ -110,7 +110,7 @@ def _read_annotation(problems: Problems) -> Labels | None:
         elif code != str(_UNKNOWN):
             remedy = f"write one number for each frame, from 0 to {len(names) - 1}, or -1 where nobody knows"
             problems.add(remedy, row=frame + 2, found=shown(code))
-    return frame_labels(frames)
+    return frame_labels(frames, len(lines))
 
 
 def _videos(tree: AffWild2Tree) -> dict[str, list[str]]:

@@ -11,9 +11,9 @@ _Indices = npt.NDArray[np.int64]
 _ROUNDING_S = 1e-9
 
 
-def frame_labels(frames: Mapping[int, Sequence[float]]) -> Labels:
-    """The labels of a video's frames, by their number from 0; frames that are not there are unknown."""
-    values = np.zeros((max(frames, default=-1) + 1, len(next(iter(frames.values()), (0.0,)))), np.float32)
+def frame_labels(frames: Mapping[int, Sequence[float]], count: int = 0) -> Labels:
+    """The labels of at least `count` frames of a video, by their number from 0; what is not there is unknown."""
+    values = np.zeros((max(count, max(frames, default=-1) + 1), len(next(iter(frames.values()), (0.0,)))), np.float32)
     known = np.zeros(len(values), np.bool_)
     for frame, label in frames.items():
         values[frame], known[frame] = label, True

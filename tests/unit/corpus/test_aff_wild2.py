@@ -32,14 +32,14 @@ def by_id(corpus: Corpus) -> dict[str, Clip]:
 def test_frames_by_line_and_minus_one_is_unknown(tmp_path: Path) -> None:
     film(tmp_path, "videos/1-30-1280x720.mp4", "new_vids/video7.avi", "videos/unused.mp4")
     film(tmp_path, "cropped_aligned/1-30-1280x720/00001.jpg")
-    write(tmp_path, "Train_Set/1-30-1280x720.txt", 0, -1, 7, 4)
+    write(tmp_path, "Train_Set/1-30-1280x720.txt", 0, -1, 7, 4, -1)
     write(tmp_path, "Validation_Set/video7.txt", -1, 6)
     corpus = read(tmp_path)
     first, second = corpus.clips
     assert (first.clip_id, first.split, second.split) == ("1-30-1280x720", Split.TRAIN, Split.VALIDATION)
     assert first.labels is not None
     assert second.labels is not None
-    assert first.labels.classes.tolist() == [0, -1, 7, 4]
+    assert first.labels.classes.tolist() == [0, -1, 7, 4, -1]
     assert second.labels.classes.tolist() == [-1, 6]
     assert first.video_uri == f"{tmp_path}/videos/1-30-1280x720.mp4"
     assert second.video_uri == f"{tmp_path}/new_vids/video7.avi"

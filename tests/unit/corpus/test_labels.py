@@ -19,6 +19,8 @@ def test_frames_that_are_not_there_are_unknown() -> None:
     assert frame_labels({3: (1,), 0: (0,)}).classes.tolist() == [0, -1, -1, 1]
     assert frame_labels({1: (0.1, 0.2)}).values.shape == (2, 2)
     assert len(frame_labels({})) == 0
+    assert frame_labels({1: (2,)}, 4).classes.tolist() == [-1, 2, -1, -1]
+    assert frame_labels({3: (2,)}, 2).classes.tolist() == [-1, -1, -1, 2]
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(3, [1, -1, 0]), (2, [1, -1]), (5, [1, -1, 0, -1, -1]), (0, [])])
