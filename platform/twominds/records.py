@@ -245,7 +245,7 @@ class Clip:
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Participant metadata used in reports alone (gender, age range, ethnicity), never as a model's input."""
     face_crops_uri: str | None = None
-    """Folder of the corpus's own face crops (`frame-<n>.jpg`), when it has them."""
+    """Folder of the corpus's own face crops (BAH's `frame-<n>.jpg` from 0, Aff-Wild2's `00001.jpg`), if it has any."""
     source: "Source | None" = None
     """Tells whether what is made of the clip is still that of its file and words; None where nobody has looked."""
 

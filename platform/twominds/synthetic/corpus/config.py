@@ -139,10 +139,11 @@ class SyntheticCorpusConfig:
     - `ah-frame`: clips with A/H have segments of a few seconds in which face, body, voice and words are hesitant; in
       the rest, and in the other clips, they are not. All four tell of each moment.
     - `expression`: the face goes through spans of 1.5 to 3.5 s, each of one of the eight expressions (brows, eyes,
-      mouth, gaze and colour). A twentieth of the spans nobody annotated. Voice and words tell nothing.
-    - `mimicry`: of the six intensities, the words tell Admiration and Empathic Pain, the face Amusement (a smile) and
-      Determination (furrowed brows, pressed lips), the voice Joy (a higher pitch), and the voice (fewer pauses) and the
-      body (more movement) Excitement.
+      mouth, gaze, colour and how the head is held). A twentieth of the spans nobody annotated. Voice and words tell
+      nothing.
+    - `mimicry`: of the six intensities, the words tell Admiration and Empathic Pain, the face Amusement (a smile, a
+      flush) and Determination (furrowed brows, pressed lips, a lowered head), the voice Joy (a higher pitch), and the
+      voice (fewer pauses) and the body (more movement) Excitement.
     """
 
     preset: PresetName = "default"

@@ -18,6 +18,7 @@ from twominds.synthetic.corpus.voice import Speaker, Speech, smooth_noise, speak
 _BETA = (0.8, 1.0)  # many are low
 _LOW_HZ, _OCTAVES = 95.0, 1.4  # the pitch without Joy, and how far it rises with it
 _OWN_PITCH = 0.15  # how much of a person's own pitch is left
+_LOWERED = 0.3  # radians by which Determination lowers the head
 _CLAUSES_PER_S, _FEWEST_CLAUSES = 0.9, 4
 
 
@@ -74,7 +75,8 @@ def _people(stage: Stage, speech: Speech, *, amusement: float, determination: fl
             brow_furrow=furrow,
             brow_raise=-0.7 * furrow,
             lip_press=furrow * float(np.clip(1.0 - 3.0 * mouth, 0.0, 1.0)),
-            flush=0.0,
+            flush=2.0 * smile - 1.0,
         )
-        shown.append(replace(person, expression=face))
+        pose = replace(person.pose, pitch=person.pose.pitch + _LOWERED * furrow)
+        shown.append(replace(person, pose=pose, expression=face))
     return shown

@@ -13,7 +13,7 @@ from twominds.records import FloatArray
 from twominds.synthetic.corpus.casting import random_appearance, random_backdrop
 from twominds.synthetic.corpus.config import PresetName, SyntheticCorpusConfig
 from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
-from twominds.synthetic.corpus.expressions import EXPRESSIONS
+from twominds.synthetic.corpus.expressions import EXPRESSIONS, HEADS
 from twominds.synthetic.corpus.mimicry import draw_mimicry
 from twominds.synthetic.corpus.phrases import ADMIRING, HEDGED, PAINED
 from twominds.synthetic.corpus.plan import plan_corpus
@@ -56,8 +56,9 @@ def test_eight_expressions_are_told_apart_on_new_people() -> None:
     rng, rows, classes = np.random.default_rng(0), list[FloatArray](), list[int]()
     for _ in range(80):
         appearance, backdrop = random_appearance(rng), random_backdrop(rng)
-        for index, expression in enumerate(EXPRESSIONS):
-            pose = Pose(roll=float(rng.normal(0, 0.03)), yaw=float(rng.normal(0, 0.05)))
+        for index, (expression, (pitch, yaw)) in enumerate(zip(EXPRESSIONS, HEADS, strict=True)):
+            roll, turn = rng.normal(0, (0.03, 0.05)).tolist()
+            pose = Pose(roll=roll, pitch=pitch, yaw=yaw + turn)
             person = Person(appearance=appearance, pose=pose, expression=expression)
             rows.append(face(Scene(backdrop=backdrop, people=(person,))))
             classes.append(index)
