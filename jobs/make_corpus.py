@@ -1,7 +1,9 @@
-"""Draws a corpus in BAH's layout, with planted truth: real video files that anyone may have.
+"""Draws a corpus in the layout of BAH or another, with planted truth: real video files that anyone may have.
 
 python jobs/make_corpus.py                         # 160 clips of 4 s, in all four modalities
 python jobs/make_corpus.py --preset conflict --clips 400 --root runs/conflict
+python jobs/make_corpus.py --task ah-frame --clip-s 12 --root runs/timeline     # A/H in segments, per frame
+python jobs/make_corpus.py --layout expr --clip-s 12 --root runs/expressions    # as Aff-Wild2; emi: Hume-Vidmimic2
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ from twominds.workspace import Workspace, job_command
 
 @dataclass(frozen=True, kw_only=True)
 class MakeCorpusJob:
-    """Draws a corpus in BAH's layout, with planted truth."""
+    """Draws a corpus in the layout of BAH or another, with planted truth."""
 
     root: str = field(default_factory=lambda: Workspace.default().corpus)
     """Where to: a local folder, new or empty, or one drawn before."""
@@ -41,9 +43,11 @@ class MakeCorpusJob:
 
 def report(summary: CorpusSummary, console: Console) -> None:
     """Says what was done, where it is and what to run next."""
-    table = Table("split", "participants", "clips", "with A/H", title=f"Corpus at {summary.root}")
-    for split, clips in summary.clips.items():
-        table.add_row(split.value, *map(str, (summary.participants[split], clips, summary.positives[split])))
+    positives = {"with A/H": summary.positives} if summary.positives else {}
+    columns = {"participants": summary.participants, "clips": summary.clips, **positives}
+    table = Table("split", *columns, title=f"Corpus at {summary.root}")
+    for split in summary.clips:
+        table.add_row(split.value, *(str(counts[split]) for counts in columns.values()))
     console.print(table)
     if summary.nuisances:
         defects = ", ".join(f"{name} {count}" for name, count in summary.nuisances.items())

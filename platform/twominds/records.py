@@ -71,6 +71,9 @@ class Labels:
     """[P]: which points somebody annotated."""
     times_s: Times | None = None
     """[P]; None for the one point of a clip, and for frames in the video's own order, until the video is looked at."""
+    ends_s: Times | None = None
+    """[P]: of segments, which are known from `times_s` until then rather than at a moment; None: they are no segments.
+    `corpus.labels.labels_at` says what is known at the points of a video."""
 
     def __post_init__(self) -> None:
         points = len(self.values)
@@ -78,6 +81,8 @@ class Labels:
             raise ValueError(f"{points} points have values of shape {self.values.shape}, known {self.known.shape}")
         if self.times_s is not None and self.times_s.shape != (points,):
             raise ValueError(f"{points} points have times of shape {self.times_s.shape}")
+        if self.ends_s is not None and (self.times_s is None or self.ends_s.shape != (points,)):
+            raise ValueError(f"{points} segments have as many starts and ends, not ends of shape {self.ends_s.shape}")
 
     @classmethod
     def of_clip(cls, *values: float) -> "Labels":
@@ -97,13 +102,15 @@ class Labels:
         """Whether the same is known of the same points."""
         if not isinstance(other, Labels) or len(self) != len(other) or not np.array_equal(self.known, other.known):
             return False
-        if (self.times_s is None) != (other.times_s is None) or not np.array_equal(
-            self.values[self.known], other.values[other.known]
-        ):
+        if not np.array_equal(self.values[self.known], other.values[other.known]):
             return False
-        return self.times_s is None or other.times_s is None or np.array_equal(self.times_s, other.times_s)
+        return _same_times(self.times_s, other.times_s) and _same_times(self.ends_s, other.ends_s)
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
+
+
+def _same_times(one: Times | None, other: Times | None) -> bool:
+    return one is other if one is None or other is None else np.array_equal(one, other)
 
 
 def clip_labels(label: int | None) -> Labels | None:
@@ -144,16 +151,17 @@ class Clip:
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Participant metadata used in reports alone (gender, age range, ethnicity), never as a model's input."""
     face_crops_uri: str | None = None
-    """Folder of the corpus's own face crops (`frame-<n>.jpg`), when it has them."""
+    """Folder of the corpus's own face crops (BAH's `frame-<n>.jpg` from 0, Aff-Wild2's `00001.jpg`), if it has any."""
     source: "Source | None" = None
     """Tells whether what is made of the clip is still that of its file and words; None where nobody has looked."""
 
     @property
     def label(self) -> int | None:
         """Index of the whole clip's class; None where nobody knows it, or where the task is not one class per clip."""
-        if self.labels is None or self.labels.values.shape != (1, 1) or not self.labels.known[0]:
+        labels = self.labels
+        if labels is None or labels.values.shape != (1, 1) or labels.times_s is not None or not labels.known[0]:
             return None
-        return int(self.labels.values[0, 0])
+        return int(labels.values[0, 0])
 
 
 @dataclass(frozen=True, kw_only=True)

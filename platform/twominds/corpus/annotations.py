@@ -1,25 +1,26 @@
 """BAH's annotations below the level of the video: A/H segments in time, a label per frame, and what was seen.
 
-They are what a timeline of ambivalence/hesitancy is trained on; the video-level pipeline does not need them.
+They are what a timeline of ambivalence/hesitancy is trained on (see `bah_frames`); the video's own label is elsewhere.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from upath import UPath
 
 from twominds.corpus.bah import LAYOUTS, BahVersion
+from twominds.corpus.labels import frame_labels
 from twominds.corpus.problems import Problems, refuse, shown
 from twominds.corpus.text_files import numbered_lines, read_text
 from twominds.corpus.yaml_files import as_mapping, as_number, as_sequence, as_text, read_yaml
 from twominds.errors import CorpusError
-from twominds.records import ByteArray, Split
+from twominds.records import Labels, Split
 
 _CLOCK = re.compile(r"(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 _FRAME_LABEL = "write `<clip>/frame-<n>.jpg` and 0 or 1"
-_FRAME = re.compile(r"frame-(\d+)\.\w+$")
+_ONE_LABEL = "a frame has one label"
+_FRAME = re.compile(r"frame-(\d{1,7})\.\w+$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,8 @@ class Annotation:
     annotator_id: str
     transcript: str
     segments: tuple[Segment, ...]
-    frame_labels: ByteArray
-    """uint8 [n]: 1 in the frames with A/H; empty where the corpus lists none."""
+    frame_labels: Labels | None
+    """Of the frames in their order, 1 with A/H; one that is not listed is unknown. None where none is listed."""
     cues: Mapping[str, tuple[str, ...]]
     """What the annotator noticed, by kind: audio, body, facial, inconsistencies, language."""
 
@@ -65,11 +66,12 @@ def read_annotations(root_uri: str, *, version: BahVersion = "v2") -> dict[str, 
     }
 
 
-def read_frame_labels(root_uri: str, split: Split) -> dict[str, ByteArray]:
-    """The labels of a split's frames from `split-frames/`, by clip id: uint8 [n], frame 0 first.
+def read_frame_labels(root_uri: str, split: Split) -> dict[str, Labels]:
+    """The labels of a split's frames from `split-frames/`, by clip id; a frame that is not listed is unknown.
 
     Raises:
-        CorpusError: the file is missing, or lines of it are not `<clip>/frame-<n>.jpg,<0|1>`; names file and lines.
+        CorpusError: the file is missing, lines of it are not `<clip>/frame-<n>.jpg,<0|1>`, or two of them contradict
+            each other; names file and lines.
     """
     file = UPath(root_uri) / "split-frames" / f"{split.value}.txt"
     problems = Problems(file, unit="line")
@@ -81,9 +83,10 @@ def read_frame_labels(root_uri: str, split: Split) -> dict[str, ByteArray]:
             problems.add(_FRAME_LABEL, row=number, found=shown(line))
             continue
         clip_id, frame, value = found
-        labels.setdefault(clip_id, {})[frame] = value
+        if labels.setdefault(clip_id, {}).setdefault(frame, value) != value:
+            problems.add(f"{_ONE_LABEL}; another line has another", row=number, found=shown(line))
     refuse([problems])
-    return {clip_id: _dense(frames) for clip_id, frames in labels.items()}
+    return {clip_id: _of_frames(frames) for clip_id, frames in labels.items()}
 
 
 def _annotation(clip_id: str, fields: Mapping[str, object], where: str) -> Annotation:
@@ -112,7 +115,8 @@ def _annotation(clip_id: str, fields: Mapping[str, object], where: str) -> Annot
         if found is None:
             raise CorpusError(f"{where}: {_FRAME_LABEL}; found {shown(item)}.")
         _, frame, value = found
-        labels[frame] = value
+        if labels.setdefault(frame, value) != value:
+            raise CorpusError(f"{where}: {_ONE_LABEL}; frame {frame} has both.")
     cues = as_mapping(fields.get("all_cues") or {}, where)
     present = fields.get("global_ah")
     return Annotation(
@@ -121,7 +125,7 @@ def _annotation(clip_id: str, fields: Mapping[str, object], where: str) -> Annot
         annotator_id=as_text(fields.get("annotator_id")),
         transcript=as_text(fields.get("transcript")),
         segments=tuple(segments),
-        frame_labels=_dense(labels),
+        frame_labels=_of_frames(labels) if labels else None,
         cues={kind: tuple(as_text(cue) for cue in _sequence_or_one(value, where)) for kind, value in cues.items()},
     )
 
@@ -155,8 +159,5 @@ def _frame_label(path: str, label: str) -> tuple[str, int, int] | None:
     return folder, int(match.group(1)), int(label)
 
 
-def _dense(frames: Mapping[int, int]) -> ByteArray:
-    labels = np.zeros(max(frames) + 1 if frames else 0, dtype=np.uint8)
-    for frame, label in frames.items():
-        labels[frame] = label
-    return labels
+def _of_frames(frames: Mapping[int, int]) -> Labels:
+    return frame_labels({frame: (label,) for frame, label in frames.items()})

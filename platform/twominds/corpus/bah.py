@@ -31,7 +31,7 @@ class BahLayout:
     splits: str
     """Folder of `train.txt`, `val.txt`, ..."""
     videos: str
-    """Put before a clip's key to get its file."""
+    """The folder in which a clip's key is its file."""
     annotations: str
     """The YAML of segments and frames."""
 
@@ -39,7 +39,7 @@ class BahLayout:
 LAYOUTS: dict[BahVersion, BahLayout] = {
     "v1": BahLayout(splits="split", videos="", annotations="video_annotation_transcript.yaml"),
     "v2": BahLayout(splits="split", videos="", annotations="video_annotation_transcript.yaml"),
-    "abaw8": BahLayout(splits="default-split", videos="videos/", annotations="annotation.yml"),
+    "abaw8": BahLayout(splits="default-split", videos="videos", annotations="annotation.yml"),
 }
 
 CONSENT_FIELDS: dict[Purpose, str | None] = {
@@ -59,6 +59,7 @@ _ATTRIBUTES = {
 _QUESTION = re.compile(r"Question[ _]*([1-7])(?!\d)", re.IGNORECASE)
 _FILES_AT_ONCE = 16
 """Transcriptions that are read at the same time."""
+_VISIT = re.compile(r"/Visite[ _]1/")
 _YES = {"yes", "y", "true", "1", "oui"}
 
 
@@ -73,6 +74,14 @@ def find_bah(root_uri: str) -> tuple[UPath, BahVersion] | None:
         if (folder / LAYOUTS["abaw8"].splits).is_dir():
             return folder, "abaw8"
     return None
+
+
+def on_disk(folder: UPath, key: str) -> UPath:
+    """Where something of a clip is: ABAW-8's variant spells `Visite 1` in some folders, and `Visite_1` in others."""
+    path, other = folder / key, _VISIT.sub(lambda found: "/Visite_1/" if " " in found[0] else "/Visite 1/", key)
+    if key.lower().startswith("videos/") or other == key or path.exists() or not (folder / other).exists():
+        return path
+    return folder / other
 
 
 def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "research") -> Corpus:
@@ -116,14 +125,14 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
             question = _QUESTION.search(row.key.rsplit("/", 1)[-1])
             clip = Clip(
                 clip_id=row.key,
-                video_uri=str(root / f"{layout.videos}{row.key}"),
+                video_uri=str(on_disk(root / layout.videos, row.key)),
                 split=split,
                 labels=clip_labels(row.label),
                 transcript=row.transcript,
                 participant_id=row.participant,
                 question=int(question.group(1)) if question else None,
                 attributes={name: as_text(about.get(key)) for name, key in _ATTRIBUTES.items() if key in about},
-                face_crops_uri=str(root / "cropped-aligned-faces" / row.key) if has_crops else None,
+                face_crops_uri=str(on_disk(root / "cropped-aligned-faces", row.key)) if has_crops else None,
             )
             clips.append((row.number, clip))
     notes = check_people(clips, problems[0])
@@ -201,7 +210,7 @@ class TranscriptChunk:
 def transcript_file(root: UPath, clip_id: str) -> UPath:
     """Where a clip's timed transcript is."""
     stem = clip_id.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return root / "transcription" / clip_id / f"{stem}.yml"
+    return on_disk(root / "transcription", clip_id) / f"{stem}.yml"
 
 
 def _with_words(root: UPath, clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:

@@ -1,13 +1,15 @@
-"""What the cells of a table say: no value, text, a whole number, a label, a split.
+"""What the cells of a table say: no value, text, a number, a time, a label, a split.
 
 Tables come from Excel, pandas, SPSS and scripts, so a cell may be text, a number, a bool, NaN or a word for nothing.
 What cannot be read is a `ValueError` whose words say what to write instead.
 """
 
 import json
+import math
+import re
 
 from twominds.corpus.text_files import whole_characters
-from twominds.records import Split, Task
+from twominds.records import Intensities, Split, Task
 
 SPLITS = {
     "train": Split.TRAIN,
@@ -23,6 +25,8 @@ _YES_NO = {"no": 0, "false": 0, "yes": 1, "true": 1}
 _NO_VALUE = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "nat", "none", "null"})
 _MOST_CHARACTERS = 1024
 _LARGEST = 1_000_000
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
 
 def is_missing(cell: object) -> bool:
@@ -86,6 +90,39 @@ def question_of(cell: object) -> int:
     number = _whole(text_of(cell))
     if not number or number > _LARGEST:
         raise ValueError("write the question's number, a whole one from 1")
+    return number
+
+
+def intensity_of(cell: object, output: Intensities) -> float:
+    """How much a cell says there is of something."""
+    number = _number(cell)
+    if not output.low <= number <= output.high:
+        raise ValueError(f"write a number from {output.low:g} to {output.high:g}")
+    return number
+
+
+def seconds_of(cell: object) -> float:
+    """The seconds since the video's beginning."""
+    number = _number(cell)
+    if number < 0:
+        raise ValueError("write seconds since the video's beginning, from 0")
+    return number
+
+
+def frame_of(cell: object) -> int:
+    """The number of a frame."""
+    number = _whole(text_of(cell))
+    if number is None or number > _LARGEST * 10:
+        raise ValueError("write the frame's number, a whole one from 0")
+    return number
+
+
+def _number(cell: object) -> float:
+    text = text_of(cell)
+    if _DECIMAL_COMMA.fullmatch(text):
+        raise ValueError("write a point instead of the decimal comma")
+    if not _NUMBER.fullmatch(text) or not math.isfinite(number := float(text)):
+        raise ValueError("write a number, such as 12.5")
     return number
 
 

@@ -1,44 +1,44 @@
 """A table of clips: one row is one clip, by the meaning of its columns."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
 
 from upath import UPath
 
-from twominds.corpus.cells import (
-    attribute_of,
-    is_empty,
-    is_missing,
-    label_of,
-    question_of,
-    short_text_of,
-    split_of,
-    text_of,
-)
+from twominds.corpus.cells import is_empty, is_missing, question_of, short_text_of, split_of, text_of
 from twominds.corpus.columns import Meaning, meaning_of
+from twominds.corpus.fitting import LabelRequest
 from twominds.corpus.places import resolve, windows_path
 from twominds.corpus.problems import Problems, listed, refuse, shown
 from twominds.corpus.rows import read_table
 from twominds.corpus.splits import check_files, check_people
+from twominds.corpus.table_rows import TableRow, add_lacking, intensity_names
 from twominds.errors import CorpusError
-from twominds.records import Clip, Corpus, Failure, Task, clip_labels
-
-_T = TypeVar("_T")
+from twominds.records import Clip, Corpus, Failure, Intensities, Labels, Task
 
 
-def read_clip_table(file: UPath, task: Task) -> Corpus:
+def read_clip_table(file: UPath, task: Task | None, *, required: bool = True) -> Corpus:
     """The corpus of a table, all of it checked before any of it is refused.
 
+    Labels are the column `label`, or for intensities one column for each, by its name.
+
+    Args:
+        file: The table.
+        task: What the labels are to say; None: they are not looked at.
+        required: Whether labels for another task are refused (see `LabelRequest`).
+
     Raises:
-        CorpusError: rows or columns are wrong; names all of them, and what to write instead.
+        CorpusError: rows or columns are wrong, or labels are not those that are wanted; names all of them, and what to
+            write instead.
     """
     problems = Problems(file)
     table = read_table(file, problems)
     if not table.rows:
         refuse([problems])
         raise CorpusError(f"{file} has no rows.")
-    meaning = meaning_of(table.columns, problems)
+    meaning = meaning_of(table.columns, problems, outputs=intensity_names(task))
+    notes = list(table.notes)
+    request = LabelRequest(task=task, required=required)
+    task = _labelled_task(meaning, table.rows, request, notes, problems)
     clips: dict[str, tuple[int, Clip]] = {}
     failures: list[Failure] = []
     empty_rows = 0
@@ -46,7 +46,7 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
         if all(is_empty(cell) for cell in cells):
             empty_rows += 1
             continue
-        found = _read_clip(_TableRow(cells=cells, number=number, meaning=meaning, problems=problems), task)
+        found = _read_clip(TableRow(cells=cells, number=number, meaning=meaning, problems=problems), task)
         if found is None:
             continue
         clip, failure = found
@@ -60,7 +60,7 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
         if failure:
             failures.append(Failure(clip_id=clip.clip_id, stage="corpus", reason=failure))
     numbered = list(clips.values())
-    notes = [*table.notes, *check_people(numbered, problems), *check_files(numbered, problems)]
+    notes += [*check_people(numbered, problems), *check_files(numbered, problems)]
     refuse([problems])
     if not clips:
         raise CorpusError(f"{file} has no rows.")
@@ -72,38 +72,31 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
     return Corpus(clips=tuple(clip for _, clip in numbered), failures=tuple(failures), notes=tuple(notes))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _TableRow:
-    """One row's cells by our names; what cannot be read becomes a problem, and is absent."""
-
-    cells: Sequence[object]
-    number: int
-    meaning: Meaning
-    problems: Problems
-
-    def cell(self, column: str) -> object:
-        index = self.meaning.ours.get(column)
-        return None if index is None else self.cells[index]
-
-    def read(
-        self, column: str, reader: Callable[[object], _T], *, is_nothing: Callable[[object], bool] = is_empty
-    ) -> _T | None:
-        cell = self.cell(column)
-        if is_nothing(cell):
-            return None
-        try:
-            return reader(cell)
-        except ValueError as error:
-            found = shown(cell) if isinstance(cell, str | int | float) else ""
-            self.problems.add(str(error), row=self.number, column=column, found=found)
-            return None
-
-    def attributes(self) -> dict[str, str]:
-        cells = {name: attribute_of(self.cells[index]) for name, index in self.meaning.attributes.items()}
-        return {name: text for name, text in cells.items() if text}
+def _labelled_task(
+    meaning: Meaning,
+    rows: Sequence[tuple[int, Sequence[object]]],
+    request: LabelRequest,
+    notes: list[str],
+    problems: Problems,
+) -> Task | None:
+    """The task for which the table has labels: the one that is asked for, or None."""
+    task = request.task
+    if task is None:
+        return None
+    names = [name for name in ("label", *intensity_names(task)) if name in meaning.ours]
+    named = [name for name in names if any(not is_empty(cells[meaning.ours[name]]) for _, cells in rows)]
+    if named and task.per_frame:
+        remedy = "Give those of its segments or frames as a second table (`--labels`)."
+        request.misfit(f"{problems.file} has labels of whole clips ({listed(f'`{n}`' for n in named)})", notes, remedy)
+        return None
+    if "label" in named and isinstance(task.output, Intensities):
+        remedy = "Write one column for each, by its name."
+        request.misfit(f"{problems.file} has one label for each clip (`label`)", notes, remedy)
+    add_lacking(meaning, task, problems)
+    return task
 
 
-def _read_clip(row: _TableRow, task: Task) -> tuple[Clip, str] | None:
+def _read_clip(row: TableRow, task: Task | None) -> tuple[Clip, str] | None:
     """A row's clip, and why it is of no use ("": as far as can be seen it is of use); None where no video is named."""
     if is_empty(row.cell("video")):
         row.problems.add("name the file of the video", row=row.number, column="video")
@@ -111,12 +104,12 @@ def _read_clip(row: _TableRow, task: Task) -> tuple[Clip, str] | None:
     table, video = row.problems.file, row.read("video", short_text_of)
     if video is None:
         return None
-    uri, label = resolve(table, video), row.read("label", lambda cell: label_of(cell, task))
+    uri, values = resolve(table, video), None if task is None else row.labels(task)
     clip = Clip(
         clip_id=row.read("clip_id", short_text_of) or video,
         video_uri=uri,
         split=row.read("split", split_of),
-        labels=clip_labels(label),
+        labels=None if values is None else Labels.of_clip(*values),
         transcript=row.read("transcript", text_of, is_nothing=is_missing),
         participant_id=row.read("participant", short_text_of),
         question=row.read("question", question_of),

@@ -1,5 +1,8 @@
 """Which column of a table means what: ours by name, whatever its case, blanks and underscores; the rest attributes.
 
+Ours are `COLUMNS` in a table of clips, `LABEL_COLUMNS` in one of segments or frames, and the names of a task's
+intensities in either.
+
 A column whose name is close to one of ours that the table lacks is refused: labels or words that only lie in an
 attribute are lost, and nobody would notice. Close is a name
 
@@ -16,6 +19,9 @@ from twominds.corpus.problems import Problems, listed
 from twominds.errors import CorpusError
 
 COLUMNS = ("clip_id", "video", "split", "label", "transcript", "participant", "question")
+"""Of a table of clips."""
+LABEL_COLUMNS = ("clip_id", "video", "start_s", "end_s", "time_s", "frame", "label")
+"""Of a table of labels in time."""
 
 _OTHER_NAMES: Mapping[str, frozenset[str]] = {
     "clip_id": frozenset({"id", "clip", "sample", "videoid", "sampleid"}),
@@ -27,12 +33,17 @@ _OTHER_NAMES: Mapping[str, frozenset[str]] = {
     "transcript": frozenset({"text", "words", "utterance", "sentence", "caption", "subtitle", "speech"}),
     "participant": frozenset({"speaker", "subject", "person", "user", "patient", "client", "interviewee", "pid"}),
     "question": frozenset({"prompt", "q"}),
+    "start_s": frozenset({"start", "begin", "from", "onset", "starttime", "begintime"}),
+    "end_s": frozenset({"end", "stop", "to", "until", "offset", "endtime", "stoptime"}),
+    "time_s": frozenset({"time", "timestamp", "t", "second", "sec", "timesec"}),
+    "frame": frozenset({"frameindex", "frameidx", "image", "img"}),
 }
 _ADDITIONS = frozenset({"id", "no", "nr", "number", "name", "code", "key", "file", "ground", "gold", "true", "final"})
 """Words that leave the meaning of another as it is: `speaker_id`, `subject_nr`, `ground_truth`."""
 _NEAR = 0.8
 """`difflib`'s ratio from which a word is a slip of the pen: `lable`, `partcipant`, `transcription`."""
 
+_SEVERAL = re.compile("[ _]")
 _WORDS = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+|\d+")
 
 
@@ -51,26 +62,41 @@ def our_name(name: str) -> str | None:
     return _BY_COMPACT_NAME.get(_compact(name))
 
 
-def meaning_of(columns: Sequence[str], problems: Problems) -> Meaning:
+def meaning_of(
+    columns: Sequence[str],
+    problems: Problems,
+    known: Sequence[str] = COLUMNS,
+    *,
+    outputs: Sequence[str] = (),
+    needs_video: bool = True,
+) -> Meaning:
     """What the columns of a table mean; adds to `problems` those that could mean one of ours.
+
+    Args:
+        columns: Their names in the table.
+        problems: Of the table.
+        known: Our names.
+        outputs: The names of a task's intensities, which are ours, too.
+        needs_video: Whether there must be a column `video`.
 
     Raises:
         CorpusError: there is no column `video`; names those that there are, and the one that it may be.
     """
+    names = {_compact(name): name for name in (*known, *outputs)}
     ours: dict[str, int] = {}
     attributes: dict[str, int] = {}
     for index, name in enumerate(column.strip() for column in columns):
-        known = our_name(name)
-        before = ours if known else attributes
-        if (known or name) in before:
-            twice = sorted({columns[before[known or name]].strip(), name})
+        one_of_ours = names.get(_compact(name))
+        before = ours if one_of_ours else attributes
+        if (one_of_ours or name) in before:
+            twice = sorted({columns[before[one_of_ours or name]].strip(), name})
             problems.add(f"two columns mean the same ({listed(f'`{one}`' for one in twice)}): keep one of them")
-        before.setdefault(known or name, index)
-    if "video" not in ours:
+        before.setdefault(one_of_ours or name, index)
+    if needs_video and "video" not in ours:
         raise CorpusError(f"{problems.file} has no column `video`{_instead([name.strip() for name in columns])}")
     for name in attributes:
-        for known in _close_to(name, [known for known in COLUMNS if known not in ours])[:1]:
-            problems.add(f"rename it to `{known}`, or, if it is something else, to a name less like it", column=name)
+        for lacking in _close_to(name, [one for one in names.values() if one not in ours])[:1]:
+            problems.add(f"rename it to `{lacking}`, or, if it is something else, to a name less like it", column=name)
     return Meaning(ours=ours, attributes=attributes)
 
 
@@ -89,8 +115,8 @@ def _close_to(name: str, ours: Iterable[str]) -> list[str]:
     return [
         one
         for one in ours
-        if meant & _OTHER_NAMES[one]
-        or any(_resembles(word, _compact(one)) for word in ([compact] if "_" in one else [*words, compact]))
+        if meant & _OTHER_NAMES.get(one, frozenset())
+        or any(_resembles(word, _compact(one)) for word in ([compact] if _SEVERAL.search(one) else [*words, compact]))
     ]
 
 

@@ -32,7 +32,7 @@ def token_starts_s(attention: FloatArray, *, smoothed_over: int = 7) -> npt.NDAr
     level = (attention - attention.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
     size = (1, 1, smoothed_over)
     smooth: npt.NDArray[np.float64] = cast("Any", ndimage).median_filter(level.astype(np.float64), size, mode="mirror")
-    return _first_columns(-smooth.mean(axis=0)) * FRAME_S
+    return (_first_columns(-smooth.mean(axis=0)) * FRAME_S).astype(np.float64)
 
 
 def word_ranges(tokens: Sequence[str]) -> list[range]:

@@ -100,7 +100,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         fingerprint=card.artifact_id,
     )
     claim_folder(config.output, about)
-    corpus = read_corpus(config.videos, task=card.task)
+    corpus = read_corpus(config.videos, task=card.task, labels_required=False)
     corpus = replace(corpus, clips=tuple(with_sources(corpus.clips)))
     renewal = renew(config.output, corpus.clips)
     if config.retry_quarantined:

@@ -44,7 +44,11 @@ class PreprocessConfig:
     """Turn the videos of a corpus into features."""
 
     corpus: str = field(default_factory=lambda: Workspace.default().corpus)
-    """A BAH tree, a table of clips (CSV, Parquet, JSON lines), or a folder of videos; local or s3://."""
+    """A BAH, Aff-Wild2 or Hume-Vidmimic2 tree, a table of clips (CSV, Parquet, JSON lines), or a folder of videos;
+    local or s3://."""
+    labels: str = ""
+    """A table of labels of segments (`video,start_s,end_s,label`) or of frames (`video,frame,label`, or `time_s`), in
+    place of the corpus's own; of intensities one column for each in place of `label`."""
     output: str = field(default_factory=lambda: Workspace.default().features)
     """Folder for the features; local or s3://."""
     models: str = field(default_factory=lambda: Workspace.default().models)
@@ -87,7 +91,7 @@ def preprocess(config: PreprocessConfig) -> Summary:
     recipe = replace(recipe, media=media)
     config = replace(config, views=config.views or recipe.views, pooled=_pools(config, recipe))
     check_backbones(recipe, store, config.views)
-    corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task)
+    corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task, labels=config.labels)
     require_writable(config.output)
     claim_folder(config.output, _about(config, recipe, store))
     clips = with_sources(corpus.clips, face_crops=recipe.media.detector == "corpus")

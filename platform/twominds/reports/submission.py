@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +59,8 @@ def segments(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Card) -> 
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["id", "start_s", "end_s", "label", "probability"])
     for clip_id in clip_ids:
-        for segment in (scored.get(clip_id, {}).get("timeline") or {}).get("segments") or ():
+        found: Row = scored.get(clip_id, {}).get("timeline") or {}
+        for segment in cast("list[Row]", found.get("segments") or []):
             times = [f"{segment[name]:.3f}" for name in ("start_s", "end_s")]
             writer.writerow([clip_id, *times, card.task.names[segment["label"]], f"{segment['probability']:.6f}"])
     return buffer.getvalue()
@@ -90,7 +91,7 @@ def timeline_table(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Car
         for name, values in zip(list(columns)[2:], outputs.T, strict=False):
             columns[name].extend(values.tolist())
         if of_classes:
-            columns["label"].extend(card.task.names[label] for label in found["labels"])
+            columns["label"].extend(card.task.names[label] for label in cast("list[int]", found["labels"]))
     types = {"id": pa.string(), "label": pa.string()}
     fields = [pa.field(name, types.get(name, pa.float64())) for name in columns]
     return pa.Table.from_pydict(columns, schema=pa.schema(fields))

@@ -77,8 +77,8 @@ def _said(row: Row) -> int | list[object] | None:
     labels = tables.labels_from_row(row)
     if labels is None or label is not None:
         return label
-    times_s = None if labels.times_s is None else labels.times_s.tolist()
-    return [labels.values.tolist(), labels.known.tolist(), times_s]
+    times = [None if array is None else array.tolist() for array in (labels.times_s, labels.ends_s)]
+    return [labels.values.tolist(), labels.known.tolist(), *times]
 
 
 def _made_of(row: Row, *, words: bool) -> list[str]:

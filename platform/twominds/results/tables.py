@@ -51,7 +51,10 @@ CLIP_SCHEMA = pa.schema(
         ("clip_id", pa.string()),
         ("video_uri", pa.string()),
         ("split", pa.string()),
-        ("labels", pa.struct([("values", VECTOR), ("known", pa.list_(pa.bool_())), ("times_s", TIMES)])),
+        (
+            "labels",
+            pa.struct([("values", VECTOR), ("known", pa.list_(pa.bool_())), ("times_s", TIMES), ("ends_s", TIMES)]),
+        ),
         ("transcript", pa.string()),
         ("words", pa.list_(pa.struct([("text", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())]))),
         ("participant_id", pa.string()),
@@ -182,12 +185,16 @@ def labels_from_row(row: Row) -> Labels | None:
         return None if row.get("label") is None else Labels.of_clip(row["label"])
     known = np.asarray(cell["known"], np.bool_)
     values = np.asarray(cell["values"], np.float32).reshape(len(known), -1)
-    return Labels(values=values, known=known, times_s=_times(cell["times_s"]))
+    return Labels(values=values, known=known, times_s=_times(cell["times_s"]), ends_s=_times(cell.get("ends_s")))
 
 
 def _labels_cell(labels: Labels) -> Row:
-    times_s = None if labels.times_s is None else labels.times_s.tolist()
-    return {"values": labels.values.ravel().tolist(), "known": labels.known.tolist(), "times_s": times_s}
+    times = {"times_s": labels.times_s, "ends_s": labels.ends_s}
+    return {
+        "values": labels.values.ravel().tolist(),
+        "known": labels.known.tolist(),
+        **{name: None if array is None else array.tolist() for name, array in times.items()},
+    }
 
 
 def clips_to_table(clips: Iterable[Clip]) -> pa.Table:

@@ -51,7 +51,7 @@ class Scorer:
                 store,
                 artifact_id=ensemble.encoder_id(view),
                 device=device,
-                pooled=config.takes_pooled,
+                with_pooled=config.takes_pooled,
                 media=config.media,
             )
         reader = MediaReader(config.media, store, device, config.views, ensemble.card.task)

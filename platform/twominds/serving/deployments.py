@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
-from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Part, Score, Task, View
+from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Score, Task, View
 from twominds.tasks import AH_VIDEO
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def _cores() -> int:
 
 
 def _set_batching(method: Any, part: Part) -> None:
-    method.set_max_batch_size(part.max_batch_size)
-    method.set_batch_wait_timeout_s(part.batch_wait_s)
+    method.set_max_batch_size(settings.max_batch_size)
+    method.set_batch_wait_timeout_s(settings.batch_wait_s)
 
 
 def _check_unchanged(card: "Card", artifact_id: str, uri: str) -> None:

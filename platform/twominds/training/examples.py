@@ -166,8 +166,10 @@ class FeatureExamples:
             return self._encoder.collate([self._features[i] for i in chosen], self._device)
         # Clip by clip, which is what collating takes, and back into the order that was asked for.
         order = owners.argsort(stable=True)
-        whose, counts = owners[order].unique_consecutive(return_counts=True)
-        points = self._targets.points[indices][order].split(cast("list[int]", counts.tolist()))
+        whose, counts = cast("tuple[Tensor, Tensor]", owners[order].unique_consecutive(return_counts=True))
+        points = cast(
+            "tuple[Tensor, ...]", self._targets.points[indices][order].split(cast("list[int]", counts.tolist()))
+        )
         clips = [self._features[i] for i in cast("list[int]", whose.tolist())]
         inputs = self._encoder.collate_points(clips, [of_clip.numpy() for of_clip in points], self._device)
         back = order.argsort().to(self._device)

@@ -167,7 +167,7 @@ def test_annotations(tree: Path) -> None:
         "  global_ah: 1\n  annotator_id: 2\n  transcript: Well\n  certainty_ah: [3, 2]\n"
         "  time_detailed_ah: [['00:00:01.500', '00:00:02.250'], [00:01:01.000, 00:01:02.000]]\n"
         "  fr_detailed_ah: [[36, 54], [1464, 1488]]\n"
-        f"  frame_annotation: [[{CLIP}/frame-0.jpg, 0], [{CLIP}/frame-1.jpg, 1]]\n"
+        f"  frame_annotation: [[{CLIP}/frame-0.jpg, 0], [{CLIP}/frame-2.jpg, 1]]\n"
         "  all_cues: {audio: [pause], body: null, facial: frown, inconsistencies: [], language: [maybe, 'no, yes']}\n"
     )
     annotation = read_annotations(str(tree))[CLIP]
@@ -175,7 +175,8 @@ def test_annotations(tree: Path) -> None:
         (1.5, 2.25, 36, 54, 3),
         (61.0, 62.0, 1464, 1488, 2),  # unquoted: YAML counts it in base 60
     ]
-    assert annotation.frame_labels.tolist() == [0, 1]
+    assert annotation.frame_labels is not None
+    assert annotation.frame_labels.classes.tolist() == [0, -1, 1]
     assert annotation.cues == {
         "audio": ("pause",),
         "body": (),

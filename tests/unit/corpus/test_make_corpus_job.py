@@ -43,3 +43,13 @@ def test_wrong_settings_are_a_sentence(run: Run) -> None:
         run("--root", "s3://bucket/corpus")
     with pytest.raises(SystemExit, match="workers must not be negative"):
         run("--workers", "-1")
+
+
+def test_other_layouts_and_tasks(run: Run, tmp_path: Path) -> None:
+    size = ["--clips", "12", "--clip-s", "3", "--width", "64", "--height", "64", "--fps", "2", "--workers", "1"]
+    printed = run("--root", str(tmp_path / "emi"), "--layout", "emi", *size)
+    assert "with A/H" not in printed
+    assert (tmp_path / "emi" / "train_split.csv").is_file()
+    assert (tmp_path / "emi" / "raw" / "00001.mp4").is_file()
+    with pytest.raises(SystemExit, match="clip_s must be between 8 and 600 seconds for task ah-frame"):
+        run("--root", str(tmp_path / "frames"), "--task", "ah-frame", *size)

@@ -54,6 +54,23 @@ def test_clip_round_trip_keeps_every_field() -> None:
     assert [tables.clip_from_row(row) for row in rows] == [clip, bare]
 
 
+def test_labels_of_frames_and_segments_come_back() -> None:
+    values, known = np.array([[0.25, 1.0], [0.5, 0.0]], np.float32), np.array([True, False])
+    times = np.array([0.0, 1.5])
+    for labels in (
+        Labels(values=values, known=known),
+        Labels(values=values, known=known, times_s=times),
+        Labels(values=values, known=known, times_s=times, ends_s=times + 1.5),
+    ):
+        clip = Clip(clip_id="a", video_uri="a.mp4", labels=labels)
+        row = tables.clips_to_table([clip]).to_pylist()[0]
+        assert tables.clip_from_row(row) == clip
+    del row["labels"]["ends_s"]  # written before there were segments
+    found = tables.clip_from_row(row).labels
+    assert found is not None
+    assert found.ends_s is None
+
+
 def test_media_round_trip_keeps_arrays_reasons_and_unicode() -> None:
     media = ClipMedia(
         clip_id="ü.mp4",

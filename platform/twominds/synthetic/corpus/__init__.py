@@ -1,4 +1,4 @@
-"""A drawn corpus in exactly BAH's layout, with planted truth: anyone may have it, and what to find in it is known.
+"""A drawn corpus in exactly the layout of BAH or another: anyone may have it, and what to find in it is known.
 
 `corpus.make_corpus` draws one; `drawing.draw_frame` and `casting.random_scene` draw single pictures.
 """

@@ -31,6 +31,12 @@ class Acting:
     """False: the face shows its valence alone (brows too), and no hesitation."""
     moments: Sequence[tuple[float, float]] = ()
     """(start, end) in seconds: where the cues are at their strongest."""
+    face_contrast: float = CONTRAST
+    """How much stronger the face's are there, around a mean that is `face`."""
+    body_contrast: float = CONTRAST
+    """How much stronger the body's are."""
+    ramp_s: float = 0.0
+    """How long it takes to get from one to the other."""
 
 
 def intensity(latent: npt.ArrayLike) -> _Curve:
@@ -59,9 +65,10 @@ def animate(
         speech: What is said: it moves the mouth.
         times_s: [frames] time of each frame.
     """
-    inside = in_moments(times_s, acting.moments).astype(np.float64)
-    emphasis = CONTRAST * (inside - inside.mean())
-    face, body = intensity(acting.face + emphasis), intensity(acting.body + emphasis)
+    inside = smoothed(in_moments(times_s, acting.moments).astype(np.float64), times_s, acting.ramp_s)
+    inside -= inside.mean()
+    face = intensity(acting.face + acting.face_contrast * inside)
+    body = intensity(acting.body + acting.body_contrast * inside)
 
     def wander(rate_hz: float) -> _Curve:
         return smooth_noise(rng, times_s, rate_hz)
@@ -132,6 +139,15 @@ def animate(
         )
         for frame in range(len(times_s))
     ]
+
+
+def smoothed(curve: _Curve, times_s: _Curve, ramp_s: float) -> _Curve:
+    """The curve with its steps drawn out to slopes of `ramp_s`, in whole frames, around where the steps are."""
+    half = round(0.5 * ramp_s * len(times_s) / max(float(times_s[-1] - times_s[0]), 1e-6))
+    if half < 1:
+        return curve
+    kernel = np.full(2 * half + 1, 1.0 / (2 * half + 1))
+    return np.asarray(np.convolve(np.pad(curve, half, mode="edge"), kernel, mode="valid"), dtype=np.float64)
 
 
 def _switch(margin: _Curve) -> _Curve:

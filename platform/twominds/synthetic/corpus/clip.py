@@ -1,27 +1,31 @@
 """Draws one planned clip: words, voice, moving picture and file, and what is true of them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from twominds.records import ByteArray, FloatArray
 from twominds.synthetic.corpus.animation import Acting, animate, in_moments, intensity
-from twominds.synthetic.corpus.casting import pick, random_appearance, random_backdrop, random_expression
+from twominds.synthetic.corpus.casting import random_appearance, random_backdrop
 from twominds.synthetic.corpus.config import PRESETS, SyntheticCorpusConfig
-from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
+from twominds.synthetic.corpus.drawing import Pose, Scene
+from twominds.synthetic.corpus.filming import cast_scenes, film, frame_times, length_s
 from twominds.synthetic.corpus.phrases import as_sentences, feeling_clauses, hesitant_clauses
 from twominds.synthetic.corpus.plan import ClipPlan, stream
-from twominds.synthetic.corpus.video import truncate, write_video
-from twominds.synthetic.corpus.voice import SpokenClause, random_speaker, smooth_noise, speak
-
-_Curve = npt.NDArray[np.float64]
+from twominds.synthetic.corpus.voice import SpokenClause, random_speaker, speak
 
 SEGMENT_MEAN_S, SEGMENT_STD_S = 4.25, 2.47
 """Length of an A/H segment in BAH."""
+
+CUES = {
+    "audio": ("pauses", "fillers", "unsteady pitch"),
+    "body": ("sway", "shrug", "raised hand"),
+    "facial": ("furrowed brows", "pressed lips", "averted gaze"),
+    "inconsistencies": ("face against words",),
+    "language": ("hedging",),
+}
+"""How each kind of cue shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,12 @@ class DrawnClip:
     pause_share: float
     cues: dict[str, list[str]]
     """What an annotator would note, by kind."""
+    expressions: tuple[tuple[int, ...], ...] = ()
+    """Of task `expression`: per annotated person, from left to right, the class of each frame; -1 is unknown."""
+    intensities: tuple[float, ...] = ()
+    """Of task `mimicry`."""
+    acted: dict[str, object] = field(default_factory=dict[str, object])
+    """What was really to be seen and heard, in words of the task; without preset `none` it is what the labels say."""
 
     @property
     def segments(self) -> tuple[tuple[float, float], ...]:
@@ -59,8 +69,8 @@ def draw_clip(config: SyntheticCorpusConfig, plan: ClipPlan, root: Path) -> Draw
     appearance, speaker = random_appearance(person_rng), random_speaker(person_rng)
     backdrop = random_backdrop(person_rng)
     conflict = PRESETS[config.preset].labels == "disagreement"
-    times_s = _frame_times(rng, plan, config.fps)
-    duration_s = len(times_s) / config.fps if "variable_frame_rate" not in plan.nuisances else float(times_s[-1])
+    times_s = frame_times(rng, plan, config.fps)
+    duration_s = length_s(plan, times_s, config.fps)
     moments = _moments(rng, duration_s)
     clauses = _clauses(rng, config, plan, conflict)
     speech = speak(rng, clauses, speaker, duration_s=duration_s, hesitation=float(intensity(plan.latents.audio)))
@@ -78,23 +88,8 @@ def draw_clip(config: SyntheticCorpusConfig, plan: ClipPlan, root: Path) -> Draw
         yaw=float(rng.normal(0.0, 0.05)),
     )
     people = animate(rng, appearance, rest, acting, speech, times_s)
-    scenes = [Scene(backdrop=backdrop, people=group) for group in _cast(rng, plan, people, times_s)]
-    file = root / plan.clip_id
-    sound: FloatArray | None = speech.samples
-    if "no_audio" in plan.nuisances:
-        sound = None
-    elif "silence" in plan.nuisances:
-        sound = np.zeros_like(speech.samples)
-    crops = root / "cropped-aligned-faces" / plan.clip_id if config.face_crops else None
-    size = (config.width, config.height)
-    if "not_video" in plan.nuisances:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("This is a text file that somebody named .mp4.\n" * 50, encoding="utf-8")
-    else:
-        frames = _frames(scenes, size, crops, config.face_crop_px)
-        write_video(file, frames, times_s.tolist(), sound, size=size, rotated="rotated" in plan.nuisances)
-        if "truncated" in plan.nuisances:
-            truncate(file)
+    scenes = [Scene(backdrop=backdrop, people=group) for group in cast_scenes(rng, plan, people, times_s)]
+    film(config, plan, root, scenes, speech, times_s)
     return DrawnClip(
         plan=plan,
         transcript=as_sentences(clauses),
@@ -102,7 +97,7 @@ def draw_clip(config: SyntheticCorpusConfig, plan: ClipPlan, root: Path) -> Draw
         moments=moments,
         frame_times_s=tuple(times_s.tolist()),
         pause_share=speech.pause_share,
-        cues=_cues(plan, conflict),
+        cues=cues_of(plan, conflict=conflict),
     )
 
 
@@ -113,14 +108,6 @@ def _clauses(rng: np.random.Generator, config: SyntheticCorpusConfig, plan: Clip
     if conflict:
         return feeling_clauses(rng, plan.word_valence, count + 1)
     return hesitant_clauses(rng, float(intensity(plan.latents.text)), plan.word_valence, count)
-
-
-def _frame_times(rng: np.random.Generator, plan: ClipPlan, fps: float) -> _Curve:
-    count = max(round(plan.duration_s * fps), 2)
-    if "variable_frame_rate" not in plan.nuisances:
-        return np.arange(count) / fps
-    steps = rng.choice((0.5, 1.0, 1.5, 3.0), size=count - 1, p=(0.3, 0.4, 0.2, 0.1))
-    return np.concatenate([[0.0], np.cumsum(steps * (count - 1) / steps.sum())]) / fps
 
 
 def _moments(rng: np.random.Generator, duration_s: float) -> tuple[tuple[float, float], ...]:
@@ -135,71 +122,14 @@ def _moments(rng: np.random.Generator, duration_s: float) -> tuple[tuple[float, 
     return tuple(moments)
 
 
-def _cast(
-    rng: np.random.Generator, plan: ClipPlan, people: list[Person], times_s: _Curve
-) -> Iterator[tuple[Person, ...]]:
-    """Who is in each frame."""
-    if "no_face" in plan.nuisances:
-        yield from (() for _ in people)
-    elif "face_leaves" in plan.nuisances:
-        start, length = float(rng.uniform(0.1, 0.5)) * times_s[-1], 0.4 * times_s[-1]
-        away = np.clip(np.minimum(times_s - start, start + length - times_s) / 0.3, 0.0, 1.0)
-        side = pick(rng, (-1.4, 1.4))
-        for person, part in zip(people, away.tolist(), strict=True):
-            yield (replace(person, pose=replace(person.pose, x=person.pose.x + side * part)),)
-    elif "two_faces" in plan.nuisances:
-        side = pick(rng, (-1.0, 1.0))
-        other = Person(
-            appearance=random_appearance(rng),
-            pose=Pose(x=0.5 * side, y=0.32, head_height=0.24),
-            expression=random_expression(rng),
-        )
-        drift = 0.02 * smooth_noise(rng, times_s, 0.5)
-        for person, shift in zip(people, drift.tolist(), strict=True):
-            behind = replace(other, pose=replace(other.pose, x=other.pose.x + shift))
-            yield behind, replace(person, pose=replace(person.pose, x=person.pose.x - 0.12 * side))
-    else:
-        yield from ((person,) for person in people)
-
-
-def _frames(scenes: list[Scene], size: tuple[int, int], crops: Path | None, crop_px: int) -> Iterator[ByteArray]:
-    """The pictures; also writes the face crops, which repeat the face before where none is found."""
-    if crops is not None:
-        crops.mkdir(parents=True, exist_ok=True)
-    crop: ByteArray | None = None
-    for number, scene in enumerate(scenes):
-        image, boxes = draw_frame(scene, size)
-        if crops is not None:
-            if len(boxes):
-                crop = _crop(image, boxes[0], crop_px)
-            if crop is not None:
-                cv2.imwrite(str(crops / f"frame-{number}.jpg"), crop[:, :, ::-1])
-        yield image
-
-
-def _crop(image: ByteArray, box: FloatArray, side_px: int) -> ByteArray:
-    left, top, right, bottom = box.tolist()
-    half = 0.55 * max(right - left, bottom - top)
-    x, y = (left + right) / 2.0, (top + bottom) / 2.0
-    scale = side_px / (2.0 * half)
-    matrix = np.array([[scale, 0.0, scale * (half - x)], [0.0, scale, scale * (half - y)]])
-    return np.asarray(
-        cv2.warpAffine(image, matrix, (side_px, side_px), borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8
-    )
-
-
-def _cues(plan: ClipPlan, conflict: bool) -> dict[str, list[str]]:
+def cues_of(plan: ClipPlan, *, conflict: bool) -> dict[str, list[str]]:
     """What an attentive annotator would note; a cue counts from the upper half of its range."""
-    cues: dict[str, list[str]] = {kind: [] for kind in ("audio", "body", "facial", "inconsistencies", "language")}
-    if plan.label == 1:
-        if plan.latents.audio > 0:
-            cues["audio"] = ["pauses", "fillers", "unsteady pitch"]
-        if plan.latents.scene > 0:
-            cues["body"] = ["sway", "shrug", "raised hand"]
-        if plan.latents.face > 0 and not conflict:
-            cues["facial"] = ["furrowed brows", "pressed lips", "averted gaze"]
-        if plan.latents.text > 0 and not conflict:
-            cues["language"] = ["hedging"]
-        if plan.face_valence != plan.word_valence:
-            cues["inconsistencies"] = ["face against words"]
-    return cues
+    latents = plan.latents
+    noted = {
+        "audio": latents.audio > 0,
+        "body": latents.scene > 0,
+        "facial": latents.face > 0 and not conflict,
+        "language": latents.text > 0 and not conflict,
+        "inconsistencies": plan.face_valence != plan.word_valence,
+    }
+    return {kind: list(cues) if plan.label == 1 and noted[kind] else [] for kind, cues in CUES.items()}

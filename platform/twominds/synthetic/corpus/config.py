@@ -1,11 +1,13 @@
 """What a drawn corpus is to be: its size, its planted truth and its nuisances."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from twominds.errors import ConfigError
 
 PresetName = Literal["default", "conflict", "none"]
+Layout = Literal["bah", "bah-v1", "abaw8", "expr", "emi", "table"]
+PlantedTask = Literal["ah-video", "ah-frame", "expression", "mimicry"]
 
 QUESTIONS = ("neutral", "positive", "negative", "ambivalent", "willing", "resistant", "hesitant")
 """What BAH's questions 1-7 elicit."""
@@ -112,13 +114,47 @@ PRESETS: dict[PresetName, Preset] = {
 }
 
 
+LAYOUT_TASKS: dict[Layout, tuple[PlantedTask, ...]] = {
+    "bah": ("ah-video", "ah-frame"),
+    "bah-v1": ("ah-video", "ah-frame"),
+    "abaw8": ("ah-video", "ah-frame"),
+    "expr": ("expression",),
+    "emi": ("mimicry",),
+    "table": ("ah-video", "ah-frame", "expression", "mimicry"),
+}
+"""What a layout can hold labels for."""
+_SHORTEST_S: dict[PlantedTask, float] = {"ah-video": 1.0, "ah-frame": 8.0, "expression": 6.0, "mimicry": 3.0}
+"""Clips in which what is planted can be seen: segments of a few seconds need some, and a word for each feeling, too."""
+_V1_SHARES = SplitShares(validation=110 / 1118, test=392 / 1118)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SyntheticCorpusConfig:
-    """A drawn corpus. The same config makes the same clips, whatever the number of workers."""
+    """A drawn corpus. The same config makes the same clips, whatever the number of workers.
+
+    What is planted, by task, in preset `default`; in preset `none` the same is acted, and labels of another such clip
+    are written down:
+
+    - `ah-video`: each modality tells a little of whether a clip has A/H (see `CueStrengths`), anywhere in it.
+    - `ah-frame`: clips with A/H have segments of a few seconds in which face, body, voice and words are hesitant; in
+      the rest, and in the other clips, they are not. All four tell of each moment.
+    - `expression`: the face goes through spans of 1.5 to 3.5 s, each of one of the eight expressions (brows, eyes,
+      mouth, gaze, colour and how the head is held). A twentieth of the spans nobody annotated. Voice and words tell
+      nothing.
+    - `mimicry`: of the six intensities, the words tell Admiration and Empathic Pain, the face Amusement (a smile, a
+      flush) and Determination (furrowed brows, pressed lips, a lowered head), the voice Joy (a higher pitch), and the
+      voice (fewer pauses) and the body (more movement) Excitement.
+    """
 
     preset: PresetName = "default"
-    """Where the labels come from: `default` cues in all four modalities, `conflict` only in their disagreement,
-    `none` nowhere."""
+    """Where the labels come from: `default` cues that can be seen and heard, `conflict` only the disagreement of
+    modalities (task `ah-video`), `none` nowhere."""
+    layout: Layout = "bah"
+    """How the corpus lies on disk: BAH's version 2, version 1 or ABAW-8 variant, Aff-Wild2's expressions,
+    Hume-Vidmimic2, or a table of clips, beside which is one of segments for tasks with labels in time."""
+    task: PlantedTask | None = None
+    """What is planted; by default the first that the layout has labels for (`expr`: expression, `emi`: mimicry, else
+    ah-video)."""
     clips: int = 160
     """Number of videos, split by participant."""
     shares: SplitShares = field(default_factory=SplitShares)
@@ -149,10 +185,19 @@ class SyntheticCorpusConfig:
             raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, found {self.preset!r}.")
         if self.clips < 12:
             raise ConfigError(f"clips must be at least 12 (some in every split, of both classes), found {self.clips}.")
+        tasks = LAYOUT_TASKS.get(self.layout)
+        if tasks is None:
+            raise ConfigError(f"layout must be one of {', '.join(LAYOUT_TASKS)}, found {self.layout!r}.")
+        if self.planted not in tasks:
+            raise ConfigError(f"layout {self.layout} has labels for {' and '.join(tasks)}, not for {self.planted}.")
+        if self.preset == "conflict" and self.planted != "ah-video":
+            raise ConfigError(f"preset conflict is of task ah-video; of {self.planted} there are default and none.")
         if self.preset == "conflict" and self.clips % 4:
             raise ConfigError(f"clips must be a multiple of 4 in preset conflict, found {self.clips}.")
-        if not 1.0 <= self.clip_s <= 600.0:
-            raise ConfigError(f"clip_s must be between 1 and 600 seconds, found {self.clip_s}.")
+        if not (shortest := _SHORTEST_S[self.planted]) <= self.clip_s <= 600.0:
+            raise ConfigError(
+                f"clip_s must be between {shortest:g} and 600 seconds for task {self.planted}, found {self.clip_s}."
+            )
         for name, value in (("width", self.width), ("height", self.height)):
             if not 64 <= value <= 4096 or value % 2:
                 raise ConfigError(f"{name} must be an even number of pixels between 64 and 4096, found {value}.")
@@ -167,3 +212,18 @@ class SyntheticCorpusConfig:
     def defects(self) -> NuisanceRates:
         """The rates that apply: `nuisances`, or none when `clean`."""
         return NuisanceRates.none() if self.clean else self.nuisances
+
+    @property
+    def planted(self) -> PlantedTask:
+        """What is planted."""
+        return self.task or LAYOUT_TASKS[self.layout][0]
+
+    @property
+    def split_shares(self) -> SplitShares:
+        """The shares that apply: `shares`, of which the default is that of the release."""
+        return _V1_SHARES if self.layout == "bah-v1" and self.shares == SplitShares() else self.shares
+
+    def written(self) -> dict[str, Any]:
+        """The config as it is kept beside the corpus; as it always was where layout and task are those of always."""
+        later = {"layout", "task"} if (self.layout, self.planted) == ("bah", "ah-video") else set[str]()
+        return {name: value for name, value in asdict(self).items() if name not in later}

@@ -91,19 +91,63 @@ UNWILLING = (
     "it is disgusting",
     "I am upset and resentful",
 )
+ADMIRING = (
+    "how brave of her",
+    "I look up to them",
+    "truly impressive",
+    "what a great talent",
+    "I respect that so much",
+    "so well done",
+    "she is my hero",
+    "a wonderful achievement",
+)
+PAINED = (
+    "that hurts to see",
+    "poor little thing",
+    "it breaks my heart",
+    "what a terrible loss",
+    "I feel their pain",
+    "so sad for him",
+    "he must suffer",
+    "I could cry with her",
+)
+PLAIN = (
+    "the bus is at nine",
+    "there is a chair",
+    "the wall is grey",
+    "it is a Tuesday",
+    "the door has a handle",
+    "a list of numbers",
+    "the table is square",
+    "it has four sides",
+)
 
 
 def hesitant_clauses(rng: np.random.Generator, hesitation: float, valence: int, count: int) -> list[str]:
-    """A topic, `count` clauses whose wording hedges in proportion to `hesitation` (0..1), and one clause of feeling.
+    """A topic, `count` clauses whose wording hedges in proportion to `hesitation` (0..1), and one clause of feeling."""
+    clauses = graded_clauses(rng, hesitation, count)
+    clauses.insert(int(rng.integers(count + 1)), pick(rng, WILLING if valence > 0 else UNWILLING))
+    return [pick(rng, TOPICS), *clauses]
 
-    Each of the clauses is decided (0), lukewarm (1) or hedged (2); their sum is `hesitation` of the most it can be.
+
+def graded_clauses(rng: np.random.Generator, hesitation: float, count: int) -> list[str]:
+    """`count` clauses whose wording hedges in proportion to `hesitation` (0..1).
+
+    Each of them is decided (0), lukewarm (1) or hedged (2); their sum is `hesitation` of the most it can be.
     """
     levels = [0] * count
     for _ in range(round(2 * count * hesitation)):
         levels[pick(rng, [index for index, level in enumerate(levels) if level < 2])] += 1
-    clauses = [pick(rng, (DECIDED, LUKEWARM, HEDGED)[level]) for level in levels]
-    clauses.insert(int(rng.integers(count + 1)), pick(rng, WILLING if valence > 0 else UNWILLING))
-    return [pick(rng, TOPICS), *clauses]
+    return [pick(rng, (DECIDED, LUKEWARM, HEDGED)[level]) for level in levels]
+
+
+def moved_clauses(rng: np.random.Generator, admiration: float, pain: float, count: int) -> list[str]:
+    """`count` clauses: of one half so many are admiring, of the other so many pained (0..1); the rest is plain."""
+    clauses: list[str] = []
+    for degree, phrases, places in ((admiration, ADMIRING, count - count // 2), (pain, PAINED, count // 2)):
+        said = round(places * degree)
+        clauses += [pick(rng, phrases if place < said else PLAIN) for place in range(places)]
+    return [clauses[int(index)] for index in rng.permutation(len(clauses))]
 
 
 def feeling_clauses(rng: np.random.Generator, valence: int, count: int) -> list[str]:

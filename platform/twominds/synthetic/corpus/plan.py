@@ -8,7 +8,7 @@ import numpy as np
 
 from twominds.records import Split
 from twominds.synthetic.corpus.casting import pick
-from twominds.synthetic.corpus.config import PRESETS, QUESTIONS, NuisanceRates, SyntheticCorpusConfig
+from twominds.synthetic.corpus.config import PRESETS, QUESTIONS, Layout, NuisanceRates, SyntheticCorpusConfig
 
 Valence = Literal[-1, 1]
 Nuisance = Literal[
@@ -26,6 +26,15 @@ Nuisance = Literal[
     "not_video",
 ]
 
+PLACES: dict[Layout, str] = {
+    "bah": "Videos/{person}/Visite_1/{name}.mp4",
+    "bah-v1": "Videos/{person}/Visite_1/{name}.mp4",
+    "abaw8": "videos/{person}/Visite 1/{name}.mp4",
+    "expr": "videos/{name}.mp4",
+    "emi": "raw/{number:05d}.mp4",
+    "table": "clips/{name}.mp4",
+}
+"""Where a layout has its videos."""
 NUISANCES: tuple[Nuisance, ...] = get_args(Nuisance)
 
 _CLIPS_PER_PARTICIPANT = {Split.TRAIN: 778 / 195, Split.VALIDATION: 124 / 30, Split.TEST: 525 / 75}  # BAH's
@@ -62,7 +71,7 @@ class ClipPlan:
 
     index: int
     clip_id: str
-    """`Videos/...mp4`."""
+    """The video's path in the corpus: `Videos/...mp4` in BAH's layout."""
     participant: int
     """Index into the plan's participants."""
     question: int
@@ -85,6 +94,25 @@ class CorpusPlan:
     clips: tuple[ClipPlan, ...]
 
 
+def person_id(participant: int) -> str:
+    """The id of a participant, by their index in the plan."""
+    return str(1001 + participant)
+
+
+def crop_folders(layout: Layout, plan: ClipPlan) -> tuple[str, ...]:
+    """Where a clip's face crops are, per annotated person from left to right."""
+    if layout == "expr":
+        stem = plan.clip_id.removeprefix("videos/").removesuffix(".mp4")
+        return tuple(f"cropped_aligned/{name}" for name in annotated(stem, plan))
+    key = plan.clip_id.removeprefix("videos/").replace("/Visite 1/", "/Visite_1/")  # ABAW-8 has both spellings
+    return (f"cropped-aligned-faces/{key}",)
+
+
+def annotated(stem: str, plan: ClipPlan) -> tuple[str, ...]:
+    """The names under which Aff-Wild2 has a video's people, from left to right."""
+    return (f"{stem}_left", f"{stem}_right") if "two_faces" in plan.nuisances else (stem,)
+
+
 def stream(seed: int, *key: int) -> np.random.Generator:
     """The random numbers of one purpose, which no other purpose's number of draws can shift."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
@@ -100,7 +128,7 @@ def plan_corpus(config: SyntheticCorpusConfig) -> CorpusPlan:
         count = max(math.ceil(size / len(QUESTIONS)), round(size / _CLIPS_PER_PARTICIPANT[split]), 1)
         first = len(participants)
         for _ in range(count):
-            participants.append(_participant(rng, str(1001 + len(participants)), split))
+            participants.append(_participant(rng, person_id(len(participants)), split))
         owners = [first + index % count for index in range(size)]
         orders = {owner: rng.permutation(len(QUESTIONS)) for owner in set(owners)}
         questions = [int(orders[owner][index // count]) + 1 for index, owner in enumerate(owners)]
@@ -129,7 +157,7 @@ def _split_sizes(config: SyntheticCorpusConfig) -> dict[Split, int]:
     unit = 4 if PRESETS[config.preset].labels == "disagreement" else 1
     validation, test = (
         unit * max(round(config.clips * share / unit), max(4 // unit, 1))
-        for share in (config.shares.validation, config.shares.test)
+        for share in (config.split_shares.validation, config.split_shares.test)
     )
     return {Split.TRAIN: config.clips - validation - test, Split.VALIDATION: validation, Split.TEST: test}
 
@@ -181,7 +209,8 @@ def _with_files(
             name += "-DESKTOP-" + "".join(pick(rng, "ABCDEFGHJKLMNPQRSTUVWXYZ23456789") for _ in range(4))
         if "space_in_path" in nuisances:
             name = name.replace("_", " ", 2) + " (1)"
-        named.append(replace(clip, clip_id=f"Videos/{person}/Visite_1/{name}.mp4", nuisances=nuisances))
+        clip_id = PLACES[config.layout].format(person=person, name=name, number=clip.index + 1)
+        named.append(replace(clip, clip_id=clip_id, nuisances=nuisances))
     return tuple(named)
 
 

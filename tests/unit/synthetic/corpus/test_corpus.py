@@ -15,9 +15,10 @@ from twominds.corpus.bah import continuous_times, read_bah, read_transcript
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
 from twominds.records import Clip, Split
+from twominds.synthetic.corpus.bah_files import recognised_chunks
 from twominds.synthetic.corpus.clip import draw_clip
 from twominds.synthetic.corpus.config import NuisanceRates, SyntheticCorpusConfig
-from twominds.synthetic.corpus.corpus import TRUTH_FILE, make_corpus, recognised_chunks
+from twominds.synthetic.corpus.corpus import TRUTH_FILE, make_corpus
 from twominds.synthetic.corpus.plan import NUISANCES, ClipPlan, plan_corpus
 from twominds.synthetic.corpus.voice import SpokenClause
 
@@ -109,10 +110,13 @@ def test_annotations_agree_with_each_other(corpus: Path, annotations: dict[str, 
         by_frame |= read_frame_labels(str(corpus), split)
     for plan in plan_corpus(SMALL).clips:
         annotation = annotations[plan.clip_id]
-        np.testing.assert_array_equal(by_frame[plan.clip_id], annotation.frame_labels)
-        assert annotation.label == plan.label == int(annotation.frame_labels.any())
+        assert annotation.frame_labels is not None
+        assert by_frame[plan.clip_id] == annotation.frame_labels
+        assert annotation.frame_labels.known.all()
+        frames = annotation.frame_labels.classes
+        assert annotation.label == plan.label == int(frames.any())
         assert bool(annotation.segments) == bool(plan.label)
-        expected = np.zeros_like(annotation.frame_labels)
+        expected = np.zeros_like(frames)
         for segment in annotation.segments:
             assert segment.start_frame is not None
             assert segment.end_frame is not None
@@ -120,7 +124,7 @@ def test_annotations_agree_with_each_other(corpus: Path, annotations: dict[str, 
             if "variable_frame_rate" not in plan.nuisances:
                 assert segment.start_frame / 12.0 == pytest.approx(segment.start_s, abs=1 / 12.0)
                 assert segment.end_frame / 12.0 == pytest.approx(segment.end_s, abs=1 / 12.0)
-        np.testing.assert_array_equal(expected, annotation.frame_labels)
+        np.testing.assert_array_equal(expected, frames)
 
 
 def test_transcripts_are_timed(corpus: Path, clips: dict[str, Clip]) -> None:
