@@ -168,7 +168,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _set_batching(method: Any, part: Part) -> None:
+def _set_batching(method: Any, settings: ReplicaSettings) -> None:
     method.set_max_batch_size(settings.max_batch_size)
     method.set_batch_wait_timeout_s(settings.batch_wait_s)
 
