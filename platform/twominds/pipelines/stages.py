@@ -212,7 +212,7 @@ def read_stage(
                 "config": media,
                 "store": store,
                 "device": resources.device,
-                "modalities": tuple(views),
+                "views": tuple(views),
                 "task": task,
             }
         ],

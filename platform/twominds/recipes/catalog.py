@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from twominds.errors import ConfigError
+from twominds.recipes import simple
 from twominds.recipes.leya import leya, leya_demo, over_pooled_features
 from twominds.recipes.leya_alternatives import ALTERNATIVES, alternative
 from twominds.recipes.leya_table import POOLED_ROWS, ROWS, table_row
@@ -16,6 +17,9 @@ SYSTEMS: dict[str, Builder] = {
     "leya-pooled": lambda: over_pooled_features(leya()),
     "leya/demo": leya_demo,
     "leya/demo-pooled": lambda: over_pooled_features(leya_demo()),
+    "simple/ah-frame": simple.ah_frame,
+    "simple/expression": simple.expression,
+    "simple/mimicry": simple.mimicry,
 }
 """Whole systems; the other recipes are derived from them."""
 

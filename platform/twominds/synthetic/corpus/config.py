@@ -142,8 +142,8 @@ class SyntheticCorpusConfig:
       mouth, gaze, colour and how the head is held). A twentieth of the spans nobody annotated. Voice and words tell
       nothing.
     - `mimicry`: of the six intensities, the words tell Admiration and Empathic Pain, the face Amusement (a smile, a
-      flush) and Determination (furrowed brows, pressed lips, a lowered head), the voice Joy (a higher pitch), and the
-      voice (fewer pauses) and the body (more movement) Excitement.
+      flush), face and body Determination (furrowed brows, pressed lips, a lowered head, a raised hand), the voice Joy
+      (a higher pitch), and the voice (fewer pauses) and the body (more movement) Excitement.
     """
 
     preset: PresetName = "default"

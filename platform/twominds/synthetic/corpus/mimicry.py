@@ -77,6 +77,6 @@ def _people(stage: Stage, speech: Speech, *, amusement: float, determination: fl
             lip_press=furrow * float(np.clip(1.0 - 3.0 * mouth, 0.0, 1.0)),
             flush=2.0 * smile - 1.0,
         )
-        pose = replace(person.pose, pitch=person.pose.pitch + _LOWERED * furrow)
+        pose = replace(person.pose, pitch=person.pose.pitch + _LOWERED * furrow, hand=furrow)
         shown.append(replace(person, pose=pose, expression=face))
     return shown

@@ -1,0 +1,168 @@
+"""A simple model for each kind of task, ours: they show that the platform carries it, and are where a system begins.
+
+- `simple/ah-frame`: A/H at every frame, from the face around it and the voice; a timeline with segments.
+- `simple/expression`: eight expressions at every frame, from the face.
+- `simple/mimicry`: six intensities of a clip, from face, voice and words.
+
+Faces are looked at a few times a second rather than in every frame: what a face says does not change faster.
+"""
+
+from twominds.encoders.audio import AudioEncoderConfig
+from twominds.encoders.face import FaceEncoderConfig
+from twominds.encoders.points import PointEncoderConfig
+from twominds.encoders.text import TextEncoderConfig
+from twominds.features.audio import AudioFeaturesConfig
+from twominds.features.face import FaceFeaturesConfig
+from twominds.features.face_track import FaceTrackFeaturesConfig
+from twominds.features.text import TextFeaturesConfig
+from twominds.fusion.simple import AttentionSumConfig
+from twominds.media.reader import MediaConfig
+from twominds.recipes.recipe import FusionRecipe, Recipe
+from twominds.recipes.space import Choice, LogUniform, SearchSpace
+from twominds.records import Modality
+from twominds.scoring.decision import Decision, Filter, Smooth
+from twominds.tasks import AH_FRAME, EXPRESSION, MIMICRY
+from twominds.training.fit import FitConfig
+from twominds.training.losses import FusionLoss
+
+SPACE: SearchSpace = {
+    "hidden_dim": Choice(values=(32, 64, 128)),
+    "dropout": Choice(values=(0.1, 0.3, 0.5)),
+    "learning_rate": LogUniform(low=3e-4, high=3e-3),
+}
+"""Where the search of a simple fusion looks."""
+
+_SEEDS = (42, 2025)
+
+_POINTS = FitConfig(
+    epochs=12,
+    batch_size=512,
+    evaluation_batch_size=4096,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    weight_decay=1e-2,
+    scheduler="cosine",
+    label_smoothing=0.0,
+    class_weights=True,
+    grad_clip=1.0,
+    patience=4,
+    min_epochs=2,
+)
+"""Points are many and neighbours alike: a few passes over them are enough."""
+
+
+def _fusion(*views: Modality, fit: FitConfig = _POINTS) -> FusionRecipe:
+    model = AttentionSumConfig(hidden_dim=64, dropout=0.3)
+    return FusionRecipe(
+        model=model,
+        fit=fit,
+        loss=FusionLoss(prototype_weight=0.0),
+        views=views,
+        seeds=_SEEDS,
+        space=SPACE,
+        trials=3,
+        first_points=({"hidden_dim": 64, "dropout": 0.3, "learning_rate": fit.learning_rate},),
+    )
+
+
+def ah_frame() -> Recipe:
+    """A/H at every frame. Stretches are smoothed over a second; BAH's last 4 s, so those below half a second go."""
+    return Recipe(
+        name="simple/ah-frame",
+        description="A/H per frame: face and voice around each moment, with a timeline",
+        source="ours",
+        task=AH_FRAME,
+        media=MediaConfig(),
+        features={
+            Modality.FACE: FaceTrackFeaturesConfig(rate_hz=5.0),
+            Modality.AUDIO: AudioFeaturesConfig(),
+        },
+        encoders={
+            Modality.FACE: PointEncoderConfig(alignment="linear", steps=5, step_s=0.4, dropout=0.3),
+            Modality.AUDIO: PointEncoderConfig(alignment="mean", steps=5, step_s=0.4, dropout=0.3),
+        },
+        encoder_fits={Modality.FACE: _POINTS, Modality.AUDIO: _POINTS},
+        encoder_seed=42,
+        fusion=_fusion(Modality.FACE, Modality.AUDIO),
+        decision=Decision(steps=(Smooth(radius=0.5), Filter(longest_gap_s=0.5, shortest_s=0.5))),
+    )
+
+
+def expression() -> Recipe:
+    """Eight expressions at every frame; a moving average of a second, as expressions last longer than frames."""
+    return Recipe(
+        name="simple/expression",
+        description="eight expressions per frame: the face around each moment, with a timeline",
+        source="ours",
+        task=EXPRESSION,
+        media=MediaConfig(),
+        features={Modality.FACE: FaceTrackFeaturesConfig(rate_hz=5.0)},
+        encoders={Modality.FACE: PointEncoderConfig(alignment="linear", steps=3, step_s=0.2, dropout=0.3)},
+        encoder_fits={Modality.FACE: _POINTS},
+        encoder_seed=42,
+        fusion=_fusion(Modality.FACE),
+        decision=Decision(steps=(Smooth(radius=0.5),)),
+    )
+
+
+def mimicry() -> Recipe:
+    """Six intensities of a clip, trained by mean squared error and chosen by mean Pearson correlation."""
+    of_clips = FitConfig(
+        epochs=40,
+        batch_size=32,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        scheduler="cosine",
+        label_smoothing=0.0,
+        class_weights=False,
+        grad_clip=1.0,
+        patience=10,
+        min_epochs=4,
+    )
+    return Recipe(
+        name="simple/mimicry",
+        description="six intensities per clip: face statistics, voice and words",
+        source="ours",
+        task=MIMICRY,
+        media=MediaConfig(),
+        features={
+            Modality.FACE: FaceFeaturesConfig(),
+            Modality.AUDIO: AudioFeaturesConfig(),
+            Modality.TEXT: TextFeaturesConfig(backbone="text.all_minilm"),
+        },
+        encoders={
+            Modality.FACE: FaceEncoderConfig(),
+            Modality.AUDIO: AudioEncoderConfig(temporal="lstm", hidden_dim=64, num_layers=1, head_hidden_dim=32),
+            Modality.TEXT: TextEncoderConfig(backbone="text.all_minilm", pooling="mean", dropout=0.3),
+        },
+        encoder_fits={
+            Modality.FACE: of_clips,
+            Modality.AUDIO: FitConfig(
+                epochs=20,
+                batch_size=16,
+                optimizer="adamw",
+                learning_rate=2e-3,
+                weight_decay=1e-2,
+                scheduler="cosine",
+                label_smoothing=0.0,
+                class_weights=False,
+                grad_clip=1.0,
+                patience=8,
+            ),
+            Modality.TEXT: FitConfig(
+                epochs=8,
+                batch_size=16,
+                optimizer="adamw",
+                learning_rate=1e-4,
+                weight_decay=1e-2,
+                scheduler="none",
+                label_smoothing=0.0,
+                class_weights=False,
+                grad_clip=1.0,
+                patience=4,
+            ),
+        },
+        encoder_seed=42,
+        fusion=_fusion(Modality.FACE, Modality.AUDIO, Modality.TEXT, fit=of_clips),
+    )
