@@ -49,6 +49,16 @@ class Intensities:
         return len(self.names)
 
 
+SCORE_NAMES: Mapping[str, str] = {
+    "macro_f1": "MF1",
+    "weighted_f1": "weighted F1",
+    "positive_f1": "F1 of the positive class",
+    "accuracy": "accuracy",
+    "pearson": "mean Pearson",
+    "ccc": "mean CCC",
+}
+"""What people call the metrics of `training.metrics`."""
+
 Unit = Literal["clip", "frame"]
 """What gets one prediction, that is what a point is: a whole clip, or each of its frames."""
 
@@ -82,6 +92,11 @@ class Task:
     def per_frame(self) -> bool:
         """Whether a clip has many points, at times."""
         return self.unit == "frame"
+
+    @property
+    def score_name(self) -> str:
+        """What people call the metric, as in a table's head."""
+        return SCORE_NAMES.get(self.metric, self.metric)
 
     @property
     def is_binary(self) -> bool:

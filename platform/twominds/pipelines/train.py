@@ -217,7 +217,7 @@ def _train_one(
         if workers.first and time.monotonic() - shown > PROGRESS_INTERVAL_S:
             minutes, seconds = divmod(round(report.seconds * (epochs - report.epoch)), 60)
             left = f"at most about {minutes}:{seconds:02} left"
-            lines.put(f"{view}: epoch {report.epoch}/{epochs}, validation MF1 {report.validation_score:.3f}, {left}")
+            lines.put(f"{view}: epoch {report.epoch}/{epochs}, validation {recipe.task.score_name} {report.validation_score:.3f}, {left}")
             shown = time.monotonic()
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.
@@ -237,7 +237,7 @@ def _train_one(
     if not workers.first:
         return
     best = f"best epoch {result.best_epoch} of {len(result.history)}, " if result.history else ""
-    lines.put(f"{view}: {best}validation MF1 {result.validation_score:.3f}")
+    lines.put(f"{view}: {best}validation {recipe.task.score_name} {result.validation_score:.3f}")
     card = encoder_card(recipe, view, clips, store, result, config.features)
     save_encoder(f"{config.output}/{view}", encoder, recipe.encoders, card)
 
@@ -386,7 +386,7 @@ def _fit_fingerprint(recipe: Recipe, view: View) -> str:
 
 
 def _summary(config: TrainConfig, recipe: Recipe, trained: list[View]) -> Summary:
-    table = Table("encoder", "validation MF1", "best epoch", "train/val clips", "weights", "")
+    table = Table("encoder", f"validation {recipe.task.score_name}", "best epoch", f"train/val {counted}", "weights", "")
     for view in config.views:
         card = artifacts.read_card(f"{config.output}/{view}")
         table.add_row(

@@ -42,12 +42,12 @@ class SeedResult:
     selection_score: float
     """Mean over the splits that select: validation's own, but under the paper's protocol. It ranks candidates."""
     selection_loss: float
-    """Mean over the splits that select: it orders candidates of equal macro F1."""
+    """Mean over the splits that select: it orders candidates of equal scores."""
     best_epoch: int
     epochs: int
     seconds: float
     curve: tuple[float, ...] = ()
-    """Best selection MF1 up to each epoch."""
+    """Best selection score up to each epoch."""
 
     @classmethod
     def of(cls, seed: int, result: FitResult) -> "SeedResult":

@@ -79,7 +79,7 @@ class SearchConfig(TuningConfig):
     seeds: tuple[int, ...] = ()
     """Every candidate is trained with each; by default the recipe's five."""
     std_penalty: float = 0.0
-    """The score is the mean MF1 minus this times the standard deviation over the seeds."""
+    """A candidate is worth its mean score minus this times the standard deviation over the seeds."""
     candidates_per_trial: int = 1
     """Candidates that one trial trains at once, as one batched model on its GPU. They share the settings that give the
     model its shape, dropout and optimizer; the sampler draws the others for each. TPE then knows of fewer shapes."""

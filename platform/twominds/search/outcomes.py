@@ -30,7 +30,7 @@ class Outcome:
     unfinished_s: float = 0.0
     """Seconds that the seed took that was broken off."""
     unfinished_score: float | None = None
-    """The best macro F1 so far of the seed that was broken off."""
+    """The best score so far of the seed that was broken off."""
     began: float
     """Seconds since 1970."""
     over: float
@@ -38,12 +38,12 @@ class Outcome:
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """MF1 on what selects, of each seed that is done."""
+        """The score on what selects, of each seed that is done."""
         return tuple(result.selection_score for result in self.results)
 
     @property
     def mean(self) -> float:
-        """Mean MF1 over the seeds that are done; there must be one."""
+        """Mean score over the seeds that are done; there must be one."""
         return statistics.fmean(self.scores)
 
     @property
@@ -81,6 +81,8 @@ class SearchResults:
 
     recipe: str
     description: str
+    score_name: str = "MF1"
+    """What people call the metric that candidates are compared by."""
     space: SearchSpace
     given: tuple[str, ...] = ()
     """Dimensions of the space that are not the recipe's, and settings that were fixed, as `num_layers=1,2`."""

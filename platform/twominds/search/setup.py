@@ -113,6 +113,7 @@ def results_of(search: Search) -> SearchResults:
     return SearchResults(
         recipe=search.recipe.name,
         description=search.recipe.description,
+        score_name=search.recipe.task.score_name,
         space=search.fusion.space,
         given=search.given,
         seeds=search.fusion.seeds,

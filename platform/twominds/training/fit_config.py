@@ -36,7 +36,7 @@ class FitConfig:
     grad_clip: float | None = 0.5
     """Largest gradient norm; None: no clipping."""
     patience: int = 10
-    """Epochs without a better validation MF1 after which training stops."""
+    """Epochs without a better validation score after which training stops."""
     min_epochs: int = 0
     """Epochs that are trained before any can be the best and patience begins to count. Until it has learned something a
     model answers all clips nearly alike, and what that comes to in macro F1 is chance."""

@@ -77,7 +77,7 @@ class Trial:
     card: Card
 
     def rank(self) -> tuple[float, float]:
-        """What the best candidate has the most of: MF1 on what selects, and of equals the lower loss."""
+        """What the best candidate has the most of: the score on what selects, and of equals the lower loss."""
         return self.card.metrics["selection_score"], -self.card.metrics["selection_loss"]
 
 
@@ -193,7 +193,7 @@ def _summary(config: EncoderSearchConfig, recipe: Recipe, trials: list[Trial], *
     where = f"{config.output}/{config.view}"
     summary = Summary(title=f"Search of the {config.view} encoder of {recipe.name}", where=where, tables=[table])
     summary.add("candidates trained", f"{len(trials)} of {tried}")
-    summary.add(f"best on {best.selected_on}", f"MF1 {best.metrics['selection_score']:.3f}")
+    summary.add(f"best on {best.selected_on}", f"{best.task.score_name} {best.metrics['selection_score']:.3f}")
     if config.protocol != "validation":
         summary.add("selected_on", best.selected_on)
     summary.add("every trial", f"{run_uri}/trials.parquet")

@@ -1,6 +1,6 @@
 """The stability search with Ray Tune and HyperOpt: embeddings in, the five-seed ensemble out.
 
-Every candidate is one trial that trains all seeds; its score is the mean validation MF1 over them (minus
+Every candidate is one trial that trains all seeds; its score is the mean validation score over them (minus
 `std_penalty` times their standard deviation). One that can't win any more is ended before its last seed
 (`training/stopping.py`); only those with all seeds can be the winner. The test split is not read, unless the paper's
 protocol is asked for. An interrupted search that is started again goes on (`search/store.py`).
@@ -191,7 +191,7 @@ def _summary(config: SearchConfig, search: Search, results: SearchResults, card:
     )
     _count(summary, results)
     summary.add("there from before", f"{before} candidates")
-    summary.add(f"best on {card.selected_on}", f"MF1 {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
+    summary.add(f"best on {card.selected_on}", f"{card.task.score_name} {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
     if config.protocol != "validation":
         summary.add("selected_on", card.selected_on)
     summary.add("every trial", f"{search.store.uri}/trials.parquet")

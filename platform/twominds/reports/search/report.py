@@ -1,7 +1,7 @@
 """The report of a search: a page to look at, and everything as JSON.
 
 report.html    figures and tables, in one file that loads nothing from anywhere
-results.json   every number, MF1 in [0, 1]
+results.json   every number, scores as shares of 1
 """
 
 import json

@@ -59,7 +59,8 @@ class Scale:
 
 def score_name(results: SearchResults) -> str:
     """What an axis of scores says."""
-    return f"mean − {results.std_penalty:g} × SD of MF1 (%)" if results.std_penalty else "mean MF1 (%)"
+    name = results.score_name
+    return f"mean − {results.std_penalty:g} × SD of {name} (%)" if results.std_penalty else f"mean {name} (%)"
 
 
 def floor_of(scores: Sequence[float]) -> float:

@@ -1,6 +1,6 @@
 """The tables of a search's report, as people read them.
 
-MF1 is in percent with two decimals, as papers print it. Candidates go by their number, in the order they were over.
+Scores are in percent with two decimals, as papers print it. Candidates go by their number, in the order they were over.
 """
 
 from collections import Counter
@@ -52,7 +52,7 @@ def facts(results: SearchResults, costs: Costs) -> list[tuple[str, str]]:
     if finished := results.finished:
         best = finished[0]
         of_seeds = f"{len(best.results)} seed{'' if len(best.results) == 1 else 's'} on {results.selected_on}"
-        found.append(("Best mean MF1", f"{mean_std(best)} over {of_seeds} (candidate {number_of(best, results)})"))
+        found.append((f"Best mean {results.score_name}", f"{mean_std(best)} over {of_seeds} (candidate {number_of(best, results)})"))
         if results.std_penalty:
             penalty = f"mean − {results.std_penalty:g} × SD"
             found.append(("Its score", f"{percent(best.score(results.std_penalty))} ({penalty})"))
@@ -94,7 +94,7 @@ def value_text(value: Value, digits: int = 4) -> str:
 
 def ranking_cells(results: SearchResults) -> Cells:
     """The best candidates, seed by seed."""
-    header = ["Rank", "Candidate", "Mean MF1 ± SD", *(f"Seed {seed}" for seed in results.seeds)]
+    header = ["Rank", "Candidate", f"Mean {results.score_name} ± SD", *(f"Seed {seed}" for seed in results.seeds)]
     rows = [
         [
             *(str(rank), str(number_of(outcome, results)), mean_std(outcome)),
