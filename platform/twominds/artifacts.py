@@ -89,7 +89,10 @@ def config_from_json(configs: Mapping[Modality, Sequence[type[T]]], view: View, 
     kind = value.get("kind", getattr(known[0], "kind", None))
     if kind not in kinds:
         raise ArtifactError(f"The settings of {view} are of the kind {kind!r}, which this version does not know.")
-    return from_json(kinds[kind], value)
+    try:
+        return from_json(kinds[kind], value)
+    except ArtifactError as error:
+        raise ArtifactError(f"The settings of {view} can't be read. {error}") from error
 
 
 _RENAMED = {

@@ -35,7 +35,7 @@ CLIPS = {Split.TRAIN: 778, Split.VALIDATION: 124, Split.TEST: 525}
 PARTICIPANTS = {Split.TRAIN: 164, Split.VALIDATION: 26, Split.TEST: 110}
 DIMS: dict[View, int] = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
 
-CUE_WEIGHT = {Modality.SCENE: 0.7, Modality.FACE: 0.9, Modality.AUDIO: 0.8, Modality.TEXT: 0.9}
+CUE_WEIGHT: dict[View, float] = {Modality.SCENE: 0.7, Modality.FACE: 0.9, Modality.AUDIO: 0.8, Modality.TEXT: 0.9}
 SHARED = 0.3
 """How much of the cues' variance all modalities show alike."""
 CUE_STD, CONFLICT_STD = 1.0, 2.5
@@ -50,7 +50,7 @@ OWN = 0.8
 """How much of a person's factors' variance is the person's own; the rest changes from clip to clip."""
 NOISE_STD = 0.15
 """Of each dimension."""
-ABSENT = {Modality.SCENE: 0.0, Modality.FACE: 0.04, Modality.AUDIO: 0.02, Modality.TEXT: 0.03}
+ABSENT: dict[View, float] = {Modality.SCENE: 0.0, Modality.FACE: 0.04, Modality.AUDIO: 0.02, Modality.TEXT: 0.03}
 """Share of clips without the modality."""
 
 FloatArray = npt.NDArray[np.float32]
@@ -72,8 +72,10 @@ def _draw_split(
     # Everybody is in one clip at least.
     person = np.sort(np.concatenate([np.arange(people), rng.integers(0, people, clips - people)]))
     shared = rng.standard_normal(clips)
-    cue = {m: np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * rng.standard_normal(clips) for m in Modality}
-    conflict = {view: rng.standard_normal(clips) for view in Modality}
+    cue: dict[View, npt.NDArray[np.float64]] = {
+        m: np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * rng.standard_normal(clips) for m in Modality
+    }
+    conflict: dict[View, npt.NDArray[np.float64]] = {view: rng.standard_normal(clips) for view in Modality}
     evidence = sum(CUE_WEIGHT[view] * cue[view] for view in Modality)
     evidence += CONFLICT_WEIGHT * sum(conflict[one] * conflict[other] for one, other in CONFLICTS)
     labels = (rng.random(clips) < 1 / (1 + np.exp(-evidence))) ^ (rng.random(clips) < FLIPPED)
