@@ -217,7 +217,9 @@ def _train_one(
         if workers.first and time.monotonic() - shown > PROGRESS_INTERVAL_S:
             minutes, seconds = divmod(round(report.seconds * (epochs - report.epoch)), 60)
             left = f"at most about {minutes}:{seconds:02} left"
-            lines.put(f"{view}: epoch {report.epoch}/{epochs}, validation {recipe.task.score_name} {report.validation_score:.3f}, {left}")
+            lines.put(
+                f"{view}: epoch {report.epoch}/{epochs}, validation {recipe.task.score_name} {report.validation_score:.3f}, {left}"
+            )
             shown = time.monotonic()
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.
@@ -386,14 +388,17 @@ def _fit_fingerprint(recipe: Recipe, view: View) -> str:
 
 
 def _summary(config: TrainConfig, recipe: Recipe, trained: list[View]) -> Summary:
-    table = Table("encoder", f"validation {recipe.task.score_name}", "best epoch", f"train/val {counted}", "weights", "")
+    counted = "points" if recipe.task.per_frame else "clips"
+    table = Table(
+        "encoder", f"validation {recipe.task.score_name}", "best epoch", f"train/val {counted}", "weights", ""
+    )
     for view in config.views:
         card = artifacts.read_card(f"{config.output}/{view}")
         table.add_row(
             view,
             f"{card.metrics['validation_score']:.3f}",
             str(card.metrics["best_epoch"] or "-"),
-            "/".join(str(count) for count in card.data["clips"].values()),
+            "/".join(str(count) for count in card.data[counted].values()),
             card.weights,
             "trained now" if view in trained else "there from before",
         )

@@ -92,9 +92,10 @@ def clip_counts(task: Task, train: Tensor, validation: Tensor) -> dict[str, Any]
     The classes' shares in training, or the mean intensities, are what is said of a clip that can't be scored
     (`scoring.ensemble.training_prior`).
     """
-    clips = {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)}
+    counted = {str(Split.TRAIN): len(train), str(Split.VALIDATION): len(validation)}
+    clips = {"points" if task.per_frame else "clips": counted}
     if isinstance(task.output, Intensities):
         means = train.double().mean(dim=0)
-        return {"clips": clips, "train_means": {name: float(means[i]) for i, name in enumerate(task.names)}}
+        return {**clips, "train_means": {name: float(means[i]) for i, name in enumerate(task.names)}}
     counts = train.bincount(minlength=task.num_outputs)
-    return {"clips": clips, "train_labels": {name: int(counts[i]) for i, name in enumerate(task.names)}}
+    return {**clips, "train_labels": {name: int(counts[i]) for i, name in enumerate(task.names)}}

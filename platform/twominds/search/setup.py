@@ -78,7 +78,12 @@ def prepare(config: SearchConfig) -> Search:
         fusion=fusion,
         data=read_search_data(config.embeddings, fusion, config.protocol, recipe.task.output),
         about=about,
-        rules=Rules(seeds=fusion.seeds, std_penalty=config.std_penalty, stopping=config.stopping),
+        rules=Rules(
+            seeds=fusion.seeds,
+            std_penalty=config.std_penalty,
+            stopping=config.stopping,
+            score_name=recipe.task.score_name,
+        ),
         plan=plan,
         given=config.space,
         # Absolute: a trial has a working folder of its own.

@@ -48,6 +48,8 @@ class Rules:
     """How many standard deviations over the seeds the objective takes off the mean."""
     stopping: StoppingConfig = field(default_factory=lambda: StoppingConfig(risk=0.0))
     """When a candidate is ended."""
+    score_name: str = "MF1"
+    """What people call the metric."""
 
     def rank(self, outcome: Outcome) -> tuple[float, float]:
         """What the best finished candidate has the most of."""

@@ -180,7 +180,7 @@ def _row(trial: Trial) -> dict[str, Any]:
 
 
 def _summary(config: EncoderSearchConfig, recipe: Recipe, trials: list[Trial], *, tried: int, run_uri: str) -> Summary:
-    table = Table("rank", "MF1", "loss", "candidate")
+    table = Table("rank", recipe.task.score_name, "loss", "candidate")
     ranked = sorted(trials, key=Trial.rank, reverse=True)
     for rank, trial in enumerate(ranked[:5], start=1):
         shown = [

@@ -191,7 +191,10 @@ def _summary(config: SearchConfig, search: Search, results: SearchResults, card:
     )
     _count(summary, results)
     summary.add("there from before", f"{before} candidates")
-    summary.add(f"best on {card.selected_on}", f"{card.task.score_name} {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds")
+    summary.add(
+        f"best on {card.selected_on}",
+        f"{card.task.score_name} {best.mean:.3f} +- {best.std:.3f} over {len(best.results)} seeds",
+    )
     if config.protocol != "validation":
         summary.add("selected_on", card.selected_on)
     summary.add("every trial", f"{search.store.uri}/trials.parquet")

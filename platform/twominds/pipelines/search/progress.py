@@ -157,9 +157,9 @@ class SearchProgress(Callback):
             return f"failed ({outcome.reason})"
         seeds = len(self._rules.seeds)
         if outcome.status == "ended":
-            score = f"MF1 {outcome.mean:.3f}, " if outcome.results else ""
+            score = f"{self._rules.score_name} {outcome.mean:.3f}, " if outcome.results else ""
             return f"{score}ended after {len(outcome.results)} of {seeds} seeds"
-        return f"MF1 {score_text(outcome)}" + (f" over {seeds} seeds" if seeds > 1 else "")
+        return f"{self._rules.score_name} {score_text(outcome)}" + (f" over {seeds} seeds" if seeds > 1 else "")
 
     def _minutes_left(self) -> float:
         done = self._done + self._under_way / 2  # who is under way is half done, on average

@@ -158,7 +158,9 @@ def _save_encoder_alone(row: RowModels) -> None:
     config = EnsembleConfig(fusion=model, inputs="logits", views=(part.view,), media=_media(row))
     state = build_fusion(model, dims=dims, num_outputs=row.recipe.task.num_outputs).state_dict()
     of_encoder = {
-        name: part.card.data[name] for name in ("clips", "train_labels", "train_means") if name in part.card.data
+        name: part.card.data[name]
+        for name in ("clips", "points", "train_labels", "train_means")
+        if name in part.card.data
     }
     card = _card(row, part.card.metrics, of_encoder)
     _save(row, {seed_name(row.recipe.encoder_seed): state}, config, dims, card)

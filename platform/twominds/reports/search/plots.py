@@ -107,7 +107,9 @@ def _seeds(results: SearchResults) -> list[Plot]:
         axes.scatter(scores, [row] * len(scores), s=26, color=color, alpha=0.75, linewidths=0)
         axes.scatter([100 * outcome.mean], [row], s=150, marker="|", color="black", linewidths=1.5, zorder=3)
     axes.grid(axis="y", color="#eeeeee")
-    finish(axes, [f"{i}. (candidate {number_of(o, results)})" for i, o in enumerate(best, 1)], f"{results.score_name} (%)")
+    finish(
+        axes, [f"{i}. (candidate {number_of(o, results)})" for i, o in enumerate(best, 1)], f"{results.score_name} (%)"
+    )
     told = "; ".join(f"candidate {number_of(outcome, results)} {mean_std(outcome)}" for outcome in best)
     alt = f"Macro F1 in percent, mean and standard deviation over {len(results.seeds)} seeds: {told}."
     caption = (

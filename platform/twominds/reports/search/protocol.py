@@ -41,7 +41,7 @@ def protocol(results: SearchResults) -> list[str]:
     given = [f"Where the search looked was given in place of the recipe's: {', '.join(results.given)}."]
     return [
         *(given if results.given else []),
-        f"Every candidate is trained with the same seeds ({seeds}). Each training scores the macro F1 (MF1) of its "
+        f"Every candidate is trained with the same seeds ({seeds}). Each training scores the {results.score_name} of its "
         f"best epoch on {_where(results)}. The candidate's score is their mean"
         f"{f', minus {penalty:g} times their standard deviation' if penalty else ''}. Standard deviations are the "
         "population's, over the seeds.",

@@ -52,7 +52,12 @@ def facts(results: SearchResults, costs: Costs) -> list[tuple[str, str]]:
     if finished := results.finished:
         best = finished[0]
         of_seeds = f"{len(best.results)} seed{'' if len(best.results) == 1 else 's'} on {results.selected_on}"
-        found.append((f"Best mean {results.score_name}", f"{mean_std(best)} over {of_seeds} (candidate {number_of(best, results)})"))
+        found.append(
+            (
+                f"Best mean {results.score_name}",
+                f"{mean_std(best)} over {of_seeds} (candidate {number_of(best, results)})",
+            )
+        )
         if results.std_penalty:
             penalty = f"mean − {results.std_penalty:g} × SD"
             found.append(("Its score", f"{percent(best.score(results.std_penalty))} ({penalty})"))

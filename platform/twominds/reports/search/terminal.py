@@ -11,7 +11,7 @@ SHOWN = 5
 
 def best_table(finished: list[Outcome], rules: Rules) -> Table:
     """The best finished candidates, and the settings in which they differ most visibly."""
-    table = Table("rank", "MF1", "candidate")
+    table = Table("rank", rules.score_name, "candidate")
     for rank, outcome in enumerate(sorted(finished, key=rules.rank, reverse=True)[:SHOWN], start=1):
         table.add_row(str(rank), score_text(outcome), _settings(outcome))
     return table
