@@ -13,23 +13,24 @@ from rich.console import Console
 
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
-from twominds.corpus.synthetic.config import SplitShares, SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.errors import BackboneError, CorpusError
-from twominds.features.debug import make_debug_models
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.job import in_sentences
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.quarantine import read_quarantine
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.summary import Summary
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER
 from twominds.records import AH_VIDEO, Clip, Split
+from twominds.reports.summary import Summary
+from twominds.results.quarantine import read_quarantine
+from twominds.search.config import SearchConfig
 from twominds.serving.app import ServeArgs, build
+from twominds.synthetic.corpus.config import SplitShares, SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import make_corpus
+from twominds.synthetic.weights import make_debug_models
 from twominds.workspace import Workspace, described_root
 
 RECIPE = "leya/demo"

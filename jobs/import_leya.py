@@ -20,7 +20,7 @@ from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError, TwomindsError
 from twominds.pipelines.job import in_sentences
 from twominds.recipes.leya_published import import_encoder, import_ensemble
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.workspace import Workspace, require
 
 
@@ -50,10 +50,10 @@ class ImportConfig:
             raise ConfigError(f"No file at {missing[0]}.")
 
     @property
-    def files(self) -> dict[Modality, Path]:
+    def files(self) -> dict[View, Path]:
         """The given encoders' files."""
-        given = {modality: str(getattr(self, modality)) for modality in Modality}
-        return {modality: Path(file) for modality, file in given.items() if file}
+        given = {view: str(getattr(self, view)) for view in Modality}
+        return {view: Path(file) for view, file in given.items() if file}
 
 
 def import_leya(config: ImportConfig, console: Console) -> None:
@@ -65,11 +65,11 @@ def import_leya(config: ImportConfig, console: Console) -> None:
     """
     require(config.models, what="bundle of weights", made_by="python jobs/fetch_models.py")
     store = BackboneStore(uri=config.models)
-    encoders = {modality: f"{config.output}/encoders/{modality}" for modality in Modality}
-    for modality, file in config.files.items():
-        with console.status(f"{modality}: reading {file.name}"):
-            card = import_encoder(encoders[modality], modality, file, store)
-        _say(console, str(modality), encoders[modality], card)
+    encoders: dict[View, str] = {view: f"{config.output}/encoders/{view}" for view in Modality}
+    for view, file in config.files.items():
+        with console.status(f"{view}: reading {file.name}"):
+            card = import_encoder(encoders[view], view, file, store)
+        _say(console, str(view), encoders[view], card)
     if config.fusion:
         uri = f"{config.output}/ensemble"
         with console.status("fusion: reading"):

@@ -12,10 +12,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from twominds.corpus.synthetic.config import SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import TRUTH_FILE, CorpusSummary, make_corpus
 from twominds.errors import ConfigError, TwomindsError
 from twominds.pipelines.job import in_sentences
+from twominds.synthetic.corpus.config import SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import TRUTH_FILE, CorpusSummary, make_corpus
 from twominds.workspace import Workspace, job_command
 
 

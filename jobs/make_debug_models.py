@@ -17,8 +17,8 @@ from rich.console import Console
 
 from twominds.backbones import read_manifest
 from twominds.errors import TwomindsError
-from twominds.features.debug import make_debug_models
 from twominds.pipelines.job import in_sentences
+from twominds.synthetic.weights import make_debug_models
 from twominds.workspace import Workspace, job_command
 
 

@@ -14,14 +14,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from twominds.corpus.synthetic.config import CueStrengths, SplitShares, SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.job import in_sentences
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.storage import write_whole
+from twominds.synthetic.corpus.config import CueStrengths, SplitShares, SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import make_corpus
 from twominds.workspace import Workspace, require
 
 SHARES = SplitShares(validation=0.15, test=0.35)
@@ -36,7 +36,7 @@ CONFLICT = "leya/demo-pooled/all"
 class PlantedAblationConfig:
     """Draw the corpora, run the rows on each, and print what the test split says."""
 
-    only: tuple[Modality, ...] = tuple(Modality)
+    only: tuple[View, ...] = tuple(Modality)
     """Modalities that carry the only signal of a corpus of their own."""
     conflict: bool = True
     """Also the corpus of which only the disagreement tells."""
@@ -58,10 +58,10 @@ def main(config: PlantedAblationConfig) -> None:
     """Runs all; prints a table per corpus and writes `results.json`."""
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
     corpora = {
-        f"only-{modality}": SyntheticCorpusConfig(
-            clips=config.clips, shares=SHARES, seed=config.seed, strengths=_only(modality, config.strength)
+        f"only-{view}": SyntheticCorpusConfig(
+            clips=config.clips, shares=SHARES, seed=config.seed, strengths=_only(view, config.strength)
         )
-        for modality in config.only
+        for view in config.only
     }
     if config.conflict:
         corpora["conflict"] = SyntheticCorpusConfig(
@@ -79,16 +79,16 @@ def main(config: PlantedAblationConfig) -> None:
     write_whole(Path(config.output, "results.json"), json.dumps(found, indent=2).encode())
 
 
-def _only(modality: Modality, strength: float) -> CueStrengths:
-    return CueStrengths(**{**asdict(NO_CUES), modality.value: strength})
+def _only(view: View, strength: float) -> CueStrengths:
+    return CueStrengths(**{**asdict(NO_CUES), view: strength})
 
 
 def _table(name: str, report: dict[str, Any]) -> Table:
     """One line per row of the study: test MF1, and with each modality hidden."""
-    table = Table("row", "looks at", "test MF1", *(f"without {modality}" for modality in Modality), title=name)
+    table = Table("row", "looks at", "test MF1", *(f"without {view}" for view in Modality), title=name)
     hidden = {(drop["recipe"], drop["modality"]): drop["mf1"]["test"] for drop in report["modality_drop"]}
     for row in report["rows"]:
-        without = (hidden.get((row["recipe"], modality)) for modality in Modality)
+        without = (hidden.get((row["recipe"], view)) for view in Modality)
         cells = ["" if value is None else f"{value:.3f}" for value in without]
         mf1 = row["splits"]["test"]["mf1"]["value"]
         table.add_row(row["recipe"], " ".join(row["modalities"]), f"{mf1:.3f}", *cells)

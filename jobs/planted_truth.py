@@ -9,17 +9,18 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from twominds.corpus.synthetic.config import PresetName, SplitShares, SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.job import in_sentences
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Modality
+from twominds.search.config import SearchConfig
 from twominds.storage import write_whole
+from twominds.synthetic.corpus.config import PresetName, SplitShares, SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import make_corpus
 from twominds.workspace import Workspace, require
 
 FusedOver = Literal["emb", "pooled"]

@@ -150,10 +150,11 @@ def tiny_bundle(pytestconfig: pytest.Config) -> str:
     from filelock import FileLock
 
     from twominds.artifacts import fingerprint, installed_versions
-    from twominds.features.debug import QUICK, make_debug_models
+    from twominds.synthetic.weights import QUICK, make_debug_models
 
     sources = [
-        *(ROOT / "platform/twominds").glob("features/**/*.py"),
+        *(ROOT / "platform/twominds/synthetic").rglob("*.py"),
+        *(ROOT / "platform/twominds/features").glob("*.py"),
         *(ROOT / "platform/twominds/backbones").glob("*.py"),
     ]
     made_of = fingerprint([path.read_text() for path in sorted(sources)], installed_versions())
@@ -171,8 +172,8 @@ def tiny_bundle(pytestconfig: pytest.Config) -> str:
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BAH tree of twelve drawn clips of two seconds, none of them broken, drawn once; treat it as read-only."""
-    from twominds.corpus.synthetic.config import SyntheticCorpusConfig
-    from twominds.corpus.synthetic.corpus import make_corpus
+    from twominds.synthetic.corpus.config import SyntheticCorpusConfig
+    from twominds.synthetic.corpus.corpus import make_corpus
 
     root = tmp_path_factory.mktemp("corpus") / "bah"
     config = SyntheticCorpusConfig(clips=12, clip_s=2.0, width=160, height=120, fps=12.0, clean=True, seed=7)
@@ -191,9 +192,9 @@ def write_embeddings() -> Callable[..., None]:
 
     from twominds import artifacts
     from twominds.artifacts import Card
-    from twominds.pipelines import tables
-    from twominds.pipelines.about import About, claim_folder
     from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, clip_labels
+    from twominds.results import tables
+    from twominds.results.about import About, claim_folder
 
     def write(root: str, *, train: int = 40, validation: int = 20, test: int = 0, dim: int = 8) -> None:
         rng, rows = np.random.default_rng(0), list[tables.Row]()
@@ -201,21 +202,19 @@ def write_embeddings() -> Callable[..., None]:
         for i, split in enumerate(splits):
             clip = Clip(clip_id=f"clip-{i:03}", video_uri="", split=split, labels=clip_labels(i % 2))
             row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
-            for modality in Modality:
+            for view in Modality:
                 vector = (rng.standard_normal(dim) + i % 2).astype(np.float32)
-                embedding = Embedding(
-                    clip_id=clip.clip_id, view=modality, presence=PRESENT, vectors=np.atleast_2d(vector)
-                )
+                embedding = Embedding(clip_id=clip.clip_id, view=view, presence=PRESENT, vectors=np.atleast_2d(vector))
                 row |= tables.embedding_to_row(embedding)
             rows.append(row)
         fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-        schema = pa.schema([*fields, *(field for modality in Modality for field in tables.embedding_fields(modality))])
+        schema = pa.schema([*fields, *tables.embedding_fields(*Modality)])
         about = About(recipe="leya/demo", corpus="drawn", fingerprint="0" * 12, models="none")
         claim_folder(f"{root}/embeddings", about)
         with UPath(f"{root}/embeddings/all.parquet").open("wb") as file:
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
-        for modality in Modality:
+        for view in Modality:
             card = Card(kind="encoder", task=AH_VIDEO, recipe="leya/demo", config={})
-            artifacts.save(f"{root}/encoders/{modality}", {"w": torch.zeros(1)}, card)
+            artifacts.save(f"{root}/encoders/{view}", {"w": torch.zeros(1)}, card)
 
     return write

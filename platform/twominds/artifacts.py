@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from upath import UPath
 
 from twominds.errors import ArtifactError
-from twominds.records import Task
+from twominds.records import Modality, Task, View, modality_of
 from twominds.storage import write_whole
 
 if TYPE_CHECKING:
@@ -70,6 +70,28 @@ def from_json(kind: type[T], value: object) -> T:
     return config
 
 
+def config_from_json(configs: Mapping[Modality, Sequence[type[T]]], view: View, value: Mapping[str, Any]) -> T:
+    """One view's settings back from `to_json`.
+
+    Args:
+        configs: The classes of each modality's settings, told apart by their `kind`; the first may come without.
+        view: Whose.
+        value: As JSON.
+
+    Raises:
+        ArtifactError: there is no such view or kind, or a setting is not one of it.
+    """
+    try:
+        known = configs[modality_of(view)]
+    except ValueError as error:
+        raise ArtifactError(f"There is no view {view!r}: a view begins with {', '.join(Modality)}.") from error
+    kinds = {getattr(config, "kind", None): config for config in known}
+    kind = value.get("kind", getattr(known[0], "kind", None))
+    if kind not in kinds:
+        raise ArtifactError(f"The settings of {view} are of the kind {kind!r}, which this version does not know.")
+    return from_json(kinds[kind], value)
+
+
 _RENAMED = {
     f"{of}_mf1{part}": f"{of}_score{part}" for of in ("validation", "selection") for part in ("", "_mean", "_std")
 }
@@ -82,6 +104,16 @@ def _of_today(value: object) -> object:
         items = {
             _RENAMED.get(name, name): _of_today(inner) for name, inner in cast("Mapping[str, object]", value).items()
         }
+        if items.keys() >= {"fusion", "modalities"}:  # an ensemble, when each modality had one view
+            items["views"] = items.pop("modalities")
+        if items.keys() == {"threshold", "temperature", "bias", "abstain_band"}:  # a decision, before it had steps
+            return {
+                "steps": [
+                    {"kind": "calibrate", "temperature": items["temperature"], "bias": items["bias"]},
+                    {"kind": "threshold", "value": items["threshold"]},
+                    {"kind": "abstain", "band": items["abstain_band"]},
+                ]
+            }
         if items.keys() == {"name", "classes"}:  # a task, when all were of whole clips
             return {"name": items["name"], "output": {"names": items["classes"]}}
         return items
@@ -206,7 +238,9 @@ def read_card(uri: str) -> Card:
         raise ArtifactError(f"{path} was cut off in mid-writing. Remove that folder, and make it again.") from error
     if raw.get("format_version", 0) > FORMAT_VERSION:
         raise ArtifactError(f"The artifact at {uri} was written by a newer version of twominds; update the package.")
-    return from_json(Card, raw)
+    card = from_json(Card, raw)
+    # As they stand there, whoever wrote them: the artifact's id is a digest of both.
+    return replace(card, config=raw["config"], architecture=raw.get("architecture", {}))
 
 
 def verified(uri: str) -> tuple[Card, bytes]:

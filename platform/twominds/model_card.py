@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 README = "README.md"
 ENCODERS = "encoders"
-"""Folder of an ensemble with the artifacts of its encoders, by modality."""
+"""Folder of an ensemble with the artifacts of its encoders, by view."""
 
 _PUSHED = "<!-- written by twominds --push-to: the next push replaces this folder -->"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
+class CardEntry:
     """One entry of a card's metrics or data."""
 
     name: str
@@ -49,12 +49,18 @@ class Metric:
         return "test" if "test" in self.name else "validation"
 
     @property
+    def is_main(self) -> bool:
+        """Whether it is of the task's metric, which the model was chosen by."""
+        name = self.name.partition(" / ")[0]
+        return name.removesuffix("_mean").endswith("_score")
+
+    @property
     def is_score(self) -> bool:
         """Whether it says how good the model is, rather than how it was made."""
-        return self.interval is not None or "mf1" in self.name
+        return self.interval is not None or "_score" in self.name
 
 
-def metrics_of(found: Mapping[str, object], prefix: str = "") -> Iterator[Metric]:
+def metrics_of(found: Mapping[str, object], prefix: str = "") -> Iterator[CardEntry]:
     """The entries of nested metrics, one by one.
 
     A value with an interval is a `{"value": x, "interval": [low, high]}`, or a `NAME_interval` beside `NAME`.
@@ -69,7 +75,7 @@ def metrics_of(found: Mapping[str, object], prefix: str = "") -> Iterator[Metric
                 yield from metrics_of(inner, f"{label} / ")
                 continue
             value, interval = inner["value"], inner.get("interval")
-        yield Metric(name=label, value=value, interval=_bounds(interval))
+        yield CardEntry(name=label, value=value, interval=_bounds(interval))
 
 
 def is_non_commercial(backbone: UsedBackbone) -> bool:
@@ -135,7 +141,7 @@ def copy_artifact(uri: str, target: str) -> None:
 def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None = None) -> None:
     """Copies an artifact, with its encoders, into a folder that can be uploaded to a model hub as it is.
 
-    The folder holds README.md, card.json and model.safetensors, the same per modality in encoders/, and nothing else.
+    The folder holds README.md, card.json and model.safetensors, the same per view in encoders/, and nothing else.
     It can be loaded and served like the artifact itself.
 
     Args:
@@ -147,7 +153,7 @@ def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None 
         ArtifactError: there is no whole artifact, it was changed since, or the target holds something else.
     """
     (card, _), uri, target = artifacts.verified(uri), uri.rstrip("/"), target.rstrip("/")
-    parts = [f"{ENCODERS}/{modality}" for modality in card.architecture.get("encoders", {})]
+    parts = [f"{ENCODERS}/{view}" for view in card.architecture.get("encoders", {})]
     for part in parts:
         artifacts.verified(f"{uri}/{part}")
     if f"{_absolute(uri)}/".startswith(f"{_absolute(target)}/"):
@@ -159,7 +165,7 @@ def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None 
         copy_artifact(f"{uri}/{part}", f"{target}/{part}")
 
 
-def _front_matter(card: Card, scores: list[Metric]) -> str:
+def _front_matter(card: Card, scores: list[CardEntry]) -> str:
     from huggingface_hub.repocard_data import EvalResult, ModelCardData  # not at import: many only read artifacts
 
     restrictive = sorted({b.licence.lower() for b in card.backbones if is_non_commercial(b) or is_agpl(b)})
@@ -170,12 +176,12 @@ def _front_matter(card: Card, scores: list[Metric]) -> str:
             dataset_type="video",
             dataset_name=f"labelled clips ({data})",
             dataset_split=metric.split,
-            metric_type="f1",
+            metric_type="f1" if card.task.metric.endswith("f1") else card.task.metric,
             metric_name=metric.name,
             metric_value=round(float(metric.value), 4),
         )
         for metric in scores
-        if "mf1" in metric.name and not metric.name.endswith("_std") and isinstance(metric.value, int | float)
+        if metric.is_main and isinstance(metric.value, int | float)
     ]
     debug = ["debug-weights"] if card.weights == "debug" else []
     return ModelCardData(

@@ -7,10 +7,20 @@ them. A missing modality is a value here, never a zero: see `Presence`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from twominds.tasks import AH_FRAME as AH_FRAME
+from twominds.tasks import AH_VIDEO as AH_VIDEO
+from twominds.tasks import EXPRESSION as EXPRESSION
+from twominds.tasks import MIMICRY as MIMICRY
+from twominds.tasks import TASKS as TASKS
+from twominds.tasks import Classes as Classes
+from twominds.tasks import Intensities as Intensities
+from twominds.tasks import Task as Task
+from twominds.tasks import Unit as Unit
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
@@ -49,110 +59,6 @@ def modality_of(view: View) -> Modality:
         ValueError: there is no such modality.
     """
     return Modality(view.partition(".")[0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Classes:
-    """One of several names is right. A model has a logit for each; a label is the index of the name."""
-
-    names: tuple[str, ...]
-    """In the order of the logits; of two, the last is the positive one."""
-
-    @property
-    def num_outputs(self) -> int:
-        """Logits of a model."""
-        return len(self.names)
-
-    @property
-    def num_values(self) -> int:
-        """Numbers that one label is made of."""
-        return 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intensities:
-    """How much there is of each of several things, as numbers."""
-
-    names: tuple[str, ...]
-    """In the order of the outputs."""
-    low: float = 0.0
-    """The least that an annotator can say."""
-    high: float = 1.0
-    """The most."""
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"intensities go from low to high, not from {self.low} to {self.high}")
-
-    @property
-    def num_outputs(self) -> int:
-        """Outputs of a model."""
-        return len(self.names)
-
-    @property
-    def num_values(self) -> int:
-        """Numbers that one label is made of."""
-        return len(self.names)
-
-
-Unit = Literal["clip", "frame"]
-"""What gets one prediction, that is what a point is: a whole clip, or each of its frames."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is recognised, of what, and what it is judged by."""
-
-    name: str
-    """Identifier that artifacts carry, such as `ah-video`."""
-    output: Classes | Intensities
-    """What is said of a point."""
-    unit: Unit = "clip"
-    """What a point is."""
-    rate_hz: float | None = None
-    """Per frame: points a second; None: one for each of the video's own frames."""
-    metric: str = "macro_f1"
-    """What models are chosen by: a name of `training.metrics`."""
-
-    @property
-    def num_outputs(self) -> int:
-        """Numbers that a model gives for a point."""
-        return self.output.num_outputs
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One per output."""
-        return self.output.names
-
-    @property
-    def per_frame(self) -> bool:
-        """Whether a clip has many points, at times."""
-        return self.unit == "frame"
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether it is one of two classes: then there is one probability, that of the last class, and a threshold."""
-        return isinstance(self.output, Classes) and self.num_outputs == 2
-
-
-AH_VIDEO = Task(name="ah-video", output=Classes(names=("no_ah", "ah")))
-"""Ambivalence/hesitancy per video: class 1 is 'present' (BAH's `global_ah`)."""
-AH_FRAME = Task(name="ah-frame", output=Classes(names=("no_ah", "ah")), unit="frame", metric="weighted_f1")
-"""Ambivalence/hesitancy per frame of the video (BAH's `frame_annotation`; ABAW-8's metric)."""
-EXPRESSION = Task(
-    name="expression",
-    output=Classes(names=("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise", "Other")),
-    unit="frame",
-)
-"""Eight expressions per frame, in Aff-Wild2's order."""
-MIMICRY = Task(
-    name="mimicry",
-    output=Intensities(names=("Admiration", "Amusement", "Determination", "Empathic Pain", "Excitement", "Joy")),
-    metric="pearson",
-)
-"""Six intensities of emotional mimicry per video, in Hume-Vidmimic2's order."""
-TASKS: Mapping[str, Task] = {task.name: task for task in (AH_VIDEO, AH_FRAME, EXPRESSION, MIMICRY)}
-"""Every task by its name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -377,13 +283,58 @@ class Embedding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModalityScore:
-    """One modality's part in a score."""
+class ViewScore:
+    """One view's part in a score."""
 
-    modality: Modality
+    view: View
     presence: Presence
     probability: float | None
-    """The unimodal encoder's own probability of the positive class; None when absent."""
+    """The unimodal encoder's own probability of the last of two classes (per frame: its mean); None when absent, and of
+    other tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contributions:
+    """What a score is made of: it is the sum of what the training's prior says and of each modality's contribution.
+
+    In log-odds of the class that is asked about; of intensities in their own numbers, one contribution per output.
+    """
+
+    prior: tuple[float, ...]
+    """What is said without any modality [K']: K' is 1 of classes."""
+    by_modality: Mapping[Modality, tuple[float, ...]]
+    """Exact Shapley value of each modality that is present [K']."""
+    opposed: tuple[Modality, Modality] | None
+    """The two modalities that pull in opposite directions and depend on each other most, the one that pulls up first;
+    None where all pull the same way."""
+    interaction: float = 0.0
+    """Their Shapley interaction index: how much both together say beyond what each does alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSegment:
+    """A stretch of a clip that has one class."""
+
+    start_s: float
+    end_s: float
+    label: int
+    """Index of the class."""
+    probability: float
+    """Mean probability of the class in it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timeline:
+    """What is said of each point of a clip."""
+
+    points_s: Times
+    """[P]."""
+    outputs: npt.NDArray[np.float64]
+    """[P, K]: class probabilities or intensities, after smoothing."""
+    labels: npt.NDArray[np.int64] | None
+    """[P]: index of the decided class; None of intensities."""
+    segments: tuple[ScoredSegment, ...] = ()
+    """Stretches of one class, in the order of time; of two classes only those of the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,19 +343,24 @@ class Score:
 
     clip_id: str
     probabilities: tuple[float, ...]
-    """Mean over the ensemble's seeds of the class probabilities; sums to 1."""
-    label: int
-    """Index of the decided class."""
+    """[K]: the members' weighted mean of the class probabilities, which sum to 1, or of the intensities. Of a task per
+    frame: their mean over the points."""
+    label: int | None
+    """Index of the decided class; None of intensities, and of a task per frame, whose timeline has the labels."""
     threshold: float
-    """The probability of the last class from which the label is 1."""
+    """The probability of the last of two classes from which it is the answer."""
     abstains: bool = False
     """Whether the probability is within the ensemble's abstention band, where a person should decide."""
     seed_probabilities: tuple[float, ...]
-    """The positive-class probability of each seed model, in the order of the artifact's seeds."""
-    modalities: tuple[ModalityScore, ...]
+    """What each member gives the last class (or the first intensity), in the order of the members."""
+    views: tuple[ViewScore, ...]
     artifact_id: str
     weights: str
     """`published`, or `debug` when any weight in the path is seeded random: then the score means nothing."""
+    timeline: Timeline | None = None
+    """Of a task per frame."""
+    contributions: Contributions | None = None
+    """What each modality adds; None where it was not asked for."""
     warnings: tuple[str, ...] = ()
     """What of the clip was left out on the way, in sentences that the user reads."""
 
@@ -415,7 +371,7 @@ class Failure:
 
     clip_id: str
     stage: str
-    """Where it failed: `decode`, `faces`, `speech`, `features.scene`, ..."""
+    """Where it failed: `decode`, `faces`, `speech`, `features["scene"]`, ..."""
     reason: str
     """The error's sentence."""
 

@@ -13,10 +13,10 @@ import av
 import cv2
 import numpy as np
 
-from twominds.corpus.synthetic.casting import random_appearance, random_backdrop
-from twominds.corpus.synthetic.drawing import Person, Pose, Scene, draw_frame
-from twominds.corpus.synthetic.phrases import as_sentences, hesitant_clauses
-from twominds.corpus.synthetic.voice import SAMPLE_RATE_HZ, random_speaker, speak
+from twominds.synthetic.corpus.casting import random_appearance, random_backdrop
+from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
+from twominds.synthetic.corpus.phrases import as_sentences, hesitant_clauses
+from twominds.synthetic.corpus.voice import SAMPLE_RATE_HZ, random_speaker, speak
 
 SIZE = (1080, 1920)
 """Width and height in pixels."""

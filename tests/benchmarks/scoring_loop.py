@@ -78,7 +78,7 @@ class PlainLoop:
         """Probability of each class."""
         scene, text = self._heads[Modality.SCENE], self._heads[Modality.TEXT]
         tokens = scene.backbone(pixel_values=_normalised(seen.scene)[None]).last_hidden_state
-        vectors = {Modality.SCENE: tokens.mean(dim=1)}
+        vectors: dict[View, torch.Tensor] = {Modality.SCENE: tokens.mean(dim=1)}
         rows = torch.cat([self._face(_normalised(crop[None])) for crop in seen.faces])
         statistics = torch.cat([rows.mean(dim=0), rows.std(dim=0, unbiased=False)])[None]
         vectors[Modality.FACE] = self._heads[Modality.FACE].mlp(statistics)

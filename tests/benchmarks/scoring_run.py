@@ -27,7 +27,7 @@ def ours(ensemble: str, models: str, clip: str, words: str) -> Callable[[], list
         (found,) = scorer.score([Clip(clip_id="clip", video_uri=clip, transcript=words)])
         if isinstance(found, Failure):
             raise RuntimeError(found.reason)
-        absent = [part.presence.reason for part in found.modalities if not part.presence.present]
+        absent = [part.presence.reason for part in found.views if not part.presence.present]
         if absent:
             raise RuntimeError(f"the benchmark's clip is to have all modalities: {absent}")
         return list(found.probabilities)

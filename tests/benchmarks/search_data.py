@@ -26,14 +26,14 @@ from torch import Tensor
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.fusion.batch import FusionInputs
-from twominds.pipelines import tables
-from twominds.pipelines.about import ABOUT, About
 from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, View, absent, clip_labels
+from twominds.results import tables
+from twominds.results.about import ABOUT, About
 
 SEED = 2
 CLIPS = {Split.TRAIN: 778, Split.VALIDATION: 124, Split.TEST: 525}
 PARTICIPANTS = {Split.TRAIN: 164, Split.VALIDATION: 26, Split.TEST: 110}
-DIMS = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
+DIMS: dict[View, int] = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
 
 CUE_WEIGHT = {Modality.SCENE: 0.7, Modality.FACE: 0.9, Modality.AUDIO: 0.8, Modality.TEXT: 0.9}
 SHARED = 0.3
@@ -59,7 +59,9 @@ FloatArray = npt.NDArray[np.float32]
 def draw(seed: int) -> list[tuple[Clip, dict[View, Embedding]]]:
     """The clips of all splits with their embeddings; no participant is in two splits."""
     rng = np.random.default_rng(seed)
-    turn = {modality: _orthonormal(rng, 2 + PERSON_FACTORS + CLIP_FACTORS, dim) for modality, dim in DIMS.items()}
+    turn: dict[View, FloatArray] = {
+        view: _orthonormal(rng, 2 + PERSON_FACTORS + CLIP_FACTORS, dim) for view, dim in DIMS.items()
+    }
     return [clip for split in CLIPS for clip in _draw_split(rng, split, turn)]
 
 
@@ -71,23 +73,23 @@ def _draw_split(
     person = np.sort(np.concatenate([np.arange(people), rng.integers(0, people, clips - people)]))
     shared = rng.standard_normal(clips)
     cue = {m: np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * rng.standard_normal(clips) for m in Modality}
-    conflict = {modality: rng.standard_normal(clips) for modality in Modality}
-    evidence = sum(CUE_WEIGHT[modality] * cue[modality] for modality in Modality)
+    conflict = {view: rng.standard_normal(clips) for view in Modality}
+    evidence = sum(CUE_WEIGHT[view] * cue[view] for view in Modality)
     evidence += CONFLICT_WEIGHT * sum(conflict[one] * conflict[other] for one, other in CONFLICTS)
     labels = (rng.random(clips) < 1 / (1 + np.exp(-evidence))) ^ (rng.random(clips) < FLIPPED)
     vectors: dict[View, FloatArray] = {}
-    there: dict[Modality, npt.NDArray[np.bool_]] = {}
-    for modality, dim in DIMS.items():
+    there: dict[View, npt.NDArray[np.bool_]] = {}
+    for view, dim in DIMS.items():
         own = rng.standard_normal((people, PERSON_FACTORS))[person]
         passing = rng.standard_normal((clips, PERSON_FACTORS))
         factors = [
-            np.stack([CUE_STD * cue[modality], CONFLICT_STD * conflict[modality]], axis=1),
+            np.stack([CUE_STD * cue[view], CONFLICT_STD * conflict[view]], axis=1),
             PERSON_STD * (np.sqrt(OWN) * own + np.sqrt(1 - OWN) * passing),
             CLIP_STD * rng.standard_normal((clips, CLIP_FACTORS)),
         ]
         noise = NOISE_STD * rng.standard_normal((clips, dim))
-        vectors[modality] = (np.concatenate(factors, axis=1) @ turn[modality] + noise).astype(np.float32)
-        there[modality] = rng.random(clips) >= ABSENT[modality]
+        vectors[view] = (np.concatenate(factors, axis=1) @ turn[view] + noise).astype(np.float32)
+        there[view] = rng.random(clips) >= ABSENT[view]
     drawn: list[tuple[Clip, dict[View, Embedding]]] = []
     for i in range(clips):
         participant = f"{split}-{person[i]:03}"
@@ -98,13 +100,11 @@ def _draw_split(
             labels=clip_labels(int(labels[i])),
             participant_id=participant,
         )
-        embeddings = {
-            modality: Embedding(
-                clip_id=clip.clip_id, view=modality, presence=PRESENT, vectors=np.atleast_2d(vectors[modality][i])
-            )
-            if there[modality][i]
-            else Embedding(clip_id=clip.clip_id, view=modality, presence=absent("It was drawn so."))
-            for modality in Modality
+        embeddings: dict[View, Embedding] = {
+            view: Embedding(clip_id=clip.clip_id, view=view, presence=PRESENT, vectors=np.atleast_2d(vectors[view][i]))
+            if there[view][i]
+            else Embedding(clip_id=clip.clip_id, view=view, presence=absent("It was drawn so."))
+            for view in Modality
         }
         drawn.append((clip, embeddings))
     return drawn
@@ -124,10 +124,10 @@ def write_search_data(root: Path, seed: int = SEED) -> None:
             row |= tables.embedding_to_row(embedding)
         rows.append(row)
     fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-    fields += [field for modality in Modality for field in tables.embedding_fields(modality)]
-    for modality in Modality:
+    fields += tables.embedding_fields(*Modality)
+    for view in Modality:
         card = Card(kind="encoder", task=AH_VIDEO, recipe="leya", config={})
-        artifacts.save(str(root / "encoders" / modality), {"w": torch.zeros(1)}, card)
+        artifacts.save(str(root / "encoders" / view), {"w": torch.zeros(1)}, card)
     folder = root / "embeddings"
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), folder / "all.parquet")
@@ -141,12 +141,12 @@ def read_split(embeddings: Path, split: Split) -> tuple[FusionInputs, Tensor]:
     table = pq.read_table(embeddings / "all.parquet", filters=chosen)
     tokens: dict[View, Tensor] = {}
     masks: list[Tensor] = []
-    for modality, dim in DIMS.items():
-        present = torch.tensor(table.column(f"{modality}_present").to_pylist())
-        tokens[modality] = torch.zeros(len(present), dim)
+    for view, dim in DIMS.items():
+        present = torch.tensor(table.column(f"{view}_present").to_pylist())
+        tokens[view] = torch.zeros(len(present), dim)
         # Rows without a vector leave nothing behind.
-        flat: Any = pc.list_flatten(table.column(f"{modality}_vector"))
-        tokens[modality][present] = torch.from_numpy(flat.to_numpy().reshape(-1, dim).copy())
+        flat: Any = pc.list_flatten(table.column(f"{view}_vector"))
+        tokens[view][present] = torch.from_numpy(flat.to_numpy().reshape(-1, dim).copy())
         masks.append(present)
     labels = torch.tensor(table.column("label").to_pylist())
     return FusionInputs(tokens=tokens, mask=torch.stack(masks, dim=1)), labels

@@ -18,6 +18,7 @@ from twominds.records import AH_VIDEO, Split
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit
 from twominds.training.metrics import macro_f1
+from twominds.training.objective import Objective
 
 
 def refit(embeddings: Path, where: list[str], candidate: Candidate, seeds: list[int]) -> dict[str, list[float]]:
@@ -30,9 +31,7 @@ def refit(embeddings: Path, where: list[str], candidate: Candidate, seeds: list[
     scores: dict[str, list[float]] = {"validation": [], "test": []}
     for seed in seeds:
         model = build_fusion(fusion.model, dims=train.inputs.dims, num_outputs=AH_VIDEO.num_outputs, seed=seed)
-        result = fit(
-            model, train, validation, fusion.fit, seed=seed, loss=fusion.loss, num_outputs=AH_VIDEO.num_outputs
-        )
+        result = fit(model, train, validation, fusion.fit, seed=seed, loss=fusion.loss, objective=Objective())
         with torch.inference_mode():
             answers = model.eval()(test.inputs).logits.argmax(dim=1)
         scores["validation"].append(result.validation_score)

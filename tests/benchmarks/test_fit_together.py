@@ -10,17 +10,18 @@ import pytest
 import torch
 
 from twominds.fusion.batch import FusionInputs
-from twominds.fusion.catalog import build_fusion
+from twominds.fusion.catalog import Fusion, build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
+from twominds.training.objective import Objective
 
 SEEDS = (42, 2025, 7777, 12345, 31415)
-DIMS = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
+DIMS: dict[View, int] = {Modality.SCENE: 768, Modality.FACE: 256, Modality.AUDIO: 128, Modality.TEXT: 128}
 CONFIG = FitConfig(epochs=5, patience=5)
 """LEYA's selected candidate; so many epochs."""
 CANDIDATES = (1, 4, 8) if torch.cuda.is_available() else (1, 2)
@@ -44,16 +45,18 @@ def test_together_against_one_by_one(candidates: int) -> None:
     configs = [replace(CONFIG, learning_rate=CONFIG.learning_rate * (1 + number / 4)) for number in numbers]
     losses = [FusionLoss(prototype_weight=0.2 + number / 20) for number in numbers]
 
-    def models(count: int) -> list[torch.nn.Module]:
+    def models(count: int) -> list[Fusion]:
         return [build_fusion(TransformerFusionConfig(), dims=DIMS, num_outputs=2, seed=seed) for seed in seeds[:count]]
 
     def one_by_one(count: int) -> None:
         for model, seed, config, loss in zip(models(count), seeds, configs, losses, strict=False):
-            fit(model, train, validation, config, seed=seed, loss=loss, num_outputs=2, device=device)
+            fit(model, train, validation, config, seed=seed, loss=loss, objective=Objective(), device=device)
 
     def together(count: int) -> None:
         batched, own, its = models(count), configs[:count], losses[:count]
-        fit_together(batched, train, validation, own, seeds=seeds[:count], losses=its, num_outputs=2, device=device)
+        fit_together(
+            batched, train, validation, own, seeds=seeds[:count], losses=its, objective=Objective(), device=device
+        )
 
     took: dict[str, float] = {}
     for name, run in (("one by one", one_by_one), ("together", together)):

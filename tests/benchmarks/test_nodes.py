@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 from ray.cluster_utils import Cluster
 
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.store import SearchStore
 from twominds.recipes.leya import PAPER_CANDIDATE
+from twominds.search.outcomes import Outcome
+from twominds.search.store import SearchStore
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(0)]
 

@@ -15,15 +15,16 @@ import torch
 from twominds.artifacts import Card, to_json
 from twominds.backbones import BackboneStore, read_manifest
 from twominds.encoders.artifact import save_encoder, used_backbone
-from twominds.encoders.catalog import ENCODERS, EncodersConfig
-from twominds.features.catalog import FeaturesConfig, build_extractor
-from twominds.features.debug import make_debug_models
+from twominds.encoders.catalog import ENCODERS
+from twominds.features.catalog import backbones_of, build_extractor
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
+from twominds.recipes.leya import leya
 from twominds.recipes.recipe import STABILITY_SEEDS
 from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.synthetic.weights import make_debug_models
 
 ROUNDS = int(os.environ.get("TWOMINDS_BENCH_ROUNDS", "3"))
 SIDES = ("loop", "ours")
@@ -60,27 +61,27 @@ def _clip(file: Path | str, words: str) -> Clip:
 
 def _make_ensemble(folder: Path, store: BackboneStore, clip: Clip) -> None:
     torch.manual_seed(0)
-    features, encoders, dims = FeaturesConfig(), EncodersConfig(), dict[View, int]()
+    features, encoders, dims = leya().features, leya().encoders, dict[View, int]()
     (media,) = MediaReader(MediaConfig(), store).read_many([clip])
     assert isinstance(media, ClipMedia)
-    for modality in Modality:
-        (example,) = build_extractor(modality, features, store, pooled=False).extract([media])
+    for view in Modality:
+        (example,) = build_extractor(view, features[view], store, with_pooled=False).extract([media])
         assert example.presence.present, example.presence.reason
-        settings = encoders.of(modality)
+        settings = encoders[view]
         encoder = ENCODERS[type(settings)].pretrained(settings, num_outputs=2, store=store, example=example)
-        dims[modality] = encoder.embedding_dim
-        used = tuple(used_backbone(store, role) for role in features.backbones(modality))
+        dims[view] = encoder.embedding_dim
+        used = tuple(used_backbone(store, role) for role in backbones_of(features[view]))
         card = Card(
             kind="encoder", task=AH_VIDEO, recipe="leya", config={"features": to_json(features)}, backbones=used
         )
-        save_encoder(str(folder / "encoders" / modality), encoder, encoders, card)
+        save_encoder(str(folder / "encoders" / view), encoder, encoders, card)
     fusion = TransformerFusionConfig()
     save_ensemble(
         str(folder / "ensemble"),
         {s: build_fusion(fusion, dims=dims, num_outputs=2, seed=s).state_dict() for s in STABILITY_SEEDS},
         EnsembleConfig(fusion=fusion),
         dims=dims,
-        encoders={modality: str(folder / "encoders" / modality) for modality in Modality},
+        encoders={view: str(folder / "encoders" / view) for view in Modality},
         card=Card(kind="ensemble", task=AH_VIDEO, recipe="leya", config={}),
     )
 

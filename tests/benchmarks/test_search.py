@@ -22,8 +22,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from twominds.pipelines.search.store import SearchStore
 from twominds.recipes.space import Candidate
+from twominds.search.store import SearchStore
 
 HERE = Path(__file__).resolve().parent
 SPACE = "hidden_dim=64,128", "num_layers=1,2", "num_heads=2,4,8", "feedforward_factor=2,4"

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from twominds.corpus.manifest import read_corpus
-from twominds.corpus.synthetic.config import SyntheticCorpusConfig
-from twominds.corpus.synthetic.corpus import make_corpus
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.quarantine import read_quarantine
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.summary import Summary
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.records import Clip
+from twominds.reports.summary import Summary
+from twominds.results.quarantine import read_quarantine
+from twominds.search.config import SearchConfig
+from twominds.synthetic.corpus.config import SyntheticCorpusConfig
+from twominds.synthetic.corpus.corpus import make_corpus
 from twominds.workspace import Workspace
 
 CLIPS = 24

@@ -19,20 +19,21 @@ import tyro
 from twominds import artifacts
 from twominds.backbones import BackboneStore
 from twominds.errors import ArtifactError, BackboneError, ConfigError, MissingInputError
-from twominds.pipelines import tables
 from twominds.pipelines.batch_score import BatchScoreConfig, batch_score
 from twominds.pipelines.embed import embed_features
 from twominds.pipelines.evaluate import evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.search import fusion
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.summary import Summary
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import train_encoders
-from twominds.records import Clip, Failure, Modality, Score, Split
+from twominds.records import Clip, Embedding, Failure, Modality, Score, Split, View
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.quarantine import read_quarantine
 from twominds.scoring.decision import DecisionFit
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.scorer import Scorer
+from twominds.search.config import SearchConfig
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished
@@ -135,11 +136,11 @@ def test_scores_of_two_folders_are_not_mixed(
 
 
 def test_encoders_are_artifacts_that_say_where_they_come_from(finished: "Finished") -> None:
-    for modality in Modality:
-        card = artifacts.read_card(f"{finished.workspace.encoders}/{modality}")
+    for view in Modality:
+        card = artifacts.read_card(f"{finished.workspace.encoders}/{view}")
         assert card.recipe == "leya/demo"
         assert 0 <= card.metrics["validation_score"] <= 1
-        assert card.weights == ("published" if modality == Modality.TEXT else "debug")
+        assert card.weights == ("published" if view == Modality.TEXT else "debug")
         assert card.selected_on == "validation"
 
 
@@ -175,9 +176,9 @@ def test_a_finished_search_can_be_given_another_decision(finished: "Finished", t
     assert calibrated.card.artifact_id != plain.card.artifact_id
     assert calibrated.config.decision.temperature != 1
     rows = [
-        row for row in tables.read_rows(finished.embed.output, splits=[Split.VALIDATION]) if row["label"] is not None
+        row for row in tables.read_rows(finished.embed.output, splits=[Split.VALIDATION]) if row["labels"] is not None
     ]
-    clips = [{m: tables.embedding_from_row(row, m) for m in Modality} for row in rows]
+    clips: list[dict[View, Embedding]] = [{m: tables.embedding_from_row(row, m) for m in Modality} for row in rows]
     before, after = plain.probabilities(clips)[..., 1], calibrated.probabilities(clips)[..., 1]
     ordered = np.take_along_axis(after, np.argsort(before, axis=1), axis=1)
     assert (np.diff(ordered, axis=1) >= -1e-9).all()  # equal where a low temperature rounds both to 0 or 1
@@ -200,10 +201,10 @@ def test_every_labelled_clip_counts_in_cards_and_in_the_report(finished: "Finish
     assert report["clips"] == {split: labelled[split] for split in ("train", "val", "test")}
     rows = {row["recipe"]: row for row in report["rows"]}
     assert report["quarantined"] == len(finished.quarantined()) > 0
-    for modality in Modality:
-        card = artifacts.read_card(f"{finished.workspace.encoders}/{modality}")
+    for view in Modality:
+        card = artifacts.read_card(f"{finished.workspace.encoders}/{view}")
         assert card.data["clips"] == {s: labelled[s] for s in ("train", "val")}
-        assert rows[modality]["splits"]["val"]["mf1"]["value"] == pytest.approx(card.metrics["validation_score"])
+        assert rows[view]["splits"]["val"]["mf1"]["value"] == pytest.approx(card.metrics["validation_score"])
     card = artifacts.read_card(finished.workspace.ensemble)
     of_seeds = [*card.metrics["validation_score"].values()]
     assert rows["single fusion"]["splits"]["val"]["by_model"] == pytest.approx(of_seeds)

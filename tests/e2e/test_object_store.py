@@ -14,11 +14,11 @@ from upath import UPath
 
 from twominds import artifacts
 from twominds.corpus.manifest import read_corpus
-from twominds.pipelines import tables
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.search.fusion import search_fusion
+from twominds.results import tables
+from twominds.results.quarantine import read_quarantine
 from twominds.scoring.ensemble import Ensemble
 from twominds.workspace import Workspace
 

@@ -31,12 +31,12 @@ from twominds.corpus.manifest import read_corpus
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
-from twominds.pipelines.search.fusion import SearchConfig
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_study
 from twominds.recipes.leya import leya
 from twominds.recipes.space import Choice, LogUniform
 from twominds.records import Split
+from twominds.search.config import SearchConfig
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Finished
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", *(f"platform/twominds/{page}/README.md" for page in ("recipes", "pipelines/search")))
+PAGES = ("README.md", *(f"platform/twominds/{page}/README.md" for page in ("recipes", "search")))
 BLOCKS = re.findall(
     r"^```\w+\n(.*?)^```$", "\n".join((ROOT / page).read_text() for page in PAGES), re.MULTILINE | re.DOTALL
 )

@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 from upath import UPath
 
 from twominds import artifacts
-from twominds.pipelines.search.store import SearchStore
+from twominds.search.store import SearchStore
 from twominds.storage import files_in
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.timeout(600)]

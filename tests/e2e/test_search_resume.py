@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from twominds import artifacts
-from twominds.pipelines.search.store import SearchStore
+from twominds.search.store import SearchStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 

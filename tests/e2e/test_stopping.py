@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from twominds.pipelines import tables
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
+from twominds.results import tables
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
@@ -69,7 +69,7 @@ def test_preprocessing_and_training(ray_session: None, tiny_bundle: str, small_c
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
     encoders = tmp_path / "encoders"
-    command = ["jobs/train_encoders.py", "--modalities", "text", "scene"]
+    command = ["jobs/train_encoders.py", "--views", "text", "scene"]
     code, said = stopped(tmp_path, command, signal.SIGTERM, lambda: (encoders / "text" / "card.json").exists())
     assert (code, said.splitlines()[-1]) == (143, STOPPED), said
     assert "Traceback" not in said

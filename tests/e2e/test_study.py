@@ -12,11 +12,11 @@ import pytest
 
 from twominds import artifacts
 from twominds.backbones import BackboneStore
-from twominds.pipelines import tables
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.study.parts import StudyConfig
-from twominds.pipelines.summary import Summary
 from twominds.records import Modality, Score, Split
+from twominds.reports.summary import Summary
+from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.scorer import Scorer
 from twominds.training.metrics import macro_f1
@@ -72,14 +72,14 @@ def test_the_table_says_what_the_models_say(study: tuple[EvaluateConfig, Summary
     folder = Path(config.study.folder)
     (uri,) = [str(path) for path in (folder / "fusions").iterdir() if artifacts.read_card(str(path)).recipe == BOTH]
     ensemble = Ensemble.load(uri)
-    columns = [f.name for m in ensemble.config.modalities for f in tables.embedding_fields(m)]
+    columns = [f.name for f in tables.embedding_fields(*ensemble.config.views)]
     by_modality = {
         m: {
             row["clip_id"]: row
             for place in (folder / "embeddings").glob(f"{m}-*")
             for row in tables.read_rows(str(place), ["label", *[c for c in columns if c.startswith(m)]], [Split.TEST])
         }
-        for m in ensemble.config.modalities
+        for m in ensemble.config.views
     }
     ids = sorted(by_modality[Modality.FACE])
     assert ids == sorted(by_modality[Modality.AUDIO])

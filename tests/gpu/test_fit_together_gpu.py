@@ -17,13 +17,14 @@ from twominds.training.fit import FitResult, fit
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss
+from twominds.training.objective import Objective
 
 pytestmark = pytest.mark.gpu
 
 SEEDS = (42, 2025, 7777, 12345, 31415)
 FUSION = TransformerFusionConfig(hidden_dim=32, num_layers=2, num_heads=2, dropout=0.0)
 CONFIG = FitConfig(epochs=4, batch_size=16, optimizer="adamw", learning_rate=1e-3, patience=9)
-DIMS = {Modality.FACE: 8, Modality.TEXT: 4}
+DIMS: dict[View, int] = {Modality.FACE: 8, Modality.TEXT: 4}
 
 
 def examples(clips: int, seed: int, device: str, dims: dict[View, int] = DIMS) -> FusionExamples:
@@ -50,7 +51,7 @@ def together(several: list[nn.Module], config: FitConfig, dims: dict[View, int] 
         [config] * len(SEEDS),
         seeds=SEEDS,
         losses=[FusionLoss()] * len(SEEDS),
-        num_outputs=2,
+        objective=Objective(),
         device="cuda",
     )
     return [result for result in results if isinstance(result, FitResult)]
@@ -59,7 +60,7 @@ def together(several: list[nn.Module], config: FitConfig, dims: dict[View, int] 
 def on_the_cpu(several: list[nn.Module], config: FitConfig, dims: dict[View, int] = DIMS) -> list[FitResult]:
     train, validation = examples(200, 0, "cpu", dims), examples(80, 1, "cpu", dims)
     return [
-        fit(model, train, validation, config, seed=seed, loss=FusionLoss(), num_outputs=2)
+        fit(model, train, validation, config, seed=seed, loss=FusionLoss(), objective=Objective())
         for seed, model in zip(SEEDS, several, strict=True)
     ]
 
@@ -110,7 +111,8 @@ def test_fusion_models(fusion: FusionConfig) -> None:
 
 def test_class_weighted_fusion() -> None:
     """It has no seed of its own: only the order of clips differs."""
-    dims, fusion = {Modality.FACE: 2, Modality.TEXT: 2}, ClassWeightedConfig()
+    dims: dict[View, int] = {Modality.FACE: 2, Modality.TEXT: 2}
+    fusion = ClassWeightedConfig()
     check_same(together(models(fusion, dims), CONFIG, dims), on_the_cpu(models(fusion, dims), CONFIG, dims), 1e-3)
 
 

@@ -14,7 +14,7 @@ from twominds.artifacts import Card, UsedBackbone
 from twominds.errors import ArtifactError
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.records import AH_VIDEO
+from twominds.records import AH_VIDEO, TASKS, Task
 from twominds.scoring.ensemble import EnsembleConfig
 
 
@@ -154,3 +154,41 @@ def test_a_setting_that_older_versions_wrote_and_that_changed_nothing_is_passed_
 def test_fingerprint_ignores_the_order_of_keys_but_not_values() -> None:
     assert artifacts.fingerprint({"a": 1, "b": 2}) == artifacts.fingerprint({"b": 2, "a": 1})
     assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": 2})
+
+
+def test_a_card_of_before_there_were_tasks_of_other_kinds_is_read() -> None:
+    old = {
+        "kind": "ensemble",
+        "task": {"name": "ah-video", "classes": ["no_ah", "ah"]},
+        "recipe": "leya",
+        "config": {},
+        "metrics": {
+            "validation_mf1": {"42": 0.7},
+            "validation_mf1_mean": 0.7,
+            "validation_mf1_std": 0.0,
+            "selection_mf1": 0.7,
+            "selection_mf1_mean": 0.7,
+        },
+    }
+    read = artifacts.from_json(Card, old)
+    assert read.task == AH_VIDEO
+    assert read.metrics == {
+        "validation_score": {"42": 0.7},
+        "validation_score_mean": 0.7,
+        "validation_score_std": 0.0,
+        "selection_score": 0.7,
+        "selection_score_mean": 0.7,
+    }
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_every_task_survives_json(task: Task) -> None:
+    value = json.loads(json.dumps(artifacts.to_json(card(task=task))))
+    assert artifacts.from_json(Card, value).task == task
+
+
+def test_the_config_of_an_ensemble_of_before_there_were_views_is_read() -> None:
+    today = artifacts.to_json(EnsembleConfig(fusion=TransformerFusionConfig(), views=("face", "text")))
+    old = {name: value for name, value in today.items() if name != "views"} | {"modalities": ["face", "text"]}
+    assert artifacts.from_json(EnsembleConfig, old).views == ("face", "text")
+    assert artifacts.from_json(EnsembleConfig, today).views == ("face", "text")

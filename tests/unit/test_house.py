@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "platform" / "twominds"
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "types", "manager"}
 # In pieces, so that this file does not hold what it looks for.
@@ -63,6 +65,21 @@ def test_platform_is_the_standard_library_in_the_repository_root(
 def test_files_can_be_read_in_one_sitting() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
     assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > 400} == {}
+
+
+def test_no_room_holds_more_than_a_quarter_of_the_package() -> None:
+    lines = Counter[str]()
+    for path in PACKAGE.rglob("*.py"):
+        lines[path.relative_to(PACKAGE).parts[0]] += len(path.read_text(encoding="utf-8").splitlines())
+    assert {room: n for room, n in lines.items() if n > lines.total() / 4} == {}
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    """Who reads a name knows which class it is."""
+    found = Counter[str]()
+    for path in PACKAGE.rglob("*.py"):
+        found.update(re.findall(r"^class ([A-Za-z]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert [name for name, times in found.items() if times > 1] == []
 
 
 def test_names_say_what_a_module_holds() -> None:

@@ -17,14 +17,13 @@ from huggingface_hub.repocard_data import ModelCardData, model_index_to_eval_res
 from twominds import artifacts
 from twominds.artifacts import Card, UsedBackbone, to_json
 from twominds.encoders.artifact import load_encoder, save_encoder
-from twominds.encoders.catalog import EncodersConfig
 from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
 from twominds.errors import ArtifactError
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.model_card import metrics_of, publish, readme
-from twominds.records import AH_VIDEO, PRESENT, Embedding, Modality
+from twominds.records import AH_VIDEO, PRESENT, Embedding, Modality, View
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
 
 FUSION = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, feedforward_factor=1, prototypes_per_class=2)
@@ -73,7 +72,7 @@ def card(**changes: Any) -> Card:
 
 
 TEST_METRICS = {
-    "test_mf1": {"value": 0.7143, "interval": [0.66, 0.765]},
+    "test_score": {"value": 0.7143, "interval": [0.66, 0.765]},
     "test_auc": 0.78,
     "test_auc_interval": (0.7, 0.8),
 }
@@ -97,7 +96,7 @@ def test_the_front_matter_is_what_the_hub_reads(tmp_path: Path) -> None:
         ("validation_score_mean", "validation"): 0.8123,
         ("validation_score / 42", "validation"): 0.81,
         ("validation_score / 7777", "validation"): 0.8146,
-        ("test_mf1", "test"): 0.7143,
+        ("test_score", "test"): 0.7143,
     }  # neither a spread nor the area under a curve is an F1
 
 
@@ -112,12 +111,12 @@ def test_it_says_how_it_was_made_and_how_good_it_is() -> None:
         "| versions | torch 2.13.0 |",
         "| candidates_searched | 40 |",
         "| validation_score / 42 | validation | 0.81 | - |",
-        "| test_mf1 | test | 0.7143 | 0.66 to 0.765 |",
+        "| test_score | test | 0.7143 | 0.66 to 0.765 |",
         "| test_auc | test | 0.78 | 0.7 to 0.8 |",
         "| detect.yolo_face | y.onnx | AGPL-3.0 | published |",
     ):
         assert line in lines
-    assert not any("test_mf1" in line for line in readme(card()).splitlines())  # only where a report measured it
+    assert not any("test_score" in line for line in readme(card()).splitlines())  # only where a report measured it
 
 
 def test_the_reports_number_replaces_the_cards() -> None:
@@ -161,15 +160,17 @@ def test_metrics_are_taken_apart() -> None:
 def ensemble(tmp_path: Path) -> str:
     """Two seeds over one face encoder, saved as the jobs do."""
     face = FaceEncoderConfig(hidden_dim=4, embedding_dim=6)
-    config, encoder = EncodersConfig(face=face), FaceEncoder(face, num_outputs=2, architecture={"input_dim": 5})
+    encoder = FaceEncoder(face, num_outputs=2, architecture={"input_dim": 5})
     sections: dict[str, Any] = {"features": {}, "media": to_json(MediaConfig())}
-    save_encoder(str(tmp_path / "face"), encoder, config, card(kind="encoder", config=sections, backbones=(YOLO,)))
-    dims = {Modality.FACE: 6}
+    save_encoder(
+        str(tmp_path / "face"), encoder, {Modality.FACE: face}, card(kind="encoder", config=sections, backbones=(YOLO,))
+    )
+    dims: dict[View, int] = {Modality.FACE: 6}
     states = {seed: build_fusion(FUSION, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 7777)}
     save_ensemble(
         str(tmp_path / "ensemble"),
         states,
-        EnsembleConfig(fusion=FUSION, modalities=(Modality.FACE,)),
+        EnsembleConfig(fusion=FUSION, views=(Modality.FACE,)),
         dims=dims,
         encoders={Modality.FACE: str(tmp_path / "face")},
         card=card(backbones=()),
@@ -208,10 +209,12 @@ def test_a_pushed_folder_is_the_artifact_and_can_be_uploaded(ensemble: str, tmp_
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=target / name)
     for name in ("README.md", "encoders/face/README.md"):
         assert cast(ModelCardData, ModelCard.load(target / name).data).license == "other"
-    assert "| test_mf1 | test | 0.7143 | 0.66 to 0.765 |" in (target / "README.md").read_text()
-    assert "test_mf1" not in (target / "encoders" / "face" / "README.md").read_text()
+    assert "| test_score | test | 0.7143 | 0.66 to 0.765 |" in (target / "README.md").read_text()
+    assert "test_score" not in (target / "encoders" / "face" / "README.md").read_text()
     vector = np.linspace(-1, 1, 6, dtype=np.float32)
-    clip = {Modality.FACE: Embedding(clip_id="a", view=Modality.FACE, presence=PRESENT, vectors=np.atleast_2d(vector))}
+    clip: dict[View, Embedding] = {
+        Modality.FACE: Embedding(clip_id="a", view=Modality.FACE, presence=PRESENT, vectors=np.atleast_2d(vector))
+    }
     before, after = Ensemble.load(ensemble).score([clip]), Ensemble.load(str(target)).score([clip])
     assert before == after
     assert load_encoder(f"{target}/encoders/face")[1] == load_encoder(f"{ensemble}/encoders/face")[1]

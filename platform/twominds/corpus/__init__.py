@@ -1,1 +1,1 @@
-"""Which clips there are: BAH's own layout, any folder or table of videos, and a drawn corpus with planted truth."""
+"""Which clips there are: BAH's own layout, and any folder or table of videos."""

@@ -2,7 +2,7 @@
 
 Version 2 and version 1 share a layout and differ in size; the variant of the ABAW-8 challenge keeps its videos in
 `videos/`, its splits in `default-split/`, and names clips `<pid>/Visite 1/...`, without `Videos/`. The drawn corpus
-(`corpus.synthetic`) has version 2's layout exactly, and is read by this same code.
+(`synthetic.corpus`) has version 2's layout exactly, and is read by this same code.
 """
 
 import re
@@ -142,7 +142,7 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Row:
+class _SplitLine:
     number: int
     key: str
     participant: str
@@ -150,7 +150,7 @@ class _Row:
     transcript: str | None
 
 
-def _split_rows(problems: Problems, *, private: bool) -> Iterator[_Row]:
+def _split_rows(problems: Problems, *, private: bool) -> Iterator[_SplitLine]:
     """Rows `path,label,transcript` of a split file; the transcript may itself hold commas."""
     for number, line in numbered_lines(read_text(problems.file)):
         key, *rest = [field.strip() for field in line.split(",", 2)]
@@ -166,7 +166,7 @@ def _split_rows(problems: Problems, *, private: bool) -> Iterator[_Row]:
         if label not in {"0", "1"} and not (private and not label):
             problems.add("write the label 0 or 1 after the path", row=number, found=shown(label or ""))
             continue
-        yield _Row(
+        yield _SplitLine(
             number=number,
             key=key,
             participant=folders[0],

@@ -46,7 +46,7 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
         if all(is_empty(cell) for cell in cells):
             empty_rows += 1
             continue
-        found = _read_clip(_Row(cells=cells, number=number, meaning=meaning, problems=problems), task)
+        found = _read_clip(_TableRow(cells=cells, number=number, meaning=meaning, problems=problems), task)
         if found is None:
             continue
         clip, failure = found
@@ -73,7 +73,7 @@ def read_clip_table(file: UPath, task: Task) -> Corpus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Row:
+class _TableRow:
     """One row's cells by our names; what cannot be read becomes a problem, and is absent."""
 
     cells: Sequence[object]
@@ -103,7 +103,7 @@ class _Row:
         return {name: text for name, text in cells.items() if text}
 
 
-def _read_clip(row: _Row, task: Task) -> tuple[Clip, str] | None:
+def _read_clip(row: _TableRow, task: Task) -> tuple[Clip, str] | None:
     """A row's clip, and why it is of no use ("": as far as can be seen it is of use); None where no video is named."""
     if is_empty(row.cell("video")):
         row.problems.add("name the file of the video", row=row.number, column="video")

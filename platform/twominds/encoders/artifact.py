@@ -6,10 +6,10 @@ from typing import Any
 from twominds import artifacts, model_card
 from twominds.artifacts import Card, UsedBackbone, fingerprint
 from twominds.backbones import BackboneStore
-from twominds.encoders.catalog import ENCODERS, EncodersConfig
+from twominds.encoders.catalog import ENCODERS, EncodersConfig, encoders_from_json
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, BackboneError
-from twominds.records import Modality
+from twominds.records import View
 
 
 def used_backbone(store: BackboneStore, role: str) -> UsedBackbone:
@@ -53,13 +53,13 @@ def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card)
     Args:
         uri: Folder of the artifact.
         encoder: The trained model.
-        config: The configs it was built from (its own modality's counts).
+        config: The configs it was built from (its own view's counts).
         card: What is known of its training; `config` may hold further sections (`features`, `media`), `encoders` and
             the architecture are filled in here.
     """
     sections: dict[str, Any] = {**card.config, "encoders": artifacts.to_json(config)}
     parameters = sum(p.numel() for p in encoder.parameters() if p.requires_grad)  # that were trained; none of trees
-    architecture = {"modality": str(encoder.modality), "encoder": encoder.architecture, "parameters": parameters}
+    architecture = {"modality": str(encoder.view), "encoder": encoder.architecture, "parameters": parameters}
     return model_card.save(uri, encoder.state_dict(), replace(card, config=sections, architecture=architecture))
 
 
@@ -72,11 +72,12 @@ def load_encoder(uri: str) -> tuple[Encoder, Card]:
     card = artifacts.read_card(uri)
     if card.kind != "encoder":
         raise ArtifactError(f"The artifact at {uri} is an {card.kind}, not an encoder.")
-    modality = Modality(card.architecture["modality"])
-    config = artifacts.from_json(EncodersConfig, card.config["encoders"]).of(modality)
+    view: View = card.architecture["modality"]  # what a view was called when each modality had one
+    config = encoders_from_json(card.config["encoders"])[view]
     encoder = ENCODERS[type(config)].from_architecture(
         config, num_outputs=card.task.num_outputs, architecture=card.architecture["encoder"]
     )
+    encoder.view, encoder.output = view, card.task.output
     try:
         encoder.load_state_dict(artifacts.load_tensors(uri))
     except RuntimeError as error:

@@ -1,15 +1,18 @@
-"""The four encoders by modality, and their settings in one config."""
+"""The encoders and their settings, by view."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import Any
 
+from twominds.artifacts import config_from_json
 from twominds.encoders.audio import AudioEncoder, AudioEncoderConfig
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.encoder import Encoder
 from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
 from twominds.encoders.face_frames import FaceFramesEncoder, FaceFramesEncoderConfig
+from twominds.encoders.points import PointEncoder, PointEncoderConfig
 from twominds.encoders.scene import SceneEncoder, SceneEncoderConfig
 from twominds.encoders.text import TextEncoder, TextEncoderConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 AnyEncoderConfig = (
     SceneEncoderConfig
@@ -18,31 +21,29 @@ AnyEncoderConfig = (
     | AudioEncoderConfig
     | TextEncoderConfig
     | ClassicalTextConfig
+    | PointEncoderConfig
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodersConfig:
-    """Settings of the four unimodal encoders; the defaults are LEYA's main configuration."""
+EncodersConfig = Mapping[View, AnyEncoderConfig]
+"""Settings of the trained encoders by view."""
 
-    scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
-    """VideoMAE."""
-    face: FaceEncoderConfig | FaceFramesEncoderConfig = field(default_factory=FaceEncoderConfig)
-    """The MLP over face statistics, or a sequence encoder over frames."""
-    audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
-    """Mamba over wav2vec2."""
-    text: TextEncoderConfig | ClassicalTextConfig = field(default_factory=TextEncoderConfig)
-    """The partly frozen language model, or a conventional classifier."""
+_CONFIGS: Mapping[Modality, tuple[type[AnyEncoderConfig], ...]] = {
+    Modality.SCENE: (SceneEncoderConfig, PointEncoderConfig),
+    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig, PointEncoderConfig),
+    Modality.AUDIO: (AudioEncoderConfig, PointEncoderConfig),
+    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, PointEncoderConfig),
+}
+"""Of each modality; the first is that of JSON which does not say its kind."""
 
-    def of(self, modality: Modality) -> AnyEncoderConfig:
-        """The settings of one modality."""
-        configs: dict[Modality, AnyEncoderConfig] = {
-            Modality.SCENE: self.scene,
-            Modality.FACE: self.face,
-            Modality.AUDIO: self.audio,
-            Modality.TEXT: self.text,
-        }
-        return configs[modality]
+
+def encoders_from_json(value: Mapping[str, Any]) -> dict[View, AnyEncoderConfig]:
+    """Settings by view back from `to_json`.
+
+    Raises:
+        ArtifactError: there is no such view or kind, or a setting is not one of it.
+    """
+    return {view: config_from_json(_CONFIGS, view, of_view) for view, of_view in value.items()}
 
 
 ENCODERS: dict[type, type[Encoder]] = {
@@ -52,5 +53,6 @@ ENCODERS: dict[type, type[Encoder]] = {
     AudioEncoderConfig: AudioEncoder,
     TextEncoderConfig: TextEncoder,
     ClassicalTextConfig: ClassicalTextEncoder,
+    PointEncoderConfig: PointEncoder,
 }
 """Encoder class by the class of its config."""

@@ -4,10 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from twominds.encoders.encoder import Encoder
+from twominds.encoders.encoder import Encoder, activated
+from twominds.encoders.points import PointEncoder
 from twominds.features.extractor import Precision, autocast
 from twominds.records import Embedding, Features, FloatArray
+
+POINTS_AT_ONCE = 4096
+"""Points of a clip in one forward pass."""
 
 
 def embed(
@@ -25,13 +30,19 @@ def embed(
 
     Args:
         encoder: Moved to `device`; its training mode is left as it was.
-        features: Of the encoder's modality.
+        features: Of the encoder's view.
         batch_size: Most clips in one forward pass; bounds memory.
         device: Where to compute.
         precision: `bfloat16` computes matrix products in it; probabilities then move by about 1e-2.
     """
     embeddings = [
-        Embedding(clip_id=item.clip_id, view=item.view, presence=item.presence, warnings=item.warnings)
+        Embedding(
+            clip_id=item.clip_id,
+            view=item.view,
+            presence=item.presence,
+            points_s=item.points_s,
+            warnings=item.warnings,
+        )
         for item in features
     ]
     order = sorted((i for i, item in enumerate(features) if item.presence.present), key=lambda i: -_length(features[i]))
@@ -41,6 +52,10 @@ def embed(
         for start in range(0, len(order), max(1, batch_size)):
             chosen = order[start : start + batch_size]
             batch = [features[i] for i in chosen]
+            if isinstance(encoder, PointEncoder):
+                for i in chosen:
+                    embeddings[i] = _embed_points(encoder, features[i], device, precision)
+                continue
             for i, embedding in zip(chosen, _embed_batch(encoder, batch, device, precision), strict=True):
                 embeddings[i] = embedding
     finally:
@@ -48,12 +63,29 @@ def embed(
     return embeddings
 
 
+def _embed_points(encoder: PointEncoder, item: Features, device: str, precision: Precision) -> Embedding:
+    """What the encoder says at each of a clip's points, some thousands at a time: there may be an hour of them."""
+    count = 1 if item.points_s is None else len(item.points_s)
+    parts: list[list[FloatArray]] = []
+    for start in range(0, count, POINTS_AT_ONCE):
+        points = np.arange(start, min(start + POINTS_AT_ONCE, count))
+        parts.append(_arrays(encoder, encoder.collate_points([item], [points], device), device, precision))
+    vectors, logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Embedding(
+        clip_id=item.clip_id,
+        view=item.view,
+        presence=item.presence,
+        vectors=vectors,
+        logits=logits,
+        probabilities=probabilities,
+        points_s=item.points_s,
+        pooled=item.pooled,
+        warnings=item.warnings,
+    )
+
+
 def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, precision: Precision) -> list[Embedding]:
-    inputs = encoder.collate(batch, device)
-    with torch.inference_mode(), autocast(device, precision):
-        output = encoder(inputs)
-        logits = output.logits.float()
-        arrays = [_numpy(tensor) for tensor in (output.embedding.float(), logits, logits.softmax(dim=-1))]
+    arrays = _arrays(encoder, encoder.collate(batch, device), device, precision)
     return [
         Embedding(
             clip_id=item.clip_id,
@@ -67,6 +99,15 @@ def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, preci
         )
         for item, vector, row, probabilities in zip(batch, *arrays, strict=True)
     ]
+
+
+def _arrays(encoder: Encoder, inputs: dict[str, Tensor], device: str, precision: Precision) -> list[FloatArray]:
+    """Vectors, logits and probabilities (or intensities) of a batch."""
+    with torch.inference_mode(), autocast(device, precision):
+        output = encoder(inputs)
+        logits = output.logits.float()
+        probabilities = activated(logits, encoder.output) if encoder.output else logits.softmax(dim=-1)
+        return [_numpy(tensor) for tensor in (output.embedding.float(), logits, probabilities)]
 
 
 def _numpy(tensor: torch.Tensor) -> FloatArray:

@@ -10,10 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
-from twominds.records import Features, Modality
+from twominds.records import Classes, Features, Intensities, Modality, View, modality_of
 
 Architecture = Mapping[str, Any]
 """JSON values: what a config leaves open and an empty model needs (backbone config, input dimension)."""
+
+
+def activated(logits: Tensor, output: Classes | Intensities) -> Tensor:
+    """What logits [..., K] say of a point: class probabilities, or intensities between the least and the most."""
+    if isinstance(output, Classes):
+        return logits.softmax(dim=-1)
+    return output.low + (output.high - output.low) * logits.sigmoid()
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,11 @@ class Encoder(nn.Module, ABC):
     """
 
     modality: ClassVar[Modality]
+    per_point: ClassVar[bool] = False
+    """Whether it answers at each point (`points.PointEncoder`) rather than once for the whole clip."""
+    _view: View | None = None
+    output: Classes | Intensities | None = None
+    """What the outputs mean; None: one of several classes. Set by whoever builds or loads it for a task."""
     no_decay: ClassVar[frozenset[str]] = frozenset()
     """Last parts of the names of parameters that weight decay must leave alone."""
     embedding_dim: int
@@ -40,6 +52,15 @@ class Encoder(nn.Module, ABC):
     """With the config and the number of classes, enough for `from_architecture`; plain JSON values."""
     backbone_lr_scale: float = 1.0
     """Factor on the learning rate of a fine-tuned backbone."""
+
+    @property
+    def view(self) -> View:
+        """Whose embeddings it makes: its modality's main view, unless whoever built it said otherwise."""
+        return self._view or self.modality
+
+    @view.setter
+    def view(self, view: View) -> None:
+        self._view = view
 
     @classmethod
     @abstractmethod
@@ -77,14 +98,21 @@ class Encoder(nn.Module, ABC):
         """
         values: list[npt.NDArray[Any]] = []
         for item in features:
-            if item.modality != self.modality:
-                raise ValueError(f"the {self.modality} encoder was given {item.modality} features")
-            if not item.presence.present or item.values is None or item.values.size == 0:
-                raise ValueError(
-                    f"{self.modality} features are absent: {item.presence.reason or 'there are no values'}"
-                )
-            values.append(item.values)
+            values.append(self.check(item))
         return {name: tensor.to(device, non_blocking=True) for name, tensor in self.stack(values).items()}
+
+    def check(self, item: Features) -> npt.NDArray[Any]:
+        """The values of one clip's features.
+
+        Raises:
+            ValueError: they are absent, empty, or another modality's.
+        """
+        own = modality_of(self.view)
+        if item.modality != own:
+            raise ValueError(f"the {own} encoder was given {item.modality} features")
+        if not item.presence.present or item.values is None or item.values.size == 0:
+            raise ValueError(f"{own} features are absent: {item.presence.reason or 'there are no values'}")
+        return item.values
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Trainable parameters as a torch optimizer's groups: a backbone, the rest, and what must not decay."""

@@ -102,10 +102,10 @@ class SequenceEncoder(Encoder):
 
     def forward(self, inputs: dict[str, Tensor]) -> EncoderOutput:
         """See the class."""
-        pooled = masked_mean(self.temporal(self.projection(inputs["values"]), inputs["mask"]), inputs["mask"])
-        hidden = self.hidden(pooled)
+        mean = masked_mean(self.temporal(self.projection(inputs["values"]), inputs["mask"]), inputs["mask"])
+        hidden = self.hidden(mean)
         logits = self.classifier(self.dropout(hidden))
-        return EncoderOutput(logits=logits, embedding=hidden if self.embedding_kind == "hidden" else pooled)
+        return EncoderOutput(logits=logits, embedding=hidden if self.embedding_kind == "hidden" else mean)
 
 
 def _temporal(config: SequenceEncoderConfig) -> nn.Module:

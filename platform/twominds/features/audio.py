@@ -12,7 +12,7 @@ from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
 from twominds.features.extractor import Precision, autocast, extract_present, present_features
 from twominds.features.loading import load_pretrained
-from twominds.records import ClipMedia, Features, FloatArray, Modality, Times
+from twominds.records import ClipMedia, Features, FloatArray, Modality, Times, View
 
 SAMPLE_RATE_HZ = 16_000
 MIN_SAMPLES = 400
@@ -50,16 +50,16 @@ class AudioFeatures:
     statistics are those of the whole clip, also where it is cut into windows.
     """
 
-    modality = Modality.AUDIO
+    view: View = Modality.AUDIO
 
     def __init__(
-        self, config: AudioFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: AudioFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
         from transformers import Wav2Vec2Model
 
         self.config = config
         self.device = device
-        self._pooled = pooled
+        self._with_pooled = with_pooled
         self._model = load_pretrained(Wav2Vec2Model, store, config.backbone, device=device)
         self._stride, self._field = _steps(self._model.config)
         if self._model.config.feat_extract_norm == "layer":
@@ -79,7 +79,7 @@ class AudioFeatures:
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`. Sound of less than 25 ms, and sound with NaNs, counts as absent."""
-        return extract_present(media, self.modality, _missing, self._extract)
+        return extract_present(media, self.view, _missing, self._extract)
 
     def hidden_states(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         """Rows of each window, run as one padded and masked batch: [N_i] samples -> float32 [T_i, D]."""
@@ -110,10 +110,10 @@ class AudioFeatures:
         return [
             present_features(
                 clip,
-                self.modality,
+                self.view,
                 values=values,
                 times_s=self._times([len(window) for window in of_clip], clip.audio_start_s),
-                rows=values if self._pooled else None,
+                rows=values if self._with_pooled else None,
             )
             for clip, of_clip, values in zip(media, rows, map(np.concatenate, rows), strict=True)
         ]

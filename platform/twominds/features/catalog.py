@@ -1,9 +1,9 @@
-"""The four extractors by modality, and their settings in one config."""
+"""The extractors and their settings, by view."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from twominds.artifacts import config_from_json
 from twominds.backbones import BackboneStore
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.extractor import FeatureExtractor
@@ -14,7 +14,7 @@ from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
 from twominds.features.words import WordsFeatures, WordsFeaturesConfig
 from twominds.media.reader import MediaConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 AnyFeaturesConfig = (
     SceneFeaturesConfig
@@ -27,39 +27,35 @@ AnyFeaturesConfig = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeaturesConfig:
-    """Settings of the four frozen backbones."""
+FeaturesConfig = Mapping[View, AnyFeaturesConfig]
+"""Settings of the frozen backbones by view."""
 
-    scene: SceneFeaturesConfig = field(default_factory=SceneFeaturesConfig)
-    """VideoMAE."""
-    face: FaceFeaturesConfig | FaceFramesFeaturesConfig | FaceTrackFeaturesConfig = field(
-        default_factory=FaceFeaturesConfig
-    )
-    """EfficientNet-B0 for emotions, or ViT or CLIP, on a few frames; or one of them on every frame."""
-    audio: AudioFeaturesConfig = field(default_factory=AudioFeaturesConfig)
-    """wav2vec2."""
-    text: TextFeaturesConfig | WordsFeaturesConfig = field(default_factory=TextFeaturesConfig)
-    """Tokenizer and text encoder, or the bare words."""
+_CONFIGS: Mapping[Modality, tuple[type[AnyFeaturesConfig], ...]] = {
+    Modality.SCENE: (SceneFeaturesConfig,),
+    Modality.FACE: (FaceFeaturesConfig, FaceFramesFeaturesConfig, FaceTrackFeaturesConfig),
+    Modality.AUDIO: (AudioFeaturesConfig,),
+    Modality.TEXT: (TextFeaturesConfig, WordsFeaturesConfig),
+}
+"""Of each modality; the first is that of JSON which does not say its kind."""
 
-    def of(self, modality: Modality) -> AnyFeaturesConfig:
-        """The settings of one modality."""
-        configs: dict[Modality, AnyFeaturesConfig] = {
-            Modality.SCENE: self.scene,
-            Modality.FACE: self.face,
-            Modality.AUDIO: self.audio,
-            Modality.TEXT: self.text,
-        }
-        return configs[modality]
 
-    def streams(self, modality: Modality) -> bool:
-        """Whether the modality's features are made from the video itself (`ClipMedia.video`)."""
-        return isinstance(self.of(modality), FaceTrackFeaturesConfig)
+def features_from_json(value: Mapping[str, Any]) -> dict[View, AnyFeaturesConfig]:
+    """Settings by view back from `to_json`.
 
-    def backbones(self, modality: Modality) -> tuple[str, ...]:
-        """Roles of the modality's frozen backbones; none where its features are read off the clip itself."""
-        config = self.of(modality)
-        return () if isinstance(config, WordsFeaturesConfig) else (config.backbone,)
+    Raises:
+        ArtifactError: there is no such view or kind, or a setting is not one of it.
+    """
+    return {view: config_from_json(_CONFIGS, view, of_view) for view, of_view in value.items()}
+
+
+def backbones_of(config: AnyFeaturesConfig) -> tuple[str, ...]:
+    """Roles of a view's frozen backbones; none where its features are read off the clip itself."""
+    return () if isinstance(config, WordsFeaturesConfig) else (config.backbone,)
+
+
+def streams(config: AnyFeaturesConfig) -> bool:
+    """Whether the view's features are made from the video itself (`ClipMedia.video`)."""
+    return isinstance(config, FaceTrackFeaturesConfig)
 
 
 _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtractor]] = {
@@ -74,29 +70,33 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
 
 
 def build_extractor(
-    modality: Modality,
-    config: FeaturesConfig,
+    view: View,
+    config: AnyFeaturesConfig,
     store: BackboneStore,
     device: str = "cpu",
     *,
-    pooled: bool,
+    with_pooled: bool,
     media: MediaConfig | None = None,
 ) -> FeatureExtractor:
-    """The modality's extractor, with its backbone loaded where that has something to do.
+    """A view's extractor, with its backbone loaded where that has something to do.
 
     Args:
-        modality: Whose.
-        config: Settings of all.
+        view: Whose; its name is that of the features.
+        config: Its settings.
         store: Where the weights are.
         device: Where it computes.
-        pooled: Whether the fusion takes `pooled` features; else none are made.
+        with_pooled: Whether the fusion takes `pooled` features; else none are made.
         media: How the clips are read, for features that read the video themselves; the defaults where it is None.
 
     Raises:
         BackboneError: the bundle lacks the backbone.
         ConfigError: the backbone does not fit the settings.
     """
-    chosen = config.of(modality)
-    if isinstance(chosen, FaceTrackFeaturesConfig):
-        return FaceTrackFeatures(chosen, store, device, pooled, media=media or MediaConfig())
-    return _EXTRACTORS[type(chosen)](chosen, store, device, pooled)
+    if isinstance(config, FaceTrackFeaturesConfig):
+        extractor: FeatureExtractor = FaceTrackFeatures(
+            config, store, device, with_pooled, media=media or MediaConfig()
+        )
+    else:
+        extractor = _EXTRACTORS[type(config)](config, store, device, with_pooled)
+    extractor.view = view
+    return extractor

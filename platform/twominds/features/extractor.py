@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Modality, Presence, Times, absent
+from twominds.records import PRESENT, ClipMedia, Features, FloatArray, Presence, Times, View, absent, modality_of
 
 Precision = Literal["float32", "bfloat16"]
 """What matrix products are computed in; everything else, and the result, is float32."""
@@ -21,13 +21,14 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(Protocol):
-    """Turns decoded clips into the features of one modality with a frozen backbone.
+    """Turns decoded clips into the features of one view with a frozen backbone.
 
     Whether features are `pooled` is said when an extractor is built: for scene and text nothing else needs the frozen
     backbone, which is then not even loaded.
     """
 
-    modality: Modality
+    view: View
+    """Whose features they are."""
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """Features of each clip, in order; a clip without the modality keeps its place, with the reason.
@@ -39,7 +40,7 @@ class FeatureExtractor(Protocol):
 
 def extract_present(
     media: Sequence[ClipMedia],
-    modality: Modality,
+    view: View,
     missing: Callable[[ClipMedia], str],
     extract: Callable[[list[ClipMedia]], list[Features]],
 ) -> list[Features]:
@@ -49,19 +50,19 @@ def extract_present(
 
     Args:
         media: Clips in any mixture.
-        modality: Decides by `media.presence[modality]`.
+        view: Whose modality decides, by `media.presence`.
         missing: Why a clip that is marked present can't be used after all, or "".
         extract: Features of clips that all have the modality.
     """
     presences: list[Presence] = []
     for clip in media:
-        presence = clip.presence[modality]
+        presence = clip.presence[modality_of(view)]
         reason = missing(clip) if presence.present else ""
         presences.append(absent(reason) if reason else presence)
     present = [clip for clip, presence in zip(media, presences, strict=True) if presence.present]
     extracted = iter(extract(present) if present else [])
     features = [
-        next(extracted) if presence.present else Features(clip_id=clip.clip_id, view=modality, presence=presence)
+        next(extracted) if presence.present else Features(clip_id=clip.clip_id, view=view, presence=presence)
         for clip, presence in zip(media, presences, strict=True)
     ]
     return [
@@ -72,7 +73,7 @@ def extract_present(
 
 def present_features(
     clip: ClipMedia,
-    modality: Modality,
+    view: View,
     *,
     values: npt.NDArray[Any],
     times_s: Times | None,
@@ -82,7 +83,7 @@ def present_features(
     """Features of a clip that has the modality; `rows` [T, D] are what is pooled over time, None where nothing is."""
     return Features(
         clip_id=clip.clip_id,
-        view=modality,
+        view=view,
         presence=PRESENT,
         values=values,
         times_s=times_s,

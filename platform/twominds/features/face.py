@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import extract_present, normalize_images, present_features
-from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality
+from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality, View
 
 _B0_STAGES = (
     ["ds_r1_k3_s1_e1_c16_se0.25"],
@@ -72,11 +72,11 @@ _CPU_BATCH_FRAMES = 4
 class CropFeatures(ABC):
     """Face crops -> `values` float32 [F, D], a network per crop; `pooled` [2 * D], if asked for: their statistics."""
 
-    modality = Modality.FACE
+    view: View = Modality.FACE
 
-    def __init__(self, max_batch_frames: int, device: str, pooled: bool) -> None:
+    def __init__(self, max_batch_frames: int, device: str, with_pooled: bool) -> None:
         self.device = device
-        self._pooled = pooled
+        self._with_pooled = with_pooled
         self._batch_frames = min(max_batch_frames, _CPU_BATCH_FRAMES) if device == "cpu" else max_batch_frames
 
     @abstractmethod
@@ -85,7 +85,7 @@ class CropFeatures(ABC):
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""
-        return extract_present(media, self.modality, _missing, self._extract)
+        return extract_present(media, self.view, _missing, self._extract)
 
     def frame_features(self, crops: ByteArray) -> FloatArray:
         """Features of crops: uint8 [N, H, W, 3] -> float32 [N, D], `max_batch_frames` at a time at most."""
@@ -100,8 +100,8 @@ class CropFeatures(ABC):
         features: list[Features] = []
         for clip in media:  # a clip's frames are a batch already
             values = self.frame_features(cast(ByteArray, clip.face_crops))
-            rows = values if self._pooled else None
-            features.append(present_features(clip, self.modality, values=values, times_s=clip.face_times_s, rows=rows))
+            rows = values if self._with_pooled else None
+            features.append(present_features(clip, self.view, values=values, times_s=clip.face_times_s, rows=rows))
         return features
 
 
@@ -113,9 +113,9 @@ class FaceFeatures(CropFeatures):
     """
 
     def __init__(
-        self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: FaceFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
-        super().__init__(config.max_batch_frames, device, pooled)
+        super().__init__(config.max_batch_frames, device, with_pooled)
         self.config = config
         model, self._image_size_px = _load(store, config.backbone)
         # Depthwise convolutions are several times faster in this layout.

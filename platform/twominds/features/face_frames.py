@@ -46,9 +46,9 @@ class FaceFramesFeatures(CropFeatures):
     """
 
     def __init__(
-        self, config: FaceFramesFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: FaceFramesFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
-        super().__init__(config.max_batch_frames, device, pooled)
+        super().__init__(config.max_batch_frames, device, with_pooled)
         self.config = config
         folder = store.folder(config.backbone)
         self._kind = str(cast(dict[str, Any], json.loads((folder / "config.json").read_text())).get("model_type"))

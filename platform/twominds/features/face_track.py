@@ -19,7 +19,7 @@ from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeatures
 from twominds.media.container import MediaFile
 from twominds.media.face_track import face_blocks
 from twominds.media.reader import MediaConfig, build_detector
-from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality, Times, absent
+from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality, Times, View, absent
 
 _POOLED_AT_ONCE = 4096
 """Rows whose float64 copies are held at once."""
@@ -56,14 +56,14 @@ class FaceTrackFeatures:
     absent, unless `media.min_face_frames` is 0.
     """
 
-    modality = Modality.FACE
+    view: View = Modality.FACE
 
     def __init__(
         self,
         config: FaceTrackFeaturesConfig,
         store: BackboneStore,
         device: str = "cpu",
-        pooled: bool = False,
+        with_pooled: bool = False,
         *,
         media: MediaConfig,
     ) -> None:
@@ -73,7 +73,7 @@ class FaceTrackFeatures:
             config: how often, and with what.
             store: where the weights are.
             device: where both compute.
-            pooled: whether `pooled` features are made.
+            with_pooled: whether `pooled` features are made.
             media: how clips are read: who finds faces, and what counts as one.
 
         Raises:
@@ -89,7 +89,7 @@ class FaceTrackFeatures:
         self.config = config
         self._detector = detector
         self._media = media
-        self._pooled = pooled
+        self._with_pooled = with_pooled
         self._backbone = crop_features(config.backbone, store, device, max_batch_frames=config.max_batch_frames)
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
@@ -98,7 +98,7 @@ class FaceTrackFeatures:
         Raises:
             MediaError: a clip's video is not there any more.
         """
-        return extract_present(media, self.modality, _missing, lambda clips: [self._track(clip) for clip in clips])
+        return extract_present(media, self.view, _missing, lambda clips: [self._track(clip) for clip in clips])
 
     def _track(self, clip: ClipMedia) -> Features:
         media, source = self._media, cast("str | ByteArray", clip.video)
@@ -123,14 +123,14 @@ class FaceTrackFeatures:
                 seen += int((block.detected & (block.scores >= media.min_face_score)).sum())
         if rows is None or (not seen and media.min_face_frames):
             reason = "no face was found in any frame" if rows is not None else "the file has no picture"
-            return Features(clip_id=clip.clip_id, view=self.modality, presence=absent(reason))
+            return Features(clip_id=clip.clip_id, view=self.view, presence=absent(reason))
         return Features(
             clip_id=clip.clip_id,
-            view=self.modality,
+            view=self.view,
             presence=PRESENT,
             values=rows,
             times_s=times_s,
-            pooled=_mean_and_std(rows) if self._pooled else None,
+            pooled=_mean_and_std(rows) if self._with_pooled else None,
         )
 
 

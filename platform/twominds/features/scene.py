@@ -18,7 +18,7 @@ from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import Precision, autocast, extract_present, normalize_images, present_features
 from twominds.features.loading import load_config, load_pretrained
-from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality
+from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +44,10 @@ class SceneFeatures:
     frozen backbone, which is loaded and run for them alone.
     """
 
-    modality = Modality.SCENE
+    view: View = Modality.SCENE
 
     def __init__(
-        self, config: SceneFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: SceneFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
         """Load the backbone, or of its files the config alone where nothing is pooled.
 
@@ -62,7 +62,7 @@ class SceneFeatures:
         if backbone.model_type != "videomae":
             raise BackboneError(f"{config.backbone} is a {backbone.model_type}: only a VideoMAE sees scenes.")
         self.num_frames, self.image_size_px = int(backbone.num_frames), int(backbone.image_size)
-        self._model = load_pretrained(VideoMAEModel, store, config.backbone, device=device) if pooled else None
+        self._model = load_pretrained(VideoMAEModel, store, config.backbone, device=device) if with_pooled else None
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`.
@@ -70,7 +70,7 @@ class SceneFeatures:
         Raises:
             ConfigError: the frames are not as many, or not as large, as the backbone takes.
         """
-        return extract_present(media, self.modality, _missing, self._extract)
+        return extract_present(media, self.view, _missing, self._extract)
 
     def tokens(self, frames: ByteArray) -> FloatArray:
         """Output tokens of a batch of clips: uint8 [B, T, H, W, 3] -> float32 [B, tokens, D]. Needs the backbone."""
@@ -88,7 +88,7 @@ class SceneFeatures:
             batches = (np.stack(frames[start : start + size]) for start in range(0, len(frames), size))
             tokens = [of_clip for batch in batches for of_clip in self.tokens(batch)]
         return [
-            present_features(clip, self.modality, values=values, times_s=clip.scene_times_s, rows=rows)
+            present_features(clip, self.view, values=values, times_s=clip.scene_times_s, rows=rows)
             for clip, values, rows in zip(media, frames, tokens, strict=True)
         ]
 

@@ -14,7 +14,7 @@ from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import Precision, autocast, extract_present, present_features
 from twominds.features.loading import load_backbone
 from twominds.features.token_times import token_times
-from twominds.records import ClipMedia, Features, FloatArray, Modality, Times, Word
+from twominds.records import ClipMedia, Features, FloatArray, Modality, Times, View, Word
 
 SPARE_ROWS = 1024
 """Most rows of a model's table of tokens that no token has: tables are often rounded up, to multiples of 64 or more."""
@@ -52,19 +52,19 @@ class TextFeatures:
     just its special tokens. What a longer transcript than `max_tokens` loses is said in the `warnings`.
     """
 
-    modality = Modality.TEXT
+    view: View = Modality.TEXT
 
     def __init__(
-        self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
         self.config = config
         self.device = device
         self._tokenizer = _load_tokenizer(store, config.backbone)
-        self._model = load_backbone(store, config.backbone, device=device) if pooled else None
+        self._model = load_backbone(store, config.backbone, device=device) if with_pooled else None
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""
-        return extract_present(media, self.modality, no_transcript, self._extract)
+        return extract_present(media, self.view, no_transcript, self._extract)
 
     def tokenize(self, transcript: str) -> npt.NDArray[np.int64]:
         """Token ids with special tokens, at most `max_tokens`: int64 [L]."""
@@ -125,7 +125,7 @@ class TextFeatures:
         return [
             present_features(
                 clip,
-                self.modality,
+                self.view,
                 values=ids,
                 times_s=self.times(cast(str, clip.transcript), clip.words),
                 rows=rows,

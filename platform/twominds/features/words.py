@@ -9,7 +9,7 @@ import numpy as np
 from twominds.backbones import BackboneStore
 from twominds.features.extractor import extract_present
 from twominds.features.text import no_transcript
-from twominds.records import PRESENT, ByteArray, ClipMedia, Features, Modality
+from twominds.records import PRESENT, ByteArray, ClipMedia, Features, Modality, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +27,20 @@ class WordsFeatures:
     UTF-8 can't hold (a lone surrogate) becomes a question mark. Bytes have no times.
     """
 
-    modality = Modality.TEXT
+    view: View = Modality.TEXT
 
     def __init__(
-        self, config: WordsFeaturesConfig, store: BackboneStore, device: str = "cpu", pooled: bool = False
+        self, config: WordsFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
-        del config, store, device, pooled  # as every extractor takes them; there is nothing to set, load or compute
+        del config, store, device, with_pooled  # as every extractor takes them; there is nothing to set or load
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`."""
-        return extract_present(media, self.modality, no_transcript, self._extract)
+        return extract_present(media, self.view, no_transcript, self._extract)
 
     def _extract(self, media: list[ClipMedia]) -> list[Features]:
         return [
-            Features(clip_id=clip.clip_id, view=self.modality, presence=PRESENT, values=_bytes(clip.transcript or ""))
+            Features(clip_id=clip.clip_id, view=self.view, presence=PRESENT, values=_bytes(clip.transcript or ""))
             for clip in media
         ]
 

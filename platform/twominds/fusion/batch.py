@@ -77,7 +77,7 @@ def fusion_inputs(
         found = [_token(clip.get(view), kind, row) for row, clip in enumerate(embeddings)]
         dim = dims[view] if dims is not None else next((v.shape[1] for v in found if v is not None), None)
         if dim is None:
-            raise MissingInputError(f"No clip has the modality {view}. Leave it out of the fusion's modalities.")
+            raise MissingInputError(f"No clip has the modality of {view}. Leave it out of the fusion's views.")
         stacked = np.zeros((first[-1], dim), dtype=np.float32)
         for row, vectors in enumerate(found):
             if vectors is None:
@@ -112,7 +112,7 @@ def _token(embedding: Embedding | None, kind: InputKind, row: int) -> FloatArray
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         raise MissingInputError(
-            f"The {embedding.modality} embedding of clip number {row} does not carry what the input kind '{kind}' "
+            f"The {embedding.view} embedding of clip number {row} does not carry what the input kind '{kind}' "
             "needs. Pooled features are made by `python jobs/preprocess.py --pooled` alone (into a folder without "
             "others) and carried along by `jobs/embed.py`; all else is made by `jobs/embed.py`. Or choose another "
             "input kind."

@@ -96,8 +96,8 @@ class ClassWeighted(Fusion):
 
     def __init__(self, config: ClassWeightedConfig, dims: Mapping[View, int], num_outputs: int) -> None:
         super().__init__(config, dims, num_outputs)
-        for modality, dim in dims.items():
-            check(dim == num_outputs, "the input kind", f"logits ({num_outputs} per {modality})", f"{dim} values")
+        for view, dim in dims.items():
+            check(dim == num_outputs, "the input kind", f"logits ({num_outputs} per {view})", f"{dim} values")
         self.scores = nn.Parameter(torch.zeros(len(dims), num_outputs))
 
     def forward(self, inputs: FusionInputs) -> FusionOutput:

@@ -26,7 +26,6 @@ from twominds.media.images import SceneFit
 from twominds.media.sound import Sound, read_sound
 from twominds.media.speech import Transcriber, Transcript, no_transcript
 from twominds.records import (
-    AH_VIDEO,
     PRESENT,
     ByteArray,
     Clip,
@@ -37,8 +36,11 @@ from twominds.records import (
     Presence,
     Task,
     Times,
+    View,
     absent,
+    modality_of,
 )
+from twominds.tasks import AH_VIDEO
 
 _SHORTEST_SOUND_S = 0.1
 
@@ -120,7 +122,7 @@ class MediaReader:
         config: MediaConfig,
         store: BackboneStore,
         device: str = "cpu",
-        modalities: Sequence[Modality] = tuple(Modality),
+        views: Sequence[View] = tuple(Modality),
         task: Task = AH_VIDEO,
     ) -> None:
         """Load the face detector.
@@ -129,14 +131,14 @@ class MediaReader:
             config: what is taken from each clip.
             store: where the detector's and the speech recogniser's weights are.
             device: where YOLO and Whisper run.
-            modalities: what is wanted; the others are absent, and cost nothing.
+            views: what is wanted; modalities that none looks at are absent, and cost nothing.
             task: what is recognised. Where it has points, a clip says when they are, and Whisper when words were said.
 
         Raises:
             BackboneError: the detector's weights are not to be had.
         """
         self.config = config
-        self._wanted = frozenset(modalities)
+        self._wanted = frozenset(modality_of(view) for view in views)
         self._task = task
         self._detector = build_detector(config, store, device) if Modality.FACE in self._wanted else None
         self._transcriber = Transcriber(

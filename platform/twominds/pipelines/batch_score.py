@@ -1,6 +1,6 @@
 """Batch scoring with Ray Data: a folder of videos in, the challenge's CSV and a readable one out.
 
-clips ─▶ Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv, details.csv
+clips ─▶ Read ─▶ EmbedMedia (one per view) ─▶ ScoreEmbeddings ─▶ ClipSink ─▶ scores.csv, details.csv
 """
 
 from collections.abc import Sequence
@@ -14,29 +14,33 @@ from twominds import artifacts
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.media.reader import for_new_videos
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, absolute, claim_folder
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
-from twominds.pipelines.quarantine import (
+from twominds.pipelines.sink import ClipSink, check_usable, process_clips
+from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
+from twominds.records import Classes, Clip, Task
+from twominds.reports.coverage import add_coverage
+from twominds.reports.submission import details, segments, submission, timeline_table
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import About, absolute, claim_folder
+from twominds.results.quarantine import (
     QUARANTINE,
     empty_quarantine,
     quarantine_corpus,
     quarantined_clips,
     read_quarantine,
 )
-from twominds.pipelines.renewal import renew
-from twominds.pipelines.sink import ClipSink, check_usable, process_clips
-from twominds.pipelines.sources import with_sources
-from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
-from twominds.pipelines.submission import details, submission
-from twominds.pipelines.summary import Summary
-from twominds.records import Clip, Task
-from twominds.scoring.ensemble import EnsembleConfig, class_shares
+from twominds.results.renewal import renew
+from twominds.results.sources import with_sources
+from twominds.scoring.ensemble import training_prior
+from twominds.scoring.members import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.storage import require_writable, write_whole
 from twominds.workspace import Workspace, require
+
+TIMELINE = "timeline"
+"""Below the scores, of a task that asks about each moment. Not beside them: what lies there has a row a clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,10 @@ class BatchScoreConfig:
     scores.csv is the challenge's: id, p0, p1, pred. A video without a score has the shares of the training labels.
 
     details.csv says the rest of each video. Columns: id; answer; p_CLASS, of each class; abstains, whether a person
-    should decide; threshold; of each modality MODALITY, whether it was there, MODALITY_reason, why not, and
-    MODALITY_probability, what its encoder by itself gives the last class; transcript_source; warnings; failed_in and
+    should decide; threshold; of each view VIEW, whether it was there, VIEW_reason, why not, and
+    VIEW_probability, what its encoder by itself gives the last class; MODALITY_adds_CLASS, what the modality
+    contributes to the score (Shapley values, in log-odds), prior_CLASS, what is said without any; opposed, the two
+    modalities that pull in opposite directions; transcript_source; warnings; failed_in and
     error, why there is no score; ensemble; weights.
     """
 
@@ -103,18 +109,24 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     before = read_quarantine(config.output)
     over = renewal.done | {failure.clip_id for failure in before}
     missing = [clip for clip in corpus.clips if clip.clip_id not in over]
-    sink = ClipSink(config.output, tables.scored_columns(ensemble.modalities), block_size=config.resources.block_size)
+    sink = ClipSink(config.output, tables.scored_columns(ensemble.views), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, card.task, cpus, size))
     scored = {row["clip_id"]: row for row in tables.read_rows(config.output)}
     aside = {clip.clip_id: failure for clip, failure in quarantined_clips(config.output)}
     ids = sorted(clip.clip_id for clip in corpus.clips)
-    for name, text in (
-        ("scores.csv", submission(ids, scored, card)),
-        ("details.csv", details(ids, scored, aside, card, ensemble.modalities)),
-    ):
-        write_whole(UPath(config.output) / name, text.encode())
+    files = {
+        "scores.csv": submission(ids, scored, card).encode(),
+        "details.csv": details(ids, scored, aside, card, ensemble.views).encode(),
+    }
+    if card.task.per_frame:
+        (UPath(config.output) / TIMELINE).mkdir(parents=True, exist_ok=True)
+        files[f"{TIMELINE}/points.parquet"] = tables.to_parquet(timeline_table(ids, scored, card))
+        if isinstance(card.task.output, Classes):
+            files[f"{TIMELINE}/segments.csv"] = segments(ids, scored, card).encode()
+    for name, content in files.items():
+        write_whole(UPath(config.output) / name, content)
     failures = [*before, *sink.failures]
     check_usable(len(scored), failures, config.output)
     summary = Summary(title="Batch scoring", where=f"{config.output}/scores.csv", failures=failures)
@@ -126,12 +138,15 @@ def batch_score(config: BatchScoreConfig) -> Summary:
         summary.add("better left to a person", sum(row["abstains"] for row in scored.values()))
     if guessed := len(ids) - len(scored):
         shares = ", ".join(
-            f"{name} {share:.3f}" for name, share in zip(card.task.names, class_shares(card), strict=True)
+            f"{name} {share:.3f}" for name, share in zip(card.task.names, training_prior(card), strict=True)
         )
-        summary.add("without a score", f"{guessed}; scores.csv has the training labels' shares for them ({shares})")
+        what = "shares" if isinstance(card.task.output, Classes) else "means"
+        summary.add("without a score", f"{guessed}; scores.csv has the training labels' {what} for them ({shares})")
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
-    add_coverage(summary, config.output, ensemble.modalities)
+    add_coverage(summary, config.output, ensemble.views)
     summary.add("files", "scores.csv for the challenge, details.csv to read")
+    if card.task.per_frame:
+        summary.add("timeline", f"each moment in {TIMELINE}/points.parquet, stretches of one class in segments.csv")
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
     return summary
 
@@ -140,17 +155,17 @@ def _dataset(
     clips: Sequence[Clip], config: BatchScoreConfig, ensemble: EnsembleConfig, task: Task, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources, store = replace(config.resources, block_size=block_size), BackboneStore(uri=config.models)
-    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.modalities, task)
+    dataset = read_stage(clips, ensemble.media, store, resources, cpus, ensemble.views, task)
     arguments = [
         {
-            "modality": modality,
-            "encoder_uri": encoder_uri(config.ensemble, modality),
+            "view": view,
+            "encoder_uri": encoder_uri(config.ensemble, view),
             "store": store,
             "device": resources.device,
-            "pooled": ensemble.takes_pooled,
+            "with_pooled": ensemble.takes_pooled,
             "media": ensemble.media,
         }
-        for modality in ensemble.modalities
+        for view in ensemble.views
     ]
     dataset = map_models(dataset, EmbedMedia, arguments, resources, cpus=cpus, clips=len(clips))
     return map_stage(

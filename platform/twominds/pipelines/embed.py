@@ -1,4 +1,4 @@
-"""Embedding with Ray Data: features in, one embedding per clip and modality out.
+"""Embedding with Ray Data: features in, one embedding per clip and view out.
 
 features ─▶ EmbedFeatures (one actor pool, each with all encoders) ─▶ ClipSink
 """
@@ -13,17 +13,17 @@ from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, from_json
 from twominds.errors import ConfigError
 from twominds.media.reader import MediaConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder, read_about
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
 from twominds.pipelines.model_stages import EmbedFeatures
-from twominds.pipelines.quarantine import carry_quarantine, quarantined_clips
-from twominds.pipelines.renewal import renew
 from twominds.pipelines.sink import ClipSink, check_usable
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
-from twominds.pipelines.summary import Summary
-from twominds.records import Modality
+from twominds.records import Modality, View
+from twominds.reports.coverage import add_coverage
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import About, claim_folder, read_about
+from twominds.results.quarantine import carry_quarantine, quarantined_clips
+from twominds.results.renewal import renew
 from twominds.storage import require_writable
 from twominds.workspace import Workspace, job_command, require
 
@@ -38,7 +38,7 @@ class EmbedConfig:
     """Folder of `jobs/train_encoders.py`."""
     output: str = field(default_factory=lambda: Workspace.default().embeddings)
     """Folder for the embeddings; local or s3://."""
-    modalities: tuple[Modality, ...] = ()
+    views: tuple[View, ...] = ()
     """The encoders to run; by default those that there are features for."""
     resources: StageResources = field(default_factory=StageResources)
     """Actors and GPUs."""
@@ -56,22 +56,22 @@ def embed_features(config: EmbedConfig) -> Summary:
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
     about = read_about(config.features)
-    config = replace(config, modalities=config.modalities or tuple(about.parts))
-    cards: dict[Modality, Card] = {}
-    for modality in config.modalities:
-        uri = f"{config.encoders}/{modality}"
-        require(uri, what=f"{modality} encoder", made_by=f"python jobs/train_encoders.py --modalities {modality}")
-        cards[modality], _ = artifacts.verified(uri)
-        check_scene_fit(modality, cards[modality], about)
-    parts = {modality: card.artifact_id for modality, card in cards.items()}
-    made_of = {modality: about.parts.get(modality) for modality in config.modalities}
+    config = replace(config, views=config.views or tuple(about.parts))
+    cards: dict[View, Card] = {}
+    for view in config.views:
+        uri = f"{config.encoders}/{view}"
+        require(uri, what=f"{view} encoder", made_by=f"python jobs/train_encoders.py --views {view}")
+        cards[view], _ = artifacts.verified(uri)
+        check_scene_fit(view, cards[view], about)
+    parts = {view: card.artifact_id for view, card in cards.items()}
+    made_of = {view: about.parts.get(view) for view in config.views}
     require_writable(config.output)
     claim_folder(config.output, replace(about, parts=parts, fingerprint=fingerprint(made_of, parts)), renewable=True)
     clips, aside = tables.read_clips(config.features), quarantined_clips(config.features)
-    words = "all" if Modality.TEXT in config.modalities else "nothing"
+    words = "all" if Modality.TEXT in config.views else "nothing"
     renewal = renew(config.output, [*clips, *(clip for clip, _ in aside)], words=words)
     total, done = {clip.clip_id for clip in clips}, renewal.done
-    columns = [*tables.WITHOUT_WORDS, *(f.name for m in config.modalities for f in tables.embedding_fields(m))]
+    columns = [*tables.WITHOUT_WORDS, *(f.name for f in tables.embedding_fields(*config.views))]
     sink, lacking = ClipSink(config.output, columns), carry_quarantine(config.features, config.output)
     if total - done:
         with cluster(config.address) as cpus:
@@ -84,18 +84,18 @@ def embed_features(config: EmbedConfig) -> Summary:
     summary.add("there from before", len(done))
     summary.add("failed", len(sink.failures))
     summary.add("without features", f"{len(lacking)}, in quarantine since they were preprocessed" if lacking else 0)
-    add_coverage(summary, config.output, config.modalities)
+    add_coverage(summary, config.output, config.views)
     summary.next_step = job_command("tune_fusion", embeddings=config.output, encoders=config.encoders)
     return summary
 
 
-def check_scene_fit(modality: Modality, card: Card, about: About) -> None:
+def check_scene_fit(view: View, card: Card, about: About) -> None:
     """Refuses a scene encoder that knows frames of another shape than the features hold; all else would go on well.
 
     Raises:
         ConfigError: one has squeezed frames, the other cropped ones.
     """
-    if modality is not Modality.SCENE or "media" not in card.config:
+    if view is not Modality.SCENE or "media" not in card.config:
         return
     trained_on = from_json(MediaConfig, card.config["media"]).scene_fit
     if trained_on != about.media.scene_fit:
@@ -109,10 +109,9 @@ def check_scene_fit(modality: Modality, card: Card, about: About) -> None:
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
     clip = cast("list[pa.Field[Any]]", [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS])
-    schema = pa.schema([*clip, *(field for m in config.modalities for field in tables.features_fields(m))])
+    schema = pa.schema([*clip, *tables.features_fields(*config.views)])
     arguments = [
-        {"modality": modality, "encoder_uri": f"{config.encoders}/{modality}", "device": resources.device}
-        for modality in config.modalities
+        {"view": view, "encoder_uri": f"{config.encoders}/{view}", "device": resources.device} for view in config.views
     ]
     return map_stage(
         stored_rows(config.features, done, resources.block_size, schema),

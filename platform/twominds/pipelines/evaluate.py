@@ -3,7 +3,7 @@
     embeddings ─▶ answers of the ensemble, of its parts and of baselines ─▶ report
 
 To score is a second's work for thousands of clips, so it is done here and not on the cluster. Test labels are read
-here, where nothing is chosen any more. Every labelled clip of a split counts (`study/answers.py`).
+here, where nothing is chosen any more. Every labelled clip of a split counts (`reports/study/answers.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
-from twominds.pipelines import tables
-from twominds.pipelines.about import read_about
-from twominds.pipelines.labelled import clip_rows, is_labelled
-from twominds.pipelines.study.answers import (
+from twominds.pipelines.study.parts import StudyConfig
+from twominds.pipelines.study.run import run_study
+from twominds.records import Clip, Embedding, Failure, Modality, Split, View
+from twominds.reports.study.answers import (
     baselines,
     encoder_answers,
     ensemble_answers,
@@ -25,15 +25,15 @@ from twominds.pipelines.study.answers import (
     mean_score,
     without,
 )
-from twominds.pipelines.study.comparison import read_report
-from twominds.pipelines.study.parts import StudyConfig
-from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import Answers, RowResult, StudyResults, what_is_lost
-from twominds.pipelines.study.run import run_study
-from twominds.pipelines.study.scores import REPORTED, measured
-from twominds.pipelines.summary import Summary
-from twominds.pipelines.tables import Row
-from twominds.records import Clip, Embedding, Failure, Modality, Split, View
+from twominds.reports.study.comparison import read_report
+from twominds.reports.study.report import write_report
+from twominds.reports.study.results import Answers, RowResult, StudyResults, what_is_lost
+from twominds.reports.study.scores import REPORTED, measured
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import read_about
+from twominds.results.labelled import clip_rows, is_labelled
+from twominds.results.tables import Row
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble, class_shares
 from twominds.scoring.scorer import encoder_uri
 from twominds.storage import require_writable
@@ -86,7 +86,7 @@ def evaluate(config: EvaluateConfig) -> Summary:
     require_writable(config.output)
     ensemble = Ensemble.load(config.ensemble)
     _check_encoders(config, ensemble.card)
-    columns = [f.name for m in ensemble.config.modalities for f in tables.embedding_fields(m)]
+    columns = [f.name for f in tables.embedding_fields(*ensemble.config.views)]
     rows = clip_rows(config.embeddings, [*tables.WITHOUT_WORDS, *columns])
     results = _results(config.ensemble, ensemble, rows)
     summary = write_report(results, config.output, other)
@@ -105,7 +105,7 @@ def _check_encoders(config: EvaluateConfig, card: Card) -> None:
     about, encoders = read_about(config.embeddings), cast("dict[str, str]", card.architecture["encoders"])
     # An ensemble of a search also says of which features; an imported one, or a study's, knows its encoders alone.
     same_features = card.data.get("embeddings", about.fingerprint) == about.fingerprint
-    same_encoders = all(about.parts.get(Modality(modality)) == encoder for modality, encoder in encoders.items())
+    same_encoders = all(about.parts.get(Modality(view)) == encoder for view, encoder in encoders.items())
     if not (same_features and same_encoders):
         raise ArtifactError(
             f"The embeddings at {config.embeddings} were not made by the encoders of the ensemble at "
@@ -121,7 +121,7 @@ def _failures(rows: Sequence[Row], ensemble: Ensemble) -> list[Failure]:
 
 
 def _inputs(row: Row, ensemble: Ensemble) -> dict[View, Embedding]:
-    return {modality: tables.embedding_from_row(row, modality) for modality in ensemble.config.modalities}
+    return {view: tables.embedding_from_row(row, view) for view in ensemble.config.views}
 
 
 def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
@@ -141,11 +141,11 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
     shares = class_shares(card)  # of a training elsewhere, where there is none here
     guess = majority([label_of(clip) for clip in train], len(shares)) if train else shares.index(max(shares))
     served = {split: ensemble_answers(ensemble, found, guess) for split, found in inputs.items()}
-    parts = [_encoder(modality, uri, inputs, guess) for modality in ensemble.config.modalities]
+    parts = [_encoder(view, uri, inputs, guess) for view in ensemble.config.views]
     whole = RowResult(
         recipe="ensemble",
         description=f"mean probability of {len(card.seeds)} seeds" if len(card.seeds) > 1 else "one seed",
-        modalities=ensemble.config.modalities,
+        views=ensemble.config.views,
         reports="ensemble",
         answers=served,
         note=what_is_lost(card),
@@ -180,16 +180,16 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
 
 
 def _encoder(
-    modality: Modality, ensemble_uri: str, inputs: Mapping[Split, Sequence[EmbeddingsOfClip]], guess: int
+    view: View, ensemble_uri: str, inputs: Mapping[Split, Sequence[EmbeddingsOfClip]], guess: int
 ) -> RowResult:
-    uri = encoder_uri(ensemble_uri, modality)
+    uri = encoder_uri(ensemble_uri, view)
     card = artifacts.read_card(uri)
     return RowResult(
-        recipe=str(modality),
-        description=f"the {modality} encoder by itself",
-        modalities=(modality,),
+        recipe=str(view),
+        description=f"the {view} encoder by itself",
+        views=(view,),
         reports="encoder",
-        answers={split: encoder_answers([clip[modality] for clip in found], guess) for split, found in inputs.items()},
+        answers={split: encoder_answers([clip[view] for clip in found], guess) for split, found in inputs.items()},
         seeds=card.seeds,
         parameters=int(card.architecture.get("parameters", 0)),
         selected_on=cast("SelectionProtocol", card.selected_on),
@@ -204,14 +204,14 @@ def _hidden(
     inputs: Mapping[Split, Sequence[EmbeddingsOfClip]],
     clips: Mapping[Split, Sequence[Clip]],
     guess: int,
-) -> dict[Modality, dict[Split, float]]:
-    """Macro F1 with one modality masked in every clip."""
+) -> dict[View, dict[Split, float]]:
+    """Macro F1 with one view masked in every clip."""
 
-    def masked(split: Split, modality: Modality) -> Answers:
-        return ensemble_answers(ensemble, [without(clip, modality) for clip in inputs[split]], guess)
+    def masked(split: Split, view: View) -> Answers:
+        return ensemble_answers(ensemble, [without(clip, view) for clip in inputs[split]], guess)
 
     classes = ensemble.card.task.num_outputs
     return {
-        modality: {split: mean_score(masked(split, modality), clips[split], classes) for split in inputs}
-        for modality in ensemble.config.modalities
+        view: {split: mean_score(masked(split, view), clips[split], classes) for split in inputs}
+        for view in ensemble.config.views
     }

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from twominds.errors import TwomindsError
-from twominds.pipelines.summary import Summary
+from twominds.reports.summary import Summary
 from twominds.workspace import described_root
 
 ConfigT = TypeVar("ConfigT")
@@ -35,7 +35,7 @@ def run(job: Callable[[ConfigT], Summary], config: type[ConfigT]) -> None:
     The first line says where results are kept by default: a job that was submitted has the cluster's environment.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    parsed = tyro.cli(config, config=(tyro.conf.EnumChoicesFromValues,))  # `--modalities text`, as everywhere else
+    parsed = tyro.cli(config, config=(tyro.conf.EnumChoicesFromValues,))  # `--views text`, as everywhere else
     Console().print(f"home: {described_root()}", markup=False, highlight=False, soft_wrap=True)
     with in_sentences():
         job(parsed).show()

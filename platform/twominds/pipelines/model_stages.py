@@ -8,54 +8,54 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.embedding import embed
 from twominds.media.reader import MediaConfig
-from twominds.pipelines import tables
 from twominds.pipelines.stages import add_outcomes, media_of, rows_of
-from twominds.pipelines.tables import Row
-from twominds.records import Embedding, Failure, Features, Modality
+from twominds.records import Embedding, Failure, Features, View
+from twominds.results import tables
+from twominds.results.tables import Row
 from twominds.scoring.branch import Branch
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.isolation import isolate
 
 
 class EmbedMedia:
-    """The frozen backbone and the trained encoder of one modality."""
+    """The frozen backbone and the trained encoder of one view."""
 
     def __init__(
         self,
-        modality: Modality,
+        view: View,
         encoder_uri: str,
         store: BackboneStore,
         device: str,
-        pooled: bool,
+        with_pooled: bool,
         media: MediaConfig,
     ) -> None:
         """Loads both; the backbone only where it is needed, such as for a fusion that takes `pooled` features."""
-        self._modality = modality
-        self._branch, _ = Branch.load(encoder_uri, store, device=device, pooled=pooled, media=media)
+        self._view = view
+        self._branch, _ = Branch.load(encoder_uri, store, device=device, with_pooled=with_pooled, media=media)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the modality's embedding columns."""
+        """Adds the view's embedding columns."""
         rows = rows_of(table)
         outcomes = [_row(outcome) for outcome in self._branch.embed(media_of(rows))]
-        return add_outcomes(table, rows, outcomes, tables.embedding_fields(self._modality))
+        return add_outcomes(table, rows, outcomes, tables.embedding_fields(self._view))
 
 
 class EmbedFeatures:
-    """The trained encoder of one modality, over features made before."""
+    """The trained encoder of one view, over features made before."""
 
-    def __init__(self, modality: Modality, encoder_uri: str, device: str) -> None:
+    def __init__(self, view: View, encoder_uri: str, device: str) -> None:
         """Loads the encoder."""
-        self._modality = modality
+        self._view = view
         self._encoder = load_encoder(encoder_uri)[0].to(device)
         self._device = device
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the modality's embedding columns and drops its features, which they replace."""
+        """Adds the view's embedding columns and drops its features, which they replace."""
         rows = rows_of(table)
-        features = [tables.features_from_row(row, self._modality) for row in rows if not row.get("error")]
-        outcomes = isolate(self._embed, features, stage=f"encoders.{self._modality}")
-        table = add_outcomes(table, rows, outcomes, tables.embedding_fields(self._modality))
-        return table.drop_columns([f"{self._modality}_values"])
+        features = [tables.features_from_row(row, self._view) for row in rows if not row.get("error")]
+        outcomes = isolate(self._embed, features, stage=f"encoders.{self._view}")
+        table = add_outcomes(table, rows, outcomes, tables.embedding_fields(self._view))
+        return table.drop_columns([f"{self._view}_values"])
 
     def _embed(self, features: Sequence[Features]) -> list[Row]:
         embeddings = embed(self._encoder, features, batch_size=max(1, len(features)), device=self._device)
@@ -77,9 +77,9 @@ class ScoreEmbeddings:
 def with_scores(table: pa.Table, ensemble: Ensemble) -> pa.Table:
     """The rows of clips with the columns of `tables.SCORE_FIELDS` added; what can't be scored says why."""
     rows = rows_of(table)
-    modalities = ensemble.config.modalities
-    clips = [{m: tables.embedding_from_row(row, m) for m in modalities} for row in rows if not row.get("error")]
-    outcomes = [s if isinstance(s, Failure) else tables.score_to_row(s) for s in ensemble.score(clips)]
+    views = ensemble.config.views
+    clips = [{m: tables.embedding_from_row(row, m) for m in views} for row in rows if not row.get("error")]
+    outcomes = [s if isinstance(s, Failure) else tables.score_to_row(s) for s in ensemble.score(clips, explain=True)]
     return add_outcomes(table, rows, outcomes, tables.SCORE_FIELDS)
 
 

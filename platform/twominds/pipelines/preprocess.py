@@ -18,20 +18,20 @@ from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
-from twominds.media.images import SceneFit
-from twominds.pipelines import tables
-from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
+from twominds.media.decode import SceneFit
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.coverage import add_coverage
-from twominds.pipelines.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
-from twominds.pipelines.renewal import Renewal, Words, renew, replace_text
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
-from twominds.pipelines.sources import with_sources
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
-from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import Clip, Corpus, Failure, Modality
+from twominds.records import Clip, Corpus, Failure, Modality, View
+from twominds.reports.coverage import add_coverage
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import ABOUT, About, absolute, claim_folder, read_about
+from twominds.results.quarantine import QUARANTINE, empty_quarantine, quarantine_corpus, read_quarantine
+from twominds.results.renewal import Renewal, Words, renew, replace_text
+from twominds.results.sources import with_sources
 from twominds.storage import require_writable
 from twominds.workspace import Workspace, job_command, require
 
@@ -56,7 +56,7 @@ class PreprocessConfig:
     scene_fit: SceneFit | None = None
     """How a frame becomes the scene's square: `squeeze`, or `crop` as LEYA's published weights want it; by default the
     recipe says."""
-    modalities: tuple[Modality, ...] = ()
+    views: tuple[View, ...] = ()
     """What features are made of; by default what the recipe looks at. The others are not even decoded."""
     pooled: bool = False
     """Make pooled features too where the recipe takes none: for another fusion later (`tune_fusion --inputs pooled`).
@@ -85,14 +85,14 @@ def preprocess(config: PreprocessConfig) -> Summary:
     media = recipe.media
     media = replace(media, detector=config.detector or media.detector, scene_fit=config.scene_fit or media.scene_fit)
     recipe = replace(recipe, media=media)
-    config = replace(config, modalities=config.modalities or recipe.modalities, pooled=_pools(config, recipe))
-    check_backbones(recipe, store, config.modalities)
+    config = replace(config, views=config.views or recipe.views, pooled=_pools(config, recipe))
+    check_backbones(recipe, store, config.views)
     corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task)
     require_writable(config.output)
     claim_folder(config.output, _about(config, recipe, store))
     clips = with_sources(corpus.clips, face_crops=recipe.media.detector == "corpus")
     corpus = replace(corpus, clips=tuple(clips))
-    renewal = renew(config.output, clips, words=_words(config.modalities))
+    renewal = renew(config.output, clips, words=_words(config.views))
     if config.retry_quarantined:
         empty_quarantine(config.output)
     quarantine_corpus(config.output, corpus, renewal.done)
@@ -100,12 +100,12 @@ def preprocess(config: PreprocessConfig) -> Summary:
     over = renewal.done | renewal.reworded | {failure.clip_id for failure in before}
     missing = [clip for clip in clips if clip.clip_id not in over]
     reworded = [clip for clip in clips if clip.clip_id in renewal.reworded]
-    sink = ClipSink(config.output, _columns(config.modalities), block_size=config.resources.block_size)
+    sink = ClipSink(config.output, _columns(config.views), block_size=config.resources.block_size)
     texts = _text_sink(config)
     if missing or reworded:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, recipe, store, cpus, size))
-            text = replace(config, modalities=(Modality.TEXT,))
+            text = replace(config, views=(Modality.TEXT,))
             process_clips(texts, reworded, lambda clips, size: _dataset(clips, text, recipe, store, cpus, size))
     replace_text(config.output, texts.uri)
     failures = [*before, *sink.failures, *texts.failures]
@@ -116,11 +116,11 @@ def preprocess(config: PreprocessConfig) -> Summary:
     return summary
 
 
-def _words(modalities: Sequence[Modality]) -> Words:
+def _words(views: Sequence[View]) -> Words:
     """What of the features hangs on the corpus's words."""
-    if Modality.TEXT not in modalities:
+    if Modality.TEXT not in views:
         return "nothing"
-    return "text" if len(modalities) > 1 else "all"
+    return "text" if len(views) > 1 else "all"
 
 
 def _text_sink(config: PreprocessConfig) -> ClipSink:
@@ -131,13 +131,13 @@ def _text_sink(config: PreprocessConfig) -> ClipSink:
     return ClipSink(str(folder), _columns([Modality.TEXT]), block_size=config.resources.block_size)
 
 
-def check_backbones(recipe: Recipe, store: BackboneStore, modalities: Sequence[Modality] = tuple(Modality)) -> None:
+def check_backbones(recipe: Recipe, store: BackboneStore, views: Sequence[View] = tuple(Modality)) -> None:
     """Looks for all that the features need before anything is started; Whisper is for corpora without words.
 
     Raises:
         BackboneError: names the first one that the bundle lacks, or that is not what was fetched, and what to do.
     """
-    for role in recipe.frozen_roles(modalities):
+    for role in recipe.frozen_roles(views):
         if role != WHISPER:
             store.check(role)
 
@@ -152,24 +152,23 @@ def _dataset(
     clips: Sequence[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
-    dataset = read_stage(clips, recipe.media, store, resources, cpus, config.modalities, recipe.task)
+    dataset = read_stage(clips, recipe.media, store, resources, cpus, config.views, recipe.task)
     of_all = {
-        "config": recipe.features,
         "store": store,
         "device": resources.device,
-        "pooled": config.pooled,
+        "with_pooled": config.pooled,
         "media": recipe.media,
     }
-    arguments = [{"modality": modality, **of_all} for modality in config.modalities]
+    arguments = [{"view": view, "config": recipe.features[view], **of_all} for view in config.views]
     return map_models(dataset, ExtractFeatures, arguments, resources, cpus=cpus, clips=len(clips))
 
 
-def _columns(modalities: Sequence[Modality]) -> list[str]:
-    return [*tables.WITHOUT_WORDS, *(f.name for modality in modalities for f in tables.features_fields(modality))]
+def _columns(views: Sequence[View]) -> list[str]:
+    return [*tables.WITHOUT_WORDS, *(f.name for f in tables.features_fields(*views))]
 
 
 def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> About:
-    parts = {modality: features_fingerprint(recipe, store, modality) for modality in config.modalities}
+    parts = {view: features_fingerprint(recipe, store, view) for view in config.views}
     return About(
         recipe=recipe.name,
         corpus=absolute(config.corpus),
@@ -182,11 +181,11 @@ def _about(config: PreprocessConfig, recipe: Recipe, store: BackboneStore) -> Ab
     )
 
 
-def features_fingerprint(recipe: Recipe, store: BackboneStore, modality: Modality) -> str:
+def features_fingerprint(recipe: Recipe, store: BackboneStore, view: View) -> str:
     """Digest of all that bears on one modality's features: how clips are read, the backbone's settings, the weights."""
-    used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles([modality]) if store.has(role)}
+    used = {role: to_json(store.entry(role)) for role in recipe.frozen_roles([view]) if store.has(role)}
     points = [recipe.task.rate_hz or "every frame"] if recipe.task.per_frame else []  # they travel with the features
-    return fingerprint(to_json(recipe.media), to_json(recipe.features.of(modality)), used, *points)
+    return fingerprint(to_json(recipe.media), to_json(recipe.features[view]), used, *points)
 
 
 def _summary(
@@ -198,6 +197,6 @@ def _summary(
     summary.add("there from before", len(renewal.done))
     summary.add("in quarantine", f"{len(failures)} ({config.output}/{QUARANTINE})" if failures else 0)
     summary.failures = failures
-    add_coverage(summary, config.output, config.modalities)
+    add_coverage(summary, config.output, config.views)
     summary.next_step = job_command("train_encoders", features=config.output, models=config.models)
     return summary

@@ -15,11 +15,11 @@ from ray.util.queue import Queue
 from upath import UPath
 
 from twominds.errors import TwomindsError
-from twominds.pipelines import tables
 from twominds.pipelines.progress import counted_clips
-from twominds.pipelines.quarantine import QUARANTINE, Aside, nameless, put_aside, read_quarantine
-from twominds.pipelines.summary import commonest
 from twominds.records import Clip, Failure
+from twominds.reports.summary import commonest
+from twominds.results import tables
+from twominds.results.quarantine import QUARANTINE, Aside, nameless, put_aside, read_quarantine
 from twominds.storage import write_whole
 
 logger = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
 """The actors of a Ray Data pipeline: each takes Arrow tables, one row a clip, and adds its columns.
 
-    Read ─▶ ExtractFeatures (one per modality)                    in preprocess
+    Read ─▶ ExtractFeatures (one per view)                    in preprocess
     EmbedFeatures (all encoders)                                  in embed       (`model_stages.py`)
-    Read ─▶ EmbedMedia (one per modality) ─▶ ScoreEmbeddings      in batch_score (`model_stages.py`)
+    Read ─▶ EmbedMedia (one per view) ─▶ ScoreEmbeddings      in batch_score (`model_stages.py`)
 
 Modalities share a process where the cluster has few cores (`map_models`). A clip that fails keeps its row;
 `error_stage` and `error` say why, and the later stages leave it alone.
@@ -19,13 +19,14 @@ import ray.data
 import torch
 
 from twominds.backbones import BackboneStore
-from twominds.features.catalog import FeaturesConfig, build_extractor
+from twominds.features.catalog import AnyFeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.pipelines import tables
-from twominds.pipelines.tables import Row
-from twominds.records import AH_VIDEO, Clip, ClipMedia, Failure, Modality, Task
+from twominds.records import Clip, ClipMedia, Failure, Modality, Task, View
+from twominds.results import tables
+from twominds.results.tables import Row
 from twominds.scoring.isolation import isolate
 from twominds.storage import files_in, storage_of
+from twominds.tasks import AH_VIDEO
 
 ERROR_FIELDS = [pa.field("error_stage", pa.string()), pa.field("error", pa.string())]
 MEDIA_FIELDS = [pa.field("media", pa.large_binary()), pa.field("transcript_source", pa.string()), *ERROR_FIELDS]
@@ -38,7 +39,7 @@ class StageResources:
     readers: int = 0
     """Actors that decode files and crop faces; 0: one for every two of the cluster's CPUs."""
     models: int = 1
-    """Actors of each pool of models. Each modality has a pool of its own on eight CPUs or more; on fewer they share."""
+    """Actors of each pool of models. Each view has a pool of its own on eight CPUs or more; on fewer they share."""
     model_gpus: float = 0.0
     """GPU share of each model actor (and of each reader, for its face detector)."""
     block_size: int = 8
@@ -48,25 +49,25 @@ class StageResources:
         """Number of reader actors on a cluster of `cpus`."""
         return self.readers or max(1, cpus // 2)
 
-    def model_pools(self, cpus: int, modalities: int) -> int:
-        """Number of pools that run the models of so many modalities on a cluster of `cpus`.
+    def model_pools(self, cpus: int, views: int) -> int:
+        """Number of pools that run the models of so many views on a cluster of `cpus`.
 
-        One for each modality, but no more than every other CPU: the others read. A process loads its libraries for
+        One for each view, but no more than every other CPU: the others read. A process loads its libraries for
         seconds before it works, and where more of them work than there are cores, they only wait for each other.
         """
-        return min(modalities, max(1, cpus // 2))
+        return min(views, max(1, cpus // 2))
 
     def reader_threads(self, cpus: int, *, clips: int) -> int:
         """Threads of each reader: all of them where the clips are one block, which goes from process to process."""
         return cpus if clips <= self.block_size else max(1, cpus // 2 // self.reader_actors(cpus))
 
-    def model_threads(self, cpus: int, *, clips: int, modalities: int) -> int:
+    def model_threads(self, cpus: int, *, clips: int, views: int) -> int:
         """Threads of each process that runs models: their share of all CPUs.
 
         The readers' as well: models take several times as long as reading, which mostly waits for them (full-size
         models, clips of 27 s, two cores: 8 s a clip, 11 s where a core was left to the reader).
         """
-        return cpus if clips <= self.block_size else max(1, cpus // (self.models * self.model_pools(cpus, modalities)))
+        return cpus if clips <= self.block_size else max(1, cpus // (self.models * self.model_pools(cpus, views)))
 
     @property
     def device(self) -> str:
@@ -78,10 +79,10 @@ class Read:
     """Files become frames, sound, face crops and words."""
 
     def __init__(
-        self, config: MediaConfig, store: BackboneStore, device: str, modalities: Sequence[Modality], task: Task
+        self, config: MediaConfig, store: BackboneStore, device: str, views: Sequence[View], task: Task
     ) -> None:
         """Loads the face detector, where faces are wanted."""
-        self._reader = MediaReader(config, store, device, modalities, task)
+        self._reader = MediaReader(config, store, device, views, task)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds `media`, `transcript_source` and the error columns."""
@@ -90,26 +91,26 @@ class Read:
 
 
 class ExtractFeatures:
-    """The frozen backbone of one modality."""
+    """The frozen backbone of one view."""
 
     def __init__(
         self,
-        modality: Modality,
-        config: FeaturesConfig,
+        view: View,
+        config: AnyFeaturesConfig,
         store: BackboneStore,
         device: str,
-        pooled: bool,
+        with_pooled: bool,
         media: MediaConfig,
     ) -> None:
         """Loads the backbone, where it is needed."""
-        self._modality = modality
-        self._extractor = build_extractor(modality, config, store, device=device, pooled=pooled, media=media)
+        self._view = view
+        self._extractor = build_extractor(view, config, store, device=device, with_pooled=with_pooled, media=media)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Adds the modality's feature columns."""
+        """Adds the view's feature columns."""
         rows = rows_of(table)
-        outcomes = isolate(self._extract, media_of(rows), stage=f"features.{self._modality}")
-        return add_outcomes(table, rows, outcomes, tables.features_fields(self._modality))
+        outcomes = isolate(self._extract, media_of(rows), stage=f"features.{self._view}")
+        return add_outcomes(table, rows, outcomes, tables.features_fields(self._view))
 
     def _extract(self, media: Sequence[ClipMedia]) -> list[Row]:
         return [tables.features_to_row(features) for features in self._extractor.extract(media)]
@@ -173,7 +174,7 @@ def map_models(
     cpus: int,
     clips: int,
 ) -> ray.data.Dataset:
-    """`dataset` with the columns that `stage` adds with each of the arguments, one of which is a modality's.
+    """`dataset` with the columns that `stage` adds with each of the arguments, one of which is a view's.
 
     As many pools of actors as the cluster has room for (`StageResources.model_pools`); the last has fewest.
     """
@@ -184,7 +185,7 @@ def map_models(
             stage,
             arguments[first::pools],
             actors=resources.models,
-            threads=resources.model_threads(cpus, clips=clips, modalities=len(arguments)),
+            threads=resources.model_threads(cpus, clips=clips, views=len(arguments)),
             cpus=model_cpus(cpus),
             gpus=resources.model_gpus,
             batch_size=resources.block_size,
@@ -198,7 +199,7 @@ def read_stage(
     store: BackboneStore,
     resources: StageResources,
     cpus: int,
-    modalities: Sequence[Modality] = tuple(Modality),
+    views: Sequence[View] = tuple(Modality),
     task: Task = AH_VIDEO,
 ) -> ray.data.Dataset:
     """The start of a pipeline over files: clips in blocks, decoded."""
@@ -211,7 +212,7 @@ def read_stage(
                 "config": media,
                 "store": store,
                 "device": resources.device,
-                "modalities": tuple(modalities),
+                "modalities": tuple(views),
                 "task": task,
             }
         ],

@@ -1,8 +1,8 @@
-"""Training the unimodal encoders with Ray Train: features in, one artifact per modality out.
+"""Training the unimodal encoders with Ray Train: features in, one artifact per view out.
 
-One worker (or several that take the same steps together) trains the modalities one after another, as starting a worker
+One worker (or several that take the same steps together) trains the views one after another, as starting a worker
 group costs more than training a small encoder, and checkpoints as it goes, so a killed worker goes on where it was. To
-train modalities side by side on a cluster, submit one job for each with `--modalities`.
+train several side by side on a cluster, submit one job for each with `--views`.
 """
 
 import tempfile
@@ -19,35 +19,35 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
 from rich.table import Table
-from torch import Tensor
 from upath import UPath
 
 from twominds import artifacts
-from twominds.artifacts import Card, fingerprint, from_json, to_json
+from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder, used_backbone
-from twominds.encoders.catalog import ENCODERS, EncodersConfig
+from twominds.encoders.catalog import ENCODERS, encoders_from_json
 from twominds.encoders.classical import ClassicalTextEncoder
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, ConfigError, MissingInputError, TrainingError
+from twominds.features.catalog import backbones_of
 from twominds.media.reader import MediaConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import read_about
 from twominds.pipelines.cluster import cluster, cpus_of_a_worker, outside_main_thread
-from twominds.pipelines.coverage import add_coverage
-from twominds.pipelines.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
 from twominds.pipelines.progress import printed_lines
-from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import Features, Modality, Split
+from twominds.records import Classes, Features, Intensities, Modality, Split, View
+from twominds.reports.coverage import add_coverage
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import read_about
+from twominds.results.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
 from twominds.storage import require_writable, storage_of
 from twominds.training.classical import fit_classical
 from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed
-from twominds.training.examples import FeatureExamples
+from twominds.training.examples import FeatureExamples, Targets
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_state import FitState
-from twominds.training.losses import cross_entropy
+from twominds.training.losses import loss_of_logits
 from twominds.training.selection import SelectionProtocol, SelectionView, visible_splits
 from twominds.training.workers import Workers
 from twominds.workspace import Workspace, job_command, require
@@ -58,8 +58,8 @@ PROGRESS_INTERVAL_S = 5.0
 MODALITY = "modality.txt"
 """In a checkpoint, beside the state: which encoder it is of."""
 
-EncoderClips = SelectionView[tuple[list[Features], Tensor]]
-"""Features of one modality, absent ones included, and labels; the test split only under the paper's protocol."""
+EncoderClips = SelectionView[tuple[list[Features], Targets]]
+"""Features of one view, absent ones included, and what is known; the test split only under the paper's protocol."""
 
 
 class FitOptions(TypedDict, total=False):
@@ -78,12 +78,12 @@ class TrainConfig:
     features: str = field(default_factory=lambda: Workspace.default().features)
     """Folder of `jobs/preprocess.py`."""
     output: str = field(default_factory=lambda: Workspace.default().encoders)
-    """Folder for the encoders, one artifact per modality; local or s3://."""
+    """Folder for the encoders, one artifact per view; local or s3://."""
     models: str = field(default_factory=lambda: Workspace.default().models)
     """The bundle of pre-trained weights."""
     recipe: str = ""
     """The system to train; by default the one that the features were made for."""
-    modalities: tuple[Modality, ...] = ()
+    views: tuple[View, ...] = ()
     """Which encoders; by default those of the recipe."""
     retrain: bool = False
     """Train again what is already there."""
@@ -137,10 +137,10 @@ def train_encoders(config: TrainConfig) -> Summary:
     require_writable(config.output)
     recipe = find_recipe(config.recipe or read_about(config.features).recipe)
     store = BackboneStore(uri=config.models)
-    config = replace(config, modalities=config.modalities or recipe.modalities)
-    for modality in config.modalities:
-        check_inputs(config.features, recipe, modality, store, config.protocol)
-    wanted = [m for m in config.modalities if config.retrain or not _trained(config, recipe, m)]
+    config = replace(config, views=config.views or recipe.views)
+    for view in config.views:
+        check_inputs(config.features, recipe, view, store, config.protocol)
+    wanted = [m for m in config.views if config.retrain or not _trained(config, recipe, m)]
     if wanted:
         with cluster(config.address):
             untrained = _run(config, recipe, wanted, config.cpus or cpus_of_a_worker(config.workers))
@@ -149,12 +149,12 @@ def train_encoders(config: TrainConfig) -> Summary:
     return _summary(config, recipe, trained=wanted)
 
 
-def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: float) -> str:
+def _run(config: TrainConfig, recipe: Recipe, views: list[View], cpus: float) -> str:
     """Trains the encoders; returns why some came to nothing, or ""."""
-    # Its own: a job for another modality may train beside this one, and the same name would resume an older run.
+    # Its own: a job for another view may train beside this one, and the same name would resume an older run.
     run = f"encoders-{uuid.uuid4().hex[:8]}"
     filesystem, path = storage_of(f"{config.output}/.train")
-    arguments = {"config": config, "recipe": recipe.name, "modalities": modalities, "cpus": cpus}
+    arguments = {"config": config, "recipe": recipe.name, "views": views, "cpus": cpus}
     with printed_lines() as lines:
         trainer = TorchTrainer(
             _train_worker,
@@ -181,7 +181,7 @@ def _run(config: TrainConfig, recipe: Recipe, modalities: list[Modality], cpus: 
 
 
 def _train_worker(arguments: dict[str, Any]) -> str:
-    """Runs on every worker: trains each modality, reporting a resumable checkpoint now and then.
+    """Runs on every worker: trains each view, reporting a resumable checkpoint now and then.
 
     Returns why some came to nothing, or "": an error would have Ray Train start the workers again, to the same end.
     """
@@ -191,22 +191,25 @@ def _train_worker(arguments: dict[str, Any]) -> str:
         torch.set_num_threads(max(1, int(cast("float", arguments["cpus"]))))
     current, state = _last_checkpoint()
     untrained: list[str] = []
-    for modality in cast("list[Modality]", arguments["modalities"]):
-        if workers.agreed(not config.retrain and _trained(config, recipe, modality) is not None):
+    for view in cast("list[View]", arguments["views"]):
+        if workers.agreed(not config.retrain and _trained(config, recipe, view) is not None):
             continue  # finished before the workers were started again
-        resume = state if modality == current else None
+        resume = state if view == current else None
         try:
-            _train_one(config, recipe, modality, workers, resume, cast("Queue", arguments["lines"]))
+            _train_one(config, recipe, view, workers, resume, cast("Queue", arguments["lines"]))
         except (TrainingError, ArtifactError) as error:  # of a loss all workers see; or the first cannot save it
-            untrained.append(f"The {modality} encoder could not be trained. {error}")
+            untrained.append(f"The {view} encoder could not be trained. {error}")
     return " ".join(untrained)
 
 
 def _train_one(
-    config: TrainConfig, recipe: Recipe, modality: Modality, workers: Workers, resume: FitState | None, lines: Queue
+    config: TrainConfig, recipe: Recipe, view: View, workers: Workers, resume: FitState | None, lines: Queue
 ) -> None:
-    clips, store = read_examples(config.features, modality, config.protocol), BackboneStore(uri=config.models)
-    epochs, saved, shown = recipe.encoder_fits.of(modality).epochs, time.monotonic(), float("-inf")
+    clips, store = (
+        read_examples(config.features, view, config.protocol, recipe.task.output),
+        BackboneStore(uri=config.models),
+    )
+    epochs, saved, shown = recipe.encoder_fits[view].epochs, time.monotonic(), float("-inf")
     deepspeed = config.deepspeed()
 
     def on_epoch(report: EpochReport) -> None:
@@ -214,36 +217,34 @@ def _train_one(
         if workers.first and time.monotonic() - shown > PROGRESS_INTERVAL_S:
             minutes, seconds = divmod(round(report.seconds * (epochs - report.epoch)), 60)
             left = f"at most about {minutes}:{seconds:02} left"
-            lines.put(
-                f"{modality}: epoch {report.epoch}/{epochs}, validation MF1 {report.validation_score:.3f}, {left}"
-            )
+            lines.put(f"{view}: epoch {report.epoch}/{epochs}, validation MF1 {report.validation_score:.3f}, {left}")
             shown = time.monotonic()
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.
         if deepspeed is None and workers.agreed(time.monotonic() - saved > config.checkpoint_interval_s):
-            metrics = {"modality": str(modality), **report.numbers()}
+            metrics = {"view": str(view), **report.numbers()}
             if workers.first:
                 with tempfile.TemporaryDirectory() as folder:
                     report.fit_state().save(folder)
-                    (Path(folder) / MODALITY).write_text(modality)
+                    (Path(folder) / MODALITY).write_text(view)
                     ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
             else:
                 ray.train.report(metrics)
             saved = time.monotonic()
 
     of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume, "workers": workers, "deepspeed": deepspeed}
-    encoder, result = trained_encoder(recipe, modality, clips, store, device=workers.device, **of_fit)
+    encoder, result = trained_encoder(recipe, view, clips, store, device=workers.device, **of_fit)
     if not workers.first:
         return
     best = f"best epoch {result.best_epoch} of {len(result.history)}, " if result.history else ""
-    lines.put(f"{modality}: {best}validation MF1 {result.validation_score:.3f}")
-    card = encoder_card(recipe, modality, clips, store, result, config.features)
-    save_encoder(f"{config.output}/{modality}", encoder, recipe.encoders, card)
+    lines.put(f"{view}: {best}validation MF1 {result.validation_score:.3f}")
+    card = encoder_card(recipe, view, clips, store, result, config.features)
+    save_encoder(f"{config.output}/{view}", encoder, recipe.encoders, card)
 
 
 def trained_encoder(
     recipe: Recipe,
-    modality: Modality,
+    view: View,
     clips: EncoderClips,
     store: BackboneStore,
     *,
@@ -252,24 +253,29 @@ def trained_encoder(
 ) -> tuple[Encoder, FitResult]:
     """One encoder as the recipe says, from its published backbone to its best epoch; `of_fit` is what `fit` takes."""
     torch.manual_seed(recipe.encoder_seed)
-    settings, seed = recipe.encoders.of(modality), recipe.encoder_seed
+    settings, seed = recipe.encoders[view], recipe.encoder_seed
     encoder = ENCODERS[type(settings)].pretrained(
         settings,
         num_outputs=recipe.task.num_outputs,
         store=store,
         example=next(item for item in clips.train[0] if item.presence.present),
     )
+    encoder.view, encoder.output = view, recipe.task.output
+    if recipe.task.per_frame and not encoder.per_point:
+        raise ConfigError(
+            f"The {view} encoder of {recipe.name} answers once a clip; {recipe.task.name} asks per frame."
+        )
     if isinstance(encoder, ClassicalTextEncoder):
-        return encoder, fit_classical(encoder, clips, seed=seed, device=device)
+        return encoder, fit_classical(encoder, clips, recipe.objective, seed=seed, device=device)
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
     result = fit(
         encoder,
         examples.train,
         examples.validation,
-        recipe.encoder_fits.of(modality),
+        recipe.encoder_fits[view],
         seed=seed,
-        loss=cross_entropy,
-        num_outputs=recipe.task.num_outputs,
+        loss=loss_of_logits,
+        objective=recipe.objective,
         device=device,
         scored_on=examples.scored_on,
         **of_fit,
@@ -278,7 +284,7 @@ def trained_encoder(
 
 
 def encoder_card(
-    recipe: Recipe, modality: Modality, clips: EncoderClips, store: BackboneStore, result: FitResult, features: str
+    recipe: Recipe, view: View, clips: EncoderClips, store: BackboneStore, result: FitResult, features: str
 ) -> Card:
     """What is known of an encoder that was trained on the folder `features`."""
     media = read_about(features).media
@@ -288,63 +294,63 @@ def encoder_card(
         recipe=recipe.name,
         config={"features": to_json(recipe.features), "media": to_json(media)},
         data={
-            "features": data_fingerprint(features, modality, clips.selected_on),
-            "fit": _fit_fingerprint(recipe, modality),
-            **clip_counts(recipe.task, clips.train[1], clips.validation[1]),
+            "features": data_fingerprint(features, view, clips.selected_on),
+            "fit": _fit_fingerprint(recipe, view),
+            **clip_counts(recipe.task, clips.train[1].values, clips.validation[1].values),
         },
         metrics={"validation_score": result.validation_score, "best_epoch": result.best_epoch},
         selected_on=clips.selected_on,
         seeds=(recipe.encoder_seed,),
-        backbones=tuple(used_backbone(store, role) for role in _roles(recipe, modality, media, store)),
+        backbones=tuple(used_backbone(store, role) for role in _roles(recipe, view, media, store)),
     )
 
 
-def _roles(recipe: Recipe, modality: Modality, media: MediaConfig, store: BackboneStore) -> list[str]:
-    """All that pre-trained models had a part in the modality's features."""
+def _roles(recipe: Recipe, view: View, media: MediaConfig, store: BackboneStore) -> list[str]:
+    """All that pre-trained models had a part in the view's features."""
     read = replace(recipe, media=media)  # the detector may have been chosen by the user
-    return [role for role in read.frozen_roles([modality]) if role != WHISPER or store.has(role)]
+    return [role for role in read.frozen_roles([view]) if role != WHISPER or store.has(role)]
 
 
-def read_examples(features_uri: str, modality: Modality, protocol: SelectionProtocol) -> EncoderClips:
-    """The features and labels of one modality, absent ones included, of the splits that the protocol may see."""
+def read_examples(
+    features_uri: str, view: View, protocol: SelectionProtocol, output: Classes | Intensities
+) -> EncoderClips:
+    """The features and labels of one view, absent ones included, of the splits that the protocol may see."""
 
-    def examples(rows: list[tables.Row]) -> tuple[list[Features], Tensor]:
-        return [tables.features_from_row(row, modality) for row in rows], torch.tensor(
-            [tables.clip_from_row(row).label for row in rows]
-        )
+    def examples(rows: list[tables.Row]) -> tuple[list[Features], Targets]:
+        features = [tables.features_from_row(row, view) for row in rows]
+        labels = [said for row in rows if (said := tables.labels_from_row(row)) is not None]
+        return features, Targets.of(labels, [item.points_s for item in features], output)
 
-    columns = ["participant_id", *(field.name for field in tables.features_fields(modality))]
+    columns = ["participant_id", *(field.name for field in tables.features_fields(view))]
     return labelled_rows(features_uri, columns, protocol).map(examples)
 
 
 def check_inputs(
-    features_uri: str, recipe: Recipe, modality: Modality, store: BackboneStore, protocol: SelectionProtocol
+    features_uri: str, recipe: Recipe, view: View, store: BackboneStore, protocol: SelectionProtocol
 ) -> None:
     """Before any worker is started.
 
     Raises:
-        MissingInputError: the features are of other modalities, or no labelled clip of a split that the protocol
+        MissingInputError: the features are of other views, or no labelled clip of a split that the protocol
             needs has this one.
-        BackboneError: the bundle lacks the modality's backbone, or it is not what was fetched.
+        BackboneError: the bundle lacks the view's backbone, or it is not what was fetched.
     """
-    if modality not in read_about(features_uri).parts:
+    if view not in read_about(features_uri).parts:
         raise MissingInputError(
-            f"{features_uri} holds no {modality} features. Make them in another folder, or name the --modalities that "
-            "there are."
+            f"{features_uri} holds no {view} features. Make them in another folder, or name the --views that there are."
         )
-    for role in recipe.features.backbones(modality):
+    for role in backbones_of(recipe.features[view]):
         store.check(role)
     for split in visible_splits(protocol):
-        _check_examples(features_uri, modality, split)
+        _check_examples(features_uri, view, split)
 
 
-def _check_examples(features_uri: str, modality: Modality, split: Split) -> None:
+def _check_examples(features_uri: str, view: View, split: Split) -> None:
     purpose = "train" if split == Split.TRAIN else "select"
-    rows = tables.read_rows(features_uri, [*tables.LABEL_COLUMNS, f"{modality}_present"], [split])
-    if not any(is_labelled(row) and row[f"{modality}_present"] for row in rows):
+    rows = tables.read_rows(features_uri, [*tables.LABEL_COLUMNS, f"{view}_present"], [split])
+    if not any(is_labelled(row) and row[f"{view}_present"] for row in rows):
         raise MissingInputError(
-            f"No labelled clip of the split {split} in {features_uri} has the modality {modality}: "
-            f"nothing to {purpose} on."
+            f"No labelled clip of the split {split} in {features_uri} has the modality {view}: nothing to {purpose} on."
         )
 
 
@@ -357,43 +363,43 @@ def _last_checkpoint() -> tuple[Modality | None, FitState | None]:
         return Modality((Path(folder) / MODALITY).read_text()), FitState.load(folder)
 
 
-def _trained(config: TrainConfig, recipe: Recipe, modality: Modality) -> Card | None:
+def _trained(config: TrainConfig, recipe: Recipe, view: View) -> Card | None:
     """The card of an encoder that is already there, trained on these features by this recipe."""
     try:
-        card = artifacts.read_card(f"{config.output}/{modality}")
+        card = artifacts.read_card(f"{config.output}/{view}")
     except ArtifactError:
         return None
-    same = card.data.get("features") == data_fingerprint(config.features, modality, config.protocol)
-    same = same and card.data.get("fit") == _fit_fingerprint(recipe, modality)
-    same = same and from_json(EncodersConfig, card.config["encoders"]).of(modality) == recipe.encoders.of(modality)
+    same = card.data.get("features") == data_fingerprint(config.features, view, config.protocol)
+    same = same and card.data.get("fit") == _fit_fingerprint(recipe, view)
+    same = same and encoders_from_json(card.config["encoders"])[view] == recipe.encoders[view]
     return card if same and card.selected_on == config.protocol else None
 
 
-def data_fingerprint(features_uri: str, modality: Modality, protocol: SelectionProtocol) -> str:
-    """Digest of the features of one modality and of the labels that the protocol sees."""
-    labels = labels_fingerprint(features_uri, protocol, words=modality == Modality.TEXT)
-    return fingerprint(read_about(features_uri).parts[modality], labels)
+def data_fingerprint(features_uri: str, view: View, protocol: SelectionProtocol) -> str:
+    """Digest of the features of one view and of the labels that the protocol sees."""
+    labels = labels_fingerprint(features_uri, protocol, words=view == Modality.TEXT)
+    return fingerprint(read_about(features_uri).parts[view], labels)
 
 
-def _fit_fingerprint(recipe: Recipe, modality: Modality) -> str:
-    return fingerprint(to_json(recipe.encoder_fits.of(modality)), recipe.encoder_seed)
+def _fit_fingerprint(recipe: Recipe, view: View) -> str:
+    return fingerprint(to_json(recipe.encoder_fits[view]), recipe.encoder_seed)
 
 
-def _summary(config: TrainConfig, recipe: Recipe, trained: list[Modality]) -> Summary:
+def _summary(config: TrainConfig, recipe: Recipe, trained: list[View]) -> Summary:
     table = Table("encoder", "validation MF1", "best epoch", "train/val clips", "weights", "")
-    for modality in config.modalities:
-        card = artifacts.read_card(f"{config.output}/{modality}")
+    for view in config.views:
+        card = artifacts.read_card(f"{config.output}/{view}")
         table.add_row(
-            modality,
+            view,
             f"{card.metrics['validation_score']:.3f}",
             str(card.metrics["best_epoch"] or "-"),
             "/".join(str(count) for count in card.data["clips"].values()),
             card.weights,
-            "trained now" if modality in trained else "there from before",
+            "trained now" if view in trained else "there from before",
         )
     summary = Summary(title=f"Unimodal encoders of {recipe.name}", where=config.output, tables=[table])
     if config.protocol != "validation":
         summary.add("selected_on", config.protocol)
-    add_coverage(summary, config.features, config.modalities)
+    add_coverage(summary, config.features, config.views)
     summary.next_step = job_command("embed", features=config.features, encoders=config.output)
     return summary

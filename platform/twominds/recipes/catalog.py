@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from twominds.errors import ConfigError
-from twominds.recipes.leya import leya, leya_demo, pooled
+from twominds.recipes.leya import leya, leya_demo, over_pooled_features
 from twominds.recipes.leya_alternatives import ALTERNATIVES, alternative
 from twominds.recipes.leya_table import POOLED_ROWS, ROWS, table_row
 from twominds.recipes.recipe import Recipe
@@ -13,9 +13,9 @@ Builder = Callable[[], Recipe]
 
 SYSTEMS: dict[str, Builder] = {
     "leya": leya,
-    "leya-pooled": lambda: pooled(leya()),
+    "leya-pooled": lambda: over_pooled_features(leya()),
     "leya/demo": leya_demo,
-    "leya/demo-pooled": lambda: pooled(leya_demo()),
+    "leya/demo-pooled": lambda: over_pooled_features(leya_demo()),
 }
 """Whole systems; the other recipes are derived from them."""
 

@@ -6,13 +6,18 @@ says; "ours" what neither says.
 
 from dataclasses import replace
 
-from twominds.encoders.catalog import EncodersConfig
-from twominds.features.catalog import FeaturesConfig
+from twominds.encoders.audio import AudioEncoderConfig
+from twominds.encoders.face import FaceEncoderConfig
+from twominds.encoders.scene import SceneEncoderConfig
+from twominds.encoders.text import TextEncoderConfig
+from twominds.features.audio import AudioFeaturesConfig
+from twominds.features.face import FaceFeaturesConfig
+from twominds.features.scene import SceneFeaturesConfig
 from twominds.features.text import TextFeaturesConfig
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.leya_searches import FACE_SEARCH, HEAD_SEARCH
-from twominds.recipes.recipe import EncoderFits, FusionRecipe, Recipe
+from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.recipes.space import Candidate, Choice, LogUniform, SearchSpace, Uniform
 from twominds.records import Modality
 from twominds.training.fit import FitConfig
@@ -68,10 +73,20 @@ def leya() -> Recipe:
         description="four encoders, Transformer fusion with prototypes, ensemble of five seeds",
         source=f"{SOURCE}, Table 1, rows 1, 2, 3, 7, 12 and 14",
         media=MediaConfig(),
-        features=FeaturesConfig(),
-        encoders=EncodersConfig(),
-        encoder_fits=EncoderFits(
-            scene=FitConfig(
+        features={
+            Modality.SCENE: SceneFeaturesConfig(),
+            Modality.FACE: FaceFeaturesConfig(),
+            Modality.AUDIO: AudioFeaturesConfig(),
+            Modality.TEXT: TextFeaturesConfig(),
+        },
+        encoders={
+            Modality.SCENE: SceneEncoderConfig(),
+            Modality.FACE: FaceEncoderConfig(),
+            Modality.AUDIO: AudioEncoderConfig(),
+            Modality.TEXT: TextEncoderConfig(),
+        },
+        encoder_fits={
+            Modality.SCENE: FitConfig(
                 epochs=15,
                 batch_size=4,
                 optimizer="adamw",
@@ -83,7 +98,7 @@ def leya() -> Recipe:
                 grad_clip=None,
                 patience=15,
             ),
-            face=FitConfig(
+            Modality.FACE: FitConfig(
                 epochs=100,
                 batch_size=32,
                 optimizer="adamw",
@@ -95,7 +110,7 @@ def leya() -> Recipe:
                 grad_clip=None,
                 patience=20,
             ),
-            audio=FitConfig(  # ours, but for the optimizer
+            Modality.AUDIO: FitConfig(  # ours, but for the optimizer
                 epochs=50,
                 batch_size=16,
                 optimizer="adamw",
@@ -107,7 +122,7 @@ def leya() -> Recipe:
                 grad_clip=1.0,
                 patience=10,
             ),
-            text=FitConfig(  # the learning rate is ours, within the range of the paper's search
+            Modality.TEXT: FitConfig(  # the learning rate is ours, within the range of the paper's search
                 epochs=20,
                 batch_size=16,
                 optimizer="adamw",
@@ -119,7 +134,7 @@ def leya() -> Recipe:
                 grad_clip=1.0,
                 patience=5,
             ),
-        ),
+        },
         encoder_seed=42,
         encoder_searches={Modality.FACE: FACE_SEARCH, Modality.TEXT: HEAD_SEARCH},
         fusion=FusionRecipe(
@@ -147,19 +162,19 @@ def leya_demo() -> Recipe:
         name="leya/demo",
         description="leya on tiny debug backbones and all-MiniLM, for the demo and for tests",
         media=replace(recipe.media, face_frames=10),
-        features=FeaturesConfig(text=TextFeaturesConfig(backbone="text.all_minilm")),
-        encoders=replace(
-            encoders,
-            scene=replace(encoders.scene, trainable_layers=1, backbone_lr_scale=0.03),
-            audio=replace(encoders.audio, hidden_dim=64, num_layers=1, head_hidden_dim=32),
-            text=replace(encoders.text, backbone="text.all_minilm", pooling="mean", dropout=0.3),
-        ),
-        encoder_fits=EncoderFits(
-            scene=replace(fits.scene, learning_rate=3e-3, epochs=12, min_epochs=4),
-            face=replace(fits.face, epochs=60, min_epochs=10),
-            audio=replace(fits.audio, learning_rate=1e-3, epochs=12, min_epochs=4),
-            text=replace(fits.text, epochs=6, min_epochs=3),
-        ),
+        features={**recipe.features, Modality.TEXT: TextFeaturesConfig(backbone="text.all_minilm")},
+        encoders={
+            **encoders,
+            Modality.SCENE: replace(encoders[Modality.SCENE], trainable_layers=1, backbone_lr_scale=0.03),
+            Modality.AUDIO: replace(encoders[Modality.AUDIO], hidden_dim=64, num_layers=1, head_hidden_dim=32),
+            Modality.TEXT: replace(encoders[Modality.TEXT], backbone="text.all_minilm", pooling="mean", dropout=0.3),
+        },
+        encoder_fits={
+            Modality.SCENE: replace(fits[Modality.SCENE], learning_rate=3e-3, epochs=12, min_epochs=4),
+            Modality.FACE: replace(fits[Modality.FACE], epochs=60, min_epochs=10),
+            Modality.AUDIO: replace(fits[Modality.AUDIO], learning_rate=1e-3, epochs=12, min_epochs=4),
+            Modality.TEXT: replace(fits[Modality.TEXT], epochs=6, min_epochs=3),
+        },
         fusion=replace(recipe.fusion, fit=replace(recipe.fusion.fit, epochs=60), trials=6),
     )
 
@@ -175,7 +190,7 @@ POOLED_CANDIDATE: Candidate = {
 """A lighter model of the same space (ours): pooled features come without a trained encoder's help."""
 
 
-def pooled(recipe: Recipe) -> Recipe:
+def over_pooled_features(recipe: Recipe) -> Recipe:
     """The same system with a fusion over pooled frozen features: no trained encoder is in its path (ours).
 
     Encoders trained on labels that no modality can tell alone throw the evidence away; this fusion sees the evidence

@@ -60,24 +60,24 @@ def _frozen_text(
 def _face_frames(base: Recipe, *, backbone: str, name: str, temporal: TemporalKind) -> Recipe:
     recipe = replace(
         base,
-        features=replace(base.features, face=FaceFramesFeaturesConfig(backbone=backbone)),
-        encoders=replace(base.encoders, face=FaceFramesEncoderConfig(temporal=temporal)),
+        features={**base.features, "face": FaceFramesFeaturesConfig(backbone=backbone)},
+        encoders={**base.encoders, "face": FaceFramesEncoderConfig(temporal=temporal)},
         # The audio's kind of model, so trained as that is.
-        encoder_fits=replace(base.encoder_fits, face=base.encoder_fits.audio),
+        encoder_fits={**base.encoder_fits, "face": base.encoder_fits["audio"]},
         encoder_searches={m: search for m, search in base.encoder_searches.items() if m != Modality.FACE},
     )
     return replace(table_row(recipe, FACE_ROW), description=f"{name} per frame + {temporal.title()}, Linear Layer")
 
 
 def _audio_transformer(base: Recipe) -> Recipe:
-    audio = replace(base.encoders.audio, temporal="transformer")
-    recipe = replace(base, encoders=replace(base.encoders, audio=audio))
+    audio = replace(base.encoders["audio"], temporal="transformer")
+    recipe = replace(base, encoders={**base.encoders, "audio": audio})
     return replace(table_row(recipe, AUDIO_ROW), description="EmotionWav2Vec2.0 + Transformer, Linear Layer")
 
 
 def _audio_layer(base: Recipe, *, layer: int) -> Recipe:
-    audio = replace(base.features.audio, hidden_state=layer)
-    recipe = replace(base, features=replace(base.features, audio=audio))
+    audio = replace(base.features["audio"], hidden_state=layer)
+    recipe = replace(base, features={**base.features, "audio": audio})
     description = f"EmotionWav2Vec2.0, layer {layer}, + Mamba, Linear Layer"
     return replace(table_row(recipe, AUDIO_ROW), description=description)
 

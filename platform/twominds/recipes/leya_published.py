@@ -34,11 +34,12 @@ from twominds.media.reader import MediaConfig
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Modality, View
-from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.scoring.ensemble import save_ensemble
+from twominds.scoring.members import EnsembleConfig, seed_name
 
 State = dict[str, Tensor]
 
-_NAMES: dict[Modality, dict[str, str]] = {
+_NAMES: dict[View, dict[str, str]] = {
     Modality.SCENE: {"videomae.": "backbone.", "fc_norm.": "head_norm.", "classifier.": "classifier."},
     Modality.FACE: {"feature_extractor.": "mlp.", "classifier.": "classifier."},
     Modality.AUDIO: {
@@ -66,12 +67,12 @@ _UNUSED = ("bert.pooler.", "bert.embeddings.position_ids", "bert.embeddings.toke
 """Parts of RoBERTa that reach no output of the text encoder."""
 
 
-def import_encoder(uri: str, modality: Modality, file: Path, store: BackboneStore) -> Card:
-    """Turns the authors' checkpoint of one modality into an encoder artifact at `uri`; returns its card.
+def import_encoder(uri: str, view: View, file: Path, store: BackboneStore) -> Card:
+    """Turns the authors' checkpoint of one view into an encoder artifact at `uri`; returns its card.
 
     Args:
         uri: Folder of the artifact.
-        modality: Of the encoder.
+        view: Of the encoder.
         file: A state dict, or a checkpoint with one in it: `torch.save` or safetensors.
         store: The bundle that the encoder will run with: the backbones whose features it takes, and for scene and text
             the architecture that the file fills.
@@ -82,23 +83,23 @@ def import_encoder(uri: str, modality: Modality, file: Path, store: BackboneStor
     """
     recipe, media = find_recipe("leya"), _media()
     state = {name: tensor.float() for name, tensor in read_state_dict(file).items() if not name.startswith(_UNUSED)}
-    names, what = _NAMES[modality], f"{file} is not LEYA's {modality} encoder"
+    names, what = _NAMES[view], f"{file} is not LEYA's {view} encoder"
     tensors = _renamed(state, names)
     with _explained(what, names):
-        config, architecture = _READERS[modality](tensors)
+        config, architecture = _READERS[view](tensors)
     if isinstance(config, SceneEncoderConfig | TextEncoderConfig):
         architecture = {"backbone": backbone_config(load_backbone(store, config.backbone))}
     encoder = ENCODERS[type(config)].from_architecture(
         config, num_outputs=recipe.task.num_outputs, architecture=architecture
     )
     _fill(encoder, tensors, names, what)
-    roles = [r for r in replace(recipe, media=media).frozen_roles([modality]) if r != WHISPER or store.has(r)]
+    roles = [r for r in replace(recipe, media=media).frozen_roles([view]) if r != WHISPER or store.has(r)]
     card = replace(
         _card("encoder", recipe, [file]),
         config={"features": to_json(recipe.features), "media": to_json(media)},
         backbones=tuple(used_backbone(store, role) for role in roles),
     )
-    return save_encoder(uri, encoder, replace(recipe.encoders, **{str(modality): config}), card)
+    return save_encoder(uri, encoder, {**recipe.encoders, view: config}, card)
 
 
 def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[View, str]) -> Card:
@@ -127,8 +128,8 @@ def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[View, str
         made = load_encoder(encoders[modality])[0].embedding_dim
         if made != dim:
             raise ArtifactError(f"{files[0]} takes {modality} embeddings of {dim} values, the encoder makes {made}.")
-    ensemble = EnsembleConfig(fusion=config, inputs="emb", modalities=tuple(dims), media=_media())
-    states = {seed: model.tensors for seed, model in enumerate(read, start=1)}
+    ensemble = EnsembleConfig(fusion=config, inputs="emb", views=tuple(dims), media=_media())
+    states = {seed_name(seed): model.tensors for seed, model in enumerate(read, start=1)}
     return save_ensemble(uri, states, ensemble, dims=dims, encoders=encoders, card=_card("ensemble", recipe, files))
 
 
@@ -183,7 +184,7 @@ def _text(state: State) -> tuple[AnyEncoderConfig, Architecture]:
     return config, {}
 
 
-_READERS: dict[Modality, Callable[[State], tuple[AnyEncoderConfig, Architecture]]] = {
+_READERS: dict[View, Callable[[State], tuple[AnyEncoderConfig, Architecture]]] = {
     Modality.SCENE: _scene,
     Modality.FACE: _face,
     Modality.AUDIO: _audio,
@@ -227,7 +228,9 @@ def _read_fusion(file: Path) -> _FusionFile:
             tensors["cls"] = tensors["cls"].flatten() + embedding[0]
             embedding = embedding[1:]
         tensors["modality_embedding"] = embedding[[order.index(modality) for modality in present]]
-        dims = {modality: tensors[f"projectors.by_modality.{modality}.0.weight"].shape[1] for modality in present}
+        dims: dict[View, int] = {
+            modality: tensors[f"projectors.by_modality.{modality}.0.weight"].shape[1] for modality in present
+        }
         if config.prototypes_per_class:
             prototypes = tensors["prototype_head.prototypes"]
             tensors["prototype_head.prototypes"] = prototypes.reshape(classes, -1, config.hidden_dim)

@@ -16,11 +16,11 @@ from twominds.features.words import WordsFeaturesConfig
 from twominds.recipes.leya import SOURCE
 from twominds.recipes.leya_searches import text_search
 from twominds.recipes.recipe import FusionRecipe, PublishedScores, Recipe, Reports
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PaperRow:
     """A row as the paper prints it."""
 
     models: tuple[int, ...]
@@ -35,20 +35,20 @@ class Row:
     """Whether the fusion has the prototype head."""
 
     @property
-    def modalities(self) -> tuple[Modality, ...]:
+    def views(self) -> tuple[View, ...]:
         """What it looks at, in the order of the tokens."""
         seen = {_MODALITIES[model] for model in self.models}
-        return tuple(modality for modality in Modality if modality in seen)
+        return tuple(view for view in Modality if view in seen)
 
 
-def _encoder(model: int, what: str, validation: float, test: float) -> Row:
+def _encoder(model: int, what: str, validation: float, test: float) -> PaperRow:
     published = PublishedScores(validation=validation, test=test)
-    return Row(models=(model,), what=what, published=published, reports="encoder")
+    return PaperRow(models=(model,), what=what, published=published, reports="encoder")
 
 
-def _fusion(*models: int, validation: float, test: float, private: float | None = None) -> Row:
+def _fusion(*models: int, validation: float, test: float, private: float | None = None) -> PaperRow:
     published = PublishedScores(validation=validation, test=test, private=private)
-    return Row(models=models, what=_FUSION, published=published)
+    return PaperRow(models=models, what=_FUSION, published=published)
 
 
 _FUSION = "Multimodal Fusion Model"
@@ -56,7 +56,7 @@ _ENSEMBLE = "Ensemble of Five Multimodal Fusion Models"
 _PROTOTYPES = "with Prototype Head"
 _MODALITIES = {1: Modality.FACE, 2: Modality.SCENE, 3: Modality.AUDIO} | dict.fromkeys((4, 5, 6, 7), Modality.TEXT)
 
-ROWS: dict[int, Row] = {
+ROWS: dict[int, PaperRow] = {
     1: _encoder(1, "EmotionEfficientNetB0 + Statistical Features, MLP", 65.29, 60.05),
     2: _encoder(2, "VideoMAE, Linear Layer", 61.71, 62.21),
     3: _encoder(3, "EmotionWav2Vec2.0 + Mamba, Linear Layer", 67.20, 70.87),
@@ -116,7 +116,7 @@ def table_row(base: Recipe, number: int) -> Recipe:
     recipe = _TEXT_SYSTEMS.get(row.models[-1], _as_it_is)(base)
     # A row is one configuration: what a search would try first.
     fusion = base.fusion.with_candidate(dict(base.fusion.first_points[0]))
-    fusion = replace(fusion if row.prototypes else without_prototypes(fusion), modalities=row.modalities)
+    fusion = replace(fusion if row.prototypes else without_prototypes(fusion), views=row.views)
     recipe = replace(
         recipe,
         name=f"{base.name}/{number:02}",
@@ -129,7 +129,7 @@ def table_row(base: Recipe, number: int) -> Recipe:
     return _over_pooled_features(recipe) if pooled else recipe
 
 
-def _description(row: Row, base: Recipe) -> str:
+def _description(row: PaperRow, base: Recipe) -> str:
     made_of = f"models {', '.join(str(model) for model in row.models)}: "
     return f"{'' if row.reports == 'encoder' else made_of}{row.what}{'' if base.name == 'leya' else f' ({base.name})'}"
 
@@ -141,7 +141,7 @@ def _over_pooled_features(recipe: Recipe) -> Recipe:
         return recipe
     # `interaction` leaves a modality without partners one number: too little to say that it can't tell.
     fusion = recipe.fusion.with_candidate({"standardize": "pca"})
-    description = f"the same fusion over the pooled {recipe.modalities[0]} features alone"
+    description = f"the same fusion over the pooled {recipe.views[0]} features alone"
     return replace(recipe, description=description, fusion=fusion, reports="single")
 
 
@@ -172,15 +172,18 @@ def with_text(
     """`base` with another text system."""
     return replace(
         base,
-        features=replace(base.features, text=features),
-        encoders=replace(base.encoders, text=encoder),
+        features={**base.features, "text": features},
+        encoders={**base.encoders, "text": encoder},
         encoder_searches={**base.encoder_searches, Modality.TEXT: text_search(encoder)},
     )
 
 
 def _emotion_text_classifier(base: Recipe) -> Recipe:
     role = "text.emotion_text_classifier"
-    return with_text(base, replace(base.features.text, backbone=role), replace(base.encoders.text, backbone=role))
+    features, encoder = base.features["text"], base.encoders["text"]
+    if not isinstance(features, TextFeaturesConfig) or not isinstance(encoder, TextEncoderConfig):
+        raise TypeError(f"{base.name} has no text encoder to put another language model into")
+    return with_text(base, replace(features, backbone=role), replace(encoder, backbone=role))
 
 
 def _as_it_is(base: Recipe) -> Recipe:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from twominds.encoders.catalog import EncodersConfig
+from twominds.encoders.classical import ClassicalTextConfig
+from twominds.encoders.text import TextEncoderConfig
 from twominds.errors import ConfigError
-from twominds.features.catalog import FeaturesConfig
+from twominds.features.catalog import FeaturesConfig, backbones_of
 from twominds.fusion.batch import InputKind
 from twominds.fusion.catalog import FusionConfig
 from twominds.media.reader import MediaConfig
@@ -22,38 +24,17 @@ from twominds.recipes.space import (
     check_space,
 )
 from twominds.recipes.space_words import change_space
-from twominds.records import AH_VIDEO, Modality, Task
+from twominds.records import AH_VIDEO, Modality, Task, View, modality_of
+from twominds.scoring.decision import Decision
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
+from twominds.training.objective import CriterionName, Objective
 
 WHISPER = "speech.whisper"
 """Role of what hears the words of clips that come without; a bundle may lack it."""
 
 STABILITY_SEEDS = (42, 2025, 7777, 12345, 31415)
 """The five seeds of LEYA's stability search (section 4.2)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderFits:
-    """How each unimodal encoder is trained."""
-
-    scene: FitConfig
-    """VideoMAE."""
-    face: FitConfig
-    """The MLP over face statistics."""
-    audio: FitConfig
-    """Mamba over wav2vec2."""
-    text: FitConfig
-    """The partly frozen language model."""
-
-    def of(self, modality: Modality) -> FitConfig:
-        """The settings of one modality."""
-        return {
-            Modality.SCENE: self.scene,
-            Modality.FACE: self.face,
-            Modality.AUDIO: self.audio,
-            Modality.TEXT: self.text,
-        }[modality]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +49,7 @@ class FusionRecipe:
     """Its objective."""
     inputs: InputKind = "emb"
     """What of each embedding the fusion takes."""
-    modalities: tuple[Modality, ...] = tuple(Modality)
+    views: tuple[View, ...] = tuple(Modality)
     """What the fusion takes, in the order of its tokens."""
     seeds: tuple[int, ...] = STABILITY_SEEDS
     """Every candidate is trained once per seed."""
@@ -165,19 +146,23 @@ class Recipe:
     media: MediaConfig
     """How videos are read."""
     features: FeaturesConfig
-    """The frozen backbones."""
+    """The frozen backbones by view."""
     encoders: EncodersConfig
-    """The unimodal models."""
-    encoder_fits: EncoderFits
+    """The unimodal models by view."""
+    encoder_fits: Mapping[View, FitConfig]
     """Their training."""
     encoder_seed: int
     """Seed of the unimodal training (one model each)."""
     fusion: FusionRecipe
     """The fusion and its search."""
-    encoder_searches: Mapping[Modality, EncoderSearch] = field(default_factory=dict[Modality, EncoderSearch])
+    encoder_searches: Mapping[View, EncoderSearch] = field(default_factory=dict[View, EncoderSearch])
     """The searches of single encoders, of those that have one."""
     task: Task = AH_VIDEO
     """What is recognised."""
+    criterion: CriterionName | None = None
+    """The loss; None: cross entropy of classes, mean squared error of intensities."""
+    decision: Decision = field(default_factory=Decision)
+    """Steps that are not fitted, such as the smoothing of a timeline."""
     reports: Reports = "ensemble"
     """Which score of it a results table shows."""
     published: PublishedScores | None = None
@@ -185,66 +170,74 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raise ConfigError where the text encoder starts from a model that other token ids were made for."""
-        reads, made_for = self.encoders.text.backbone, self.features.backbones(Modality.TEXT)
-        if reads and made_for and made_for != (reads,):
-            raise ConfigError(
-                f"text.backbone of the encoder ({reads}) must be the one whose tokenizer makes the features "
-                f"({made_for[0]}): to the other its token ids are other words."
-            )
+        for view, config in self.encoders.items():
+            if not isinstance(config, TextEncoderConfig | ClassicalTextConfig):
+                continue
+            made_for = backbones_of(self.features[view])
+            if config.backbone and made_for and made_for != (config.backbone,):
+                raise ConfigError(
+                    f"{view}.backbone of the encoder ({config.backbone}) must be the one whose tokenizer makes the "
+                    f"features ({made_for[0]}): to the other its token ids are other words."
+                )
 
     @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """What it looks at, in the order of the tokens."""
-        return self.fusion.modalities
+    def objective(self) -> Objective:
+        """What its models are trained for and judged by."""
+        return Objective(task=self.task, criterion=self.criterion)
 
-    def encoder_search(self, modality: Modality) -> EncoderSearch:
-        """The search of one modality's encoder.
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What it looks at, in the order of the tokens."""
+        return self.fusion.views
+
+    def encoder_search(self, view: View) -> EncoderSearch:
+        """The search of one view's encoder.
 
         Raises:
             ConfigError: it has none; the message says which have.
         """
-        if modality not in self.encoder_searches:
-            there_are = ", ".join(self.encoder_searches) or "no modality"
-            raise ConfigError(f"{self.name} has a search space for the encoder of {there_are}, not of {modality}.")
-        return self.encoder_searches[modality]
+        if view not in self.encoder_searches:
+            there_are = ", ".join(self.encoder_searches) or "no view"
+            raise ConfigError(f"{self.name} has a search space for the encoder of {there_are}, not of {view}.")
+        return self.encoder_searches[view]
 
-    def encoder_candidate(self, modality: Modality) -> Candidate:
+    def encoder_candidate(self, view: View) -> Candidate:
         """The recipe's own settings of what its search looks for, or the nearest that the search may find."""
-        own = {**vars(self.encoder_fits.of(modality)), **vars(self.encoders.of(modality))}
-        return brought_into(self.encoder_search(modality).space, own)
+        own = {**vars(self.encoder_fits[view]), **vars(self.encoders[view])}
+        return brought_into(self.encoder_search(view).space, own)
 
-    def with_encoder_search(self, modality: Modality, words: Sequence[str]) -> "Recipe":
+    def with_encoder_search(self, view: View, words: Sequence[str]) -> "Recipe":
         """This recipe with other dimensions in the space of one encoder's search.
 
         Args:
-            modality: Whose encoder.
+            view: Whose encoder.
             words: See `change_space`.
 
         Raises:
             ConfigError: it has no search, a word is wrong, or the space has candidates that a config refuses.
         """
-        search = self.encoder_search(modality)
+        search = self.encoder_search(view)
         if not words:
             return self
-        space, fixed = change_space(search.space, words, (self.encoders.of(modality), self.encoder_fits.of(modality)))
-        searches = {**self.encoder_searches, modality: replace(search, space=space)}
-        changed = replace(self.with_encoder_candidate(modality, fixed), encoder_searches=searches)
-        check_space(space, lambda candidate: changed.with_encoder_candidate(modality, candidate))
+        space, fixed = change_space(search.space, words, (self.encoders[view], self.encoder_fits[view]))
+        searches = {**self.encoder_searches, view: replace(search, space=space)}
+        changed = replace(self.with_encoder_candidate(view, fixed), encoder_searches=searches)
+        check_space(space, lambda candidate: changed.with_encoder_candidate(view, candidate))
         return changed
 
-    def with_encoder_candidate(self, modality: Modality, candidate: Candidate) -> "Recipe":
+    def with_encoder_candidate(self, view: View, candidate: Candidate) -> "Recipe":
         """This recipe with the searched settings of one encoder replaced.
 
         Raises:
             ConfigError: a key that is no setting, or a value that a config refuses.
         """
-        encoder, of_encoder = apply(candidate, self.encoders.of(modality))
-        fit, of_fit = apply(candidate, self.encoder_fits.of(modality))
-        _check_each_once(candidate, [*of_encoder, *of_fit], f"the {modality} encoder or its fit")
+        encoder, of_encoder = apply(candidate, self.encoders[view])
+        fit, of_fit = apply(candidate, self.encoder_fits[view])
+        _check_each_once(candidate, [*of_encoder, *of_fit], f"the {view} encoder or its fit")
         return replace(
             self,
-            encoders=replace(self.encoders, **{str(modality): encoder}),
-            encoder_fits=replace(self.encoder_fits, **{str(modality): fit}),
+            encoders={**self.encoders, view: encoder},
+            encoder_fits={**self.encoder_fits, view: fit},
         )
 
     @property
@@ -253,7 +246,11 @@ class Recipe:
         detectors = {"yolo": ("detect.yolo_face",), "yunet": ("detect.yunet",), "corpus": ()}
         return detectors[self.media.detector]
 
-    def frozen_roles(self, modalities: Sequence[Modality] = tuple(Modality)) -> tuple[str, ...]:
-        """Roles of all that the features of these modalities depend on; a bundle may lack Whisper."""
+    def frozen_roles(self, views: Sequence[View] | None = None) -> tuple[str, ...]:
+        """Roles of all that the features of these views (None: of its own) depend on; a bundle may lack Whisper."""
         helpers = {Modality.FACE: self.detector_roles, Modality.TEXT: (WHISPER,)}
-        return tuple(role for m in modalities for role in (*self.features.backbones(m), *helpers.get(m, ())))
+        return tuple(
+            role
+            for view in (self.views if views is None else views)
+            for role in (*backbones_of(self.features[view]), *helpers.get(modality_of(view), ()))
+        )

@@ -8,9 +8,9 @@ from twominds.encoders.artifact import check_backbones, load_encoder
 from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError
-from twominds.features.catalog import FeatureExtractor, FeaturesConfig, build_extractor
+from twominds.features.catalog import FeatureExtractor, build_extractor, features_from_json
 from twominds.media.reader import MediaConfig
-from twominds.records import ClipMedia, Embedding, Failure, Modality
+from twominds.records import ClipMedia, Embedding, Failure, View
 from twominds.scoring.isolation import isolate
 
 
@@ -19,7 +19,7 @@ class Branch:
 
     def __init__(self, extractor: FeatureExtractor, encoder: Encoder, *, device: str = "cpu") -> None:
         """Takes both parts as they are; see `load` for the usual way."""
-        self.modality: Modality = extractor.modality
+        self.view: View = extractor.view
         self._extractor = extractor
         self._encoder = encoder.to(device).eval()
         self._device = device
@@ -32,7 +32,7 @@ class Branch:
         *,
         artifact_id: str = "",
         device: str = "cpu",
-        pooled: bool,
+        with_pooled: bool,
         media: MediaConfig | None = None,
     ) -> tuple["Branch", Card]:
         """The branch of the encoder artifact at `encoder_uri`, with the features it was trained on.
@@ -42,7 +42,7 @@ class Branch:
             store: Has its backbone.
             artifact_id: Of the encoder that the ensemble was made with; "": any will do.
             device: Where both compute.
-            pooled: Whether the fusion takes `pooled` features; else none are made.
+            with_pooled: Whether the fusion takes `pooled` features; else none are made.
             media: How the clips are read; None: as in the encoder's training.
 
         Raises:
@@ -53,10 +53,10 @@ class Branch:
         if artifact_id:
             check_encoder(card, artifact_id, encoder_uri)
         check_backbones(card, store)
-        features = from_json(FeaturesConfig, card.config["features"])
+        features = features_from_json(card.config["features"])[encoder.view]
         if media is None and "media" in card.config:
             media = from_json(MediaConfig, card.config["media"])
-        extractor = build_extractor(encoder.modality, features, store, device=device, pooled=pooled, media=media)
+        extractor = build_extractor(encoder.view, features, store, device=device, with_pooled=with_pooled, media=media)
         return cls(extractor, encoder, device=device), card
 
     def embed(self, media: Sequence[ClipMedia]) -> list[Embedding | Failure]:
@@ -65,7 +65,7 @@ class Branch:
         def work(batch: Sequence[ClipMedia]) -> list[Embedding]:
             return embed(self._encoder, self._extractor.extract(batch), batch_size=len(batch), device=self._device)
 
-        return isolate(work, media, stage=f"features.{self.modality}")
+        return isolate(work, media, stage=f"features.{self.view}")
 
 
 def check_encoder(card: Card, artifact_id: str, uri: str) -> None:

@@ -1,170 +1,244 @@
-"""From the ensemble's logits to a label: calibration, threshold and, where asked for, abstention.
+"""From a model's outputs to an answer, in steps: calibrate, clamp, smooth, threshold, filter, abstain.
 
-Everything here is fitted on validation labels alone and saved with the ensemble.
+Each step is JSON, and is fitted on validation labels alone where it has something to fit; all are saved with the
+ensemble. Calibration works on every member's outputs, the others on the ensemble's weighted mean, in this order however
+they are listed. A decision without steps changes nothing: softmax, threshold 0.5, always an answer.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Discriminator
 
 from twominds.errors import ConfigError
-from twominds.training.metrics import IntArray, IntLike, macro_f1
+from twominds.records import BoolArray, Times
+from twominds.training.metrics import IntArray
 
 Array = npt.NDArray[np.float64]
-Calibration = Literal["none", "temperature", "platt"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
-    """How a probability is made and judged. The defaults change nothing: softmax, threshold 0.5, always an answer."""
+class Calibrate:
+    """Make class probabilities mean what they say (Platt 1999; Guo et al. 2017)."""
 
-    threshold: float = 0.5
-    """Probability of the last class from which the label is 1."""
+    kind: Literal["calibrate"] = "calibrate"
     temperature: float = 1.0
-    """Divides every seed model's logits; above 1 makes the probabilities more cautious."""
+    """Divides every member's logits; above 1 makes the probabilities more cautious."""
     bias: float = 0.0
     """Added to the last class's logit after the temperature (Platt scaling; two classes)."""
-    abstain_band: float = 0.0
-    """Clips whose probability is less than this from the threshold are better left to a person; 0: none."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a setting is out of range."""
-        if not 0 < self.threshold < 1:
-            raise ConfigError(f"threshold must be in (0, 1), got {self.threshold}.")
         if not self.temperature > 0:
             raise ConfigError(f"temperature must be above 0, got {self.temperature}.")
         if not np.isfinite(self.bias):
             raise ConfigError(f"bias must be a finite number, got {self.bias}.")
-        if not 0 <= self.abstain_band <= 1:
-            raise ConfigError(f"abstain_band must be in [0, 1], got {self.abstain_band}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clamp:
+    """Keep intensities within what an annotator can say."""
+
+    kind: Literal["clamp"] = "clamp"
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where there is nothing between the bounds."""
+        if not self.low < self.high:
+            raise ConfigError(f"clamp goes from low to high, got {self.low} to {self.high}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smooth:
+    """Average the outputs of neighbouring points: what is said of a face changes slower than what is seen of it."""
+
+    kind: Literal["smooth"] = "smooth"
+    kernel: Literal["mean", "gaussian", "median"] = "mean"
+    """A moving average, a Gaussian whose standard deviation is half the radius, or a moving median."""
+    radius: float = 0.5
+    """How far to either side."""
+    unit: Literal["s", "points"] = "s"
+    """Whether the radius is in seconds or in points. At the ends of a clip there are fewer neighbours."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a setting is out of range."""
+        if self.radius < 0:
+            raise ConfigError(f"smooth.radius must be 0 or more, got {self.radius}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """The probability of the last of two classes from which it is the answer."""
+
+    kind: Literal["threshold"] = "threshold"
+    value: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where the setting is out of range."""
+        if not 0 < self.value < 1:
+            raise ConfigError(f"threshold must be in (0, 1), got {self.value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Leave out what is too short to be.
+
+    First gaps between stretches of the last of two classes are filled, then stretches of it are dropped.
+    """
+
+    kind: Literal["filter"] = "filter"
+    longest_gap_s: float = 0.0
+    """Gaps up to this long are filled; 0: none."""
+    shortest_s: float = 0.0
+    """Stretches shorter than this are dropped; 0: none."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a setting is out of range."""
+        if self.longest_gap_s < 0 or self.shortest_s < 0:
+            raise ConfigError("filter.longest_gap_s and filter.shortest_s must be 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abstain:
+    """Leave answers that are too near to the threshold to a person."""
+
+    kind: Literal["abstain"] = "abstain"
+    band: float = 0.0
+    """A probability less than this from the threshold is no answer to act upon; 0: none."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where the setting is out of range."""
+        if not 0 <= self.band <= 1:
+            raise ConfigError(f"abstain band must be in [0, 1], got {self.band}.")
+
+
+Step = Calibrate | Clamp | Smooth | Threshold | Filter | Abstain
+StepT = TypeVar("StepT", Calibrate, Clamp, Smooth, Threshold, Filter, Abstain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How outputs are made an answer. Without steps they are as they are."""
+
+    steps: tuple[Annotated[Step, Discriminator("kind")], ...] = ()
+    """At most one of a kind."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a step is there twice."""
+        kinds = [step.kind for step in self.steps]
+        if len(set(kinds)) < len(kinds):
+            raise ConfigError(f"A decision takes each step once, got {', '.join(kinds)}.")
+
+    def step(self, kind: type[StepT]) -> StepT:
+        """The step of a kind; where there is none, one that changes nothing."""
+        return next((step for step in self.steps if isinstance(step, kind)), kind())
+
+    def has(self, kind: type[Step]) -> bool:
+        """Whether there is a step of the kind."""
+        return any(isinstance(step, kind) for step in self.steps)
+
+    def with_step(self, step: Step) -> "Decision":
+        """The same with this step in place of the one of its kind."""
+        return replace(self, steps=(*(other for other in self.steps if other.kind != step.kind), step))
+
+    @property
+    def threshold(self) -> float:
+        """Probability of the last of two classes from which it is the answer."""
+        return self.step(Threshold).value
+
+    @property
+    def abstain_band(self) -> float:
+        """How near to it a probability is no answer."""
+        return self.step(Abstain).band
 
     def probabilities(self, logits: npt.ArrayLike) -> Array:
-        """Calibrated class probabilities [..., C] of logits [..., C] (of each seed model: average afterwards)."""
-        scaled = np.asarray(logits, dtype=np.float64) / self.temperature
-        scaled[..., -1] += self.bias
+        """Calibrated class probabilities [..., C] of logits [..., C] (of each member: average afterwards)."""
+        calibrate = self.step(Calibrate)
+        scaled = np.asarray(logits, dtype=np.float64) / calibrate.temperature
+        scaled[..., -1] += calibrate.bias
         exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
         return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+    def over_time(self, outputs: Array, points_s: Times | None) -> Array:
+        """The ensemble's outputs [P, K], smoothed where they have times, and clamped."""
+        if points_s is not None and self.has(Smooth):
+            outputs = smoothed(outputs, points_s, self.step(Smooth))
+        if self.has(Clamp):
+            clamp = self.step(Clamp)
+            outputs = np.clip(outputs, clamp.low, clamp.high)
+        return outputs
 
     def label(self, probability: float) -> int:
         """1 from the threshold on, else 0."""
         return int(probability >= self.threshold)
 
     def labels(self, probabilities: npt.ArrayLike) -> IntArray:
-        """`label` of each of the positive-class probabilities [N]."""
+        """`label` of each of the probabilities of the last of two classes [N]."""
         return (np.asarray(probabilities) >= self.threshold).astype(np.int64)
+
+    def classes(self, probabilities: Array, points_s: Times | None = None) -> IntArray:
+        """The class of each point from its probabilities [P, C]: by the threshold of two, and filtered."""
+        if probabilities.shape[-1] > 2:
+            return probabilities.argmax(axis=-1).astype(np.int64)
+        found = self.labels(probabilities[..., -1])
+        return found if points_s is None else filtered(found == 1, points_s, self.step(Filter)).astype(np.int64)
 
     def abstains(self, probability: float) -> bool:
         """Whether the probability is too near to the threshold to be acted upon."""
         return abs(probability - self.threshold) < self.abstain_band
 
 
-@dataclass(frozen=True, kw_only=True)
-class DecisionFit:
-    """What of the decision is fitted on the labels that chose the ensemble. The default is the paper's: nothing."""
-
-    calibration: Calibration = "none"
-    """Makes the probabilities mean what they say: one temperature, or Platt's temperature and bias."""
-    threshold: Literal["half", "best"] = "half"
-    """0.5, or the threshold with the best macro F1."""
-    coverage: float = 1.0
-    """Share of clips that get an answer; below 1, those nearest to the threshold are marked for a person."""
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError where a setting is out of range."""
-        _check_coverage(self.coverage)
-
-
-def fit_decision(settings: DecisionFit, logits: npt.ArrayLike, labels: IntLike) -> Decision:
-    """The decision for an ensemble with these logits [S, N, 2] on N validation clips with these labels [N].
-
-    Raises:
-        ConfigError: calibration was asked for and the logits are not those of two classes.
-    """
-    decision = calibrate(Decision(), logits, labels, settings.calibration)
-    positive = decision.probabilities(logits).mean(axis=0)[:, -1]
-    if settings.threshold == "best":
-        decision = choose_threshold(decision, positive, labels)
-    return choose_abstention(decision, positive, settings.coverage) if settings.coverage < 1 else decision
+def smoothed(outputs: Array, points_s: Times, smooth: Smooth) -> Array:
+    """Outputs [P, K] of points at times [P], each the weighted mean (or the median) of its neighbours'."""
+    if smooth.radius == 0 or len(outputs) < 2:
+        return outputs
+    places = points_s if smooth.unit == "s" else np.arange(len(points_s), dtype=np.float64)
+    first = np.searchsorted(places, places - smooth.radius - 1e-9, side="left")
+    last = np.searchsorted(places, places + smooth.radius + 1e-9, side="right")
+    if smooth.kernel == "mean":
+        sums = np.concatenate([np.zeros((1, outputs.shape[1])), np.cumsum(outputs, axis=0)])
+        return (sums[last] - sums[first]) / (last - first)[:, None]
+    result = np.empty_like(outputs)
+    for row, (start, end) in enumerate(zip(first, last, strict=True)):
+        if smooth.kernel == "median":
+            result[row] = np.median(outputs[start:end], axis=0)
+        else:
+            weights = np.exp(-0.5 * ((places[start:end] - places[row]) / (smooth.radius / 2)) ** 2)
+            result[row] = weights @ outputs[start:end] / weights.sum()
+    return result
 
 
-def calibrate(
-    decision: Decision, logits: npt.ArrayLike, labels: IntLike, method: Calibration = "temperature"
-) -> Decision:
-    """Set temperature (and bias, with `platt`) so that the ensemble's probabilities fit validation labels best.
+def filtered(positive: BoolArray, points_s: Times, limits: Filter) -> BoolArray:
+    """Which points [P] are positive after short gaps are filled and short stretches dropped."""
+    borders = borders_of(points_s)
 
-    Minimises the negative log-likelihood of the mean over seeds of the calibrated probabilities. The targets are
-    Platt's (1999), (n1 + 1) / (n1 + 2) and 1 / (n0 + 2), which keep the answer finite where the classes are separated.
+    def without_short(those: BoolArray, shortest_s: float, *, inner_only: bool) -> BoolArray:
+        kept = those.copy()
+        for start, end in runs_of(those.astype(np.int64)):
+            at_an_end = start == 0 or end == len(those)
+            if those[start] and not (inner_only and at_an_end) and borders[end] - borders[start] < shortest_s:
+                kept[start:end] = False
+        return kept
 
-    Args:
-        decision: what to start from; its threshold and abstention stay.
-        logits: [S, N, 2] of the S seed models on N validation clips.
-        labels: [N].
-        method: `temperature` never changes which class is more probable for a single model; `platt` may.
-
-    Raises:
-        ConfigError: the logits are not those of two classes.
-    """
-    if method == "none":
-        return decision
-    stacked = np.asarray(logits, dtype=np.float64)
-    if stacked.ndim != 3 or stacked.shape[-1] != 2:
-        raise ConfigError(f"Calibration takes the logits of two classes, [seeds, clips, 2], got {stacked.shape}.")
-    truth = np.asarray(labels, dtype=np.int64)
-    positives = int(truth.sum())
-    target: Array = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
-
-    margin = stacked[..., 1] - stacked[..., 0]
-
-    def cost(temperature: float, bias: float) -> float:
-        odds = np.exp(-np.clip(margin / temperature + bias, -500, 500))
-        chance: Array = np.clip((1 / (1 + odds)).mean(axis=0), 1e-12, 1 - 1e-12)
-        return float(-np.mean(target * np.log(chance) + (1 - target) * np.log(1 - chance)))
-
-    temperatures: list[float] = np.geomspace(0.05, 20, 241).tolist()
-    biases: list[float] = np.linspace(-4, 4, 161).tolist() if method == "platt" else [0.0]
-    temperature, bias = decision.temperature, 0.0
-    # By turns along each axis of a fixed grid: the same answer on every machine, to 2.5 % in temperature.
-    for _ in range(20):
-        before = (temperature, bias)
-        _, temperature = min((cost(candidate, bias), candidate) for candidate in temperatures)
-        _, bias = min((cost(temperature, candidate), candidate) for candidate in biases)
-        if (temperature, bias) == before:
-            break
-    return replace(decision, temperature=temperature, bias=bias)
+    # As long as the limit counts as a gap, as short as it is no stretch to drop.
+    if limits.longest_gap_s:
+        positive = ~without_short(~positive, limits.longest_gap_s + 1e-9, inner_only=True)
+    return without_short(positive, limits.shortest_s - 1e-9, inner_only=False) if limits.shortest_s else positive
 
 
-def choose_threshold(decision: Decision, probabilities: npt.ArrayLike, labels: IntLike) -> Decision:
-    """Set the threshold with the best macro F1 on validation; of equals the one nearest to 0.5.
-
-    Args:
-        decision: what to start from; all but its threshold stays.
-        probabilities: calibrated positive-class probabilities [N] of the ensemble on validation.
-        labels: [N].
-    """
-    chance = np.asarray(probabilities, dtype=np.float64)
-    levels = np.unique(chance)
-    between: list[float] = [0.5, *((levels[1:] + levels[:-1]) / 2).tolist()]
-
-    def merit(threshold: float) -> tuple[float, float]:
-        return macro_f1(labels, (chance >= threshold).astype(np.int64), 2), -abs(threshold - 0.5)
-
-    return replace(decision, threshold=max(between, key=merit))
+def runs_of(labels: IntArray) -> list[tuple[int, int]]:
+    """Where each stretch of one label [P] begins, and where it ends (that place excluded)."""
+    starts = np.flatnonzero(np.diff(labels, prepend=labels[:1] - 1))
+    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(labels)], strict=True)) if len(labels) else []
 
 
-def choose_abstention(decision: Decision, probabilities: npt.ArrayLike, coverage: float) -> Decision:
-    """Set the abstention band so that at least the share `coverage` of validation clips [N] still gets an answer.
-
-    Raises:
-        ConfigError: `coverage` is not in (0, 1].
-    """
-    _check_coverage(coverage)
-    distance = np.sort(np.abs(np.asarray(probabilities, dtype=np.float64) - decision.threshold))
-    left_out = int(np.floor((1 - coverage) * len(distance) + 1e-9))
-    return replace(decision, abstain_band=float(distance[left_out]))
-
-
-def _check_coverage(coverage: float) -> None:
-    if not 0 < coverage <= 1:
-        raise ConfigError(f"coverage must be in (0, 1], got {coverage}.")
+def borders_of(points_s: Times) -> Times:
+    """Between which times [P + 1] each point stands for its clip: half-way to its neighbours, as far at the ends."""
+    if len(points_s) < 2:
+        return np.array([*points_s, *points_s], np.float64)
+    middles = (points_s[1:] + points_s[:-1]) / 2
+    first = max(0.0, points_s[0] - (middles[0] - points_s[0]))
+    return np.array([first, *middles, points_s[-1] + (points_s[-1] - middles[-1])], np.float64)

@@ -1,11 +1,11 @@
-"""The ensemble: the mean of the class probabilities of the seed models (LEYA, section 4.2), as one artifact.
+"""The ensemble: the weighted mean of what its members say (LEYA, section 4.2: five seeds alike), as one artifact.
 
-The artifact is self-contained but for the frozen backbones: the seed models are its tensors (`seed-42.<name>`), and
-the encoders that make its inputs lie beside them as artifacts of their own in `encoders/<modality>/`.
+The artifact is self-contained but for the frozen backbones: its members are its tensors (`seed-42.<name>`), and the
+encoders that make its inputs lie beside them as artifacts of their own in `encoders/<view>/`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,47 +15,52 @@ from upath import UPath
 
 from twominds import artifacts, model_card
 from twominds.artifacts import Card
+from twominds.encoders.encoder import activated
 from twominds.errors import ArtifactError
-from twominds.fusion.batch import FusionInputs, InputKind, fusion_inputs
-from twominds.fusion.catalog import Fusion, FusionConfig, build_fusion
-from twominds.media.reader import MediaConfig
-from twominds.records import Embedding, Failure, Modality, ModalityScore, Score, View
-from twominds.scoring.decision import Decision
+from twominds.fusion.batch import FusionInputs, InputKind, count_points, fusion_inputs
+from twominds.fusion.catalog import Fusion
+from twominds.records import (
+    Classes,
+    Contributions,
+    Embedding,
+    Failure,
+    Score,
+    Task,
+    View,
+    ViewScore,
+    modality_of,
+)
+from twominds.scoring.contributions import contributions, log_odds, subsets
+from twominds.scoring.members import EnsembleConfig, member_models, weighted_mean
+from twominds.scoring.timeline import timeline
 
 EmbeddingsOfClip = Mapping[View, Embedding]
 
+POINTS_OF_CONTRIBUTIONS = 256
+"""Of a task per frame, contributions are means over so many points, evenly over the clip: each costs 2^M passes."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class EnsembleConfig:
-    """What the ensemble's card holds: how a clip is read and how its embeddings become a decision."""
+class Said:
+    """What the members say of the points of some clips."""
 
-    fusion: FusionConfig
-    """The fusion model that each seed trained."""
-    inputs: InputKind = "emb"
-    """What of each modality's embedding the fusion takes."""
-    modalities: tuple[Modality, ...] = tuple(Modality)
-    """In the order of the tokens."""
-    media: MediaConfig = field(default_factory=MediaConfig)
-    """How the encoders' training media were read."""
-    decision: Decision = field(default_factory=Decision)
-    """Threshold and calibration."""
-
-    @property
-    def takes_pooled(self) -> bool:
-        """Whether the fusion takes `pooled` features, which nothing else needs."""
-        return self.inputs == "pooled"
+    by_member: npt.NDArray[np.float64]
+    """[S, N, K]: calibrated class probabilities, or intensities; NaN where a member sees nothing of a point."""
+    mean: npt.NDArray[np.float64]
+    """[N, K]: their weighted mean."""
 
 
 class Ensemble:
-    """Seed models of one fusion, and the decision on their mean probability."""
+    """Weighted models, and the decision on their mean."""
 
     def __init__(
-        self, models: Mapping[int, Fusion], config: EnsembleConfig, dims: Mapping[View, int], card: Card
+        self, models: Mapping[str, Fusion], config: EnsembleConfig, dims: Mapping[View, int], card: Card
     ) -> None:
-        """Takes trained models by their seed; `card` names the artifact that they are."""
+        """Takes trained models by the names of the members; `card` names the artifact that they are."""
         self.models = dict(models)
         self.config = config
         self.card = card
+        self.members = config.members_of(card.seeds)
         self._dims = dict(dims)
 
     @classmethod
@@ -69,67 +74,154 @@ class Ensemble:
         if card.kind != "ensemble":
             raise ArtifactError(f"The artifact at {uri} is an {card.kind}, not an ensemble.")
         config = artifacts.from_json(EnsembleConfig, card.config)
-        dims = {Modality(name): int(size) for name, size in card.architecture["dims"].items()}
+        dims = {str(name): int(size) for name, size in card.architecture["dims"].items()}
         tensors = artifacts.load_tensors(uri)
-        states: dict[int, dict[str, Tensor]] = {}
-        for seed in card.seeds:
-            prefix = f"seed-{seed}."
-            states[seed] = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        states: dict[str, dict[str, Tensor]] = {}
+        for member in config.members_of(card.seeds):
+            prefix = f"{member.name}."
+            states[member.name] = {
+                name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)
+            }
         try:
-            models = seed_models(states, config.fusion, dims, card.task.num_outputs)
+            models = member_models(states, config.members_of(card.seeds), dims, card.task.num_outputs)
         except RuntimeError as error:
             raise ArtifactError(f"The tensors at {uri} do not fit its card: {error}") from error
         return cls(models, config, dims, card)
 
-    def encoder_id(self, modality: Modality) -> str:
-        """Artifact id of the encoder that the seed models were trained on."""
-        return self.card.architecture["encoders"][str(modality)]
+    def encoder_id(self, view: View) -> str:
+        """Artifact id of the encoder that the members were trained on."""
+        return self.card.architecture["encoders"][str(view)]
 
     def probabilities(self, clips: Sequence[EmbeddingsOfClip]) -> npt.NDArray[np.float64]:
-        """Calibrated class probabilities of each seed model.
+        """Calibrated class probabilities (or the intensities) of each member.
 
         Args:
             clips: Each with at least one modality present.
 
         Returns:
-            [seeds, clips, classes].
+            [members, points of all clips, outputs].
         """
-        inputs = fusion_inputs(clips, self.config.modalities, self.config.inputs, self._dims)
-        return self.config.decision.probabilities(ensemble_logits(self.models, inputs))
+        return self._said(clips).by_member
 
-    def score(self, clips: Sequence[EmbeddingsOfClip]) -> list[Score | Failure]:
-        """One score per clip, in order; a clip without any modality is a failure, not a guess."""
-        scorable = [i for i, clip in enumerate(clips) if any(clip[m].presence.present for m in self.config.modalities)]
-        by_seed = self.probabilities([clips[i] for i in scorable]) if scorable else np.zeros((0, 0, 0))
+    def score(self, clips: Sequence[EmbeddingsOfClip], *, explain: bool = False) -> list[Score | Failure]:
+        """One score per clip, in order; a clip without any modality is a failure, not a guess.
+
+        Args:
+            clips: Embeddings of each by view.
+            explain: Whether scores say what each modality contributes: 2^M more passes for M modalities.
+        """
         results: list[Score | Failure] = [self._nothing_present(clip) for clip in clips]
-        for column, i in enumerate(scorable):
-            results[i] = self._decide(clips[i], by_seed[:, column])
+        scorable = [i for i, clip in enumerate(clips) if self._sees(clip)]
+        if not scorable:
+            return results
+        said, counts = self._said([clips[i] for i in scorable]), [count_points(clips[i]) for i in scorable]
+        end = 0
+        for i, count in zip(scorable, counts, strict=True):
+            points = slice(end, end := end + count)
+            score = self._decide(clips[i], said.by_member[:, points], said.mean[points])
+            results[i] = replace(score, contributions=self._contributions(clips[i])) if explain else score
         return results
 
-    def _decide(self, clip: EmbeddingsOfClip, by_seed: npt.NDArray[np.float64]) -> Score:
-        mean = by_seed.mean(axis=0)
-        decision = self.config.decision
+    def _sees(self, clip: EmbeddingsOfClip) -> bool:
+        return any(clip[view].presence.present for view in self.config.views)
+
+    def _said(self, clips: Sequence[EmbeddingsOfClip]) -> Said:
+        kinds: set[tuple[tuple[View, ...], InputKind | None]] = {(m.views, m.inputs) for m in self.members}
+        inputs = {
+            (views, kind): fusion_inputs(clips, views, kind or self.config.inputs, self._dims) for views, kind in kinds
+        }
+        return self._said_of([inputs[member.views, member.inputs] for member in self.members])
+
+    @torch.inference_mode()
+    def _said_of(self, inputs: Sequence[FusionInputs]) -> Said:
+        """What each member says of its inputs, all of the same N points."""
+        by_member: list[npt.NDArray[np.float64]] = []
+        for member, of_member in zip(self.members, inputs, strict=True):
+            logits = self.models[member.name](of_member).logits.double()
+            outputs = self.outputs(logits.numpy())
+            outputs[~of_member.any_present().numpy()] = np.nan
+            by_member.append(outputs)
+        stacked = np.stack(by_member)
+        return Said(by_member=stacked, mean=weighted_mean(stacked, [member.weight for member in self.members]))
+
+    def outputs(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What logits [..., K] say: calibrated class probabilities, or intensities."""
+        if isinstance(self.card.task.output, Classes):
+            return self.config.decision.probabilities(logits)
+        return activated(torch.from_numpy(logits), self.card.task.output).numpy()
+
+    def _decide(
+        self, clip: EmbeddingsOfClip, by_member: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]
+    ) -> Score:
+        decision, task = self.config.decision, self.card.task
+        points_s = next((found.points_s for found in clip.values() if found.points_s is not None), None)
+        mean = decision.over_time(mean, points_s)
+        whole, of_classes = mean.mean(axis=0), isinstance(task.output, Classes)
+        label = int(decision.classes(mean)[0]) if of_classes and points_s is None else None
         return Score(
             clip_id=next(iter(clip.values())).clip_id,
-            probabilities=tuple(float(p) for p in mean),
-            label=decision.label(float(mean[-1])),
+            probabilities=tuple(float(p) for p in whole),
+            label=label,
             threshold=decision.threshold,
-            abstains=decision.abstains(float(mean[-1])),
-            seed_probabilities=tuple(float(p) for p in by_seed[:, -1]),
-            modalities=tuple(modality_score(clip[m]) for m in self.config.modalities),
+            abstains=label is not None and task.is_binary and decision.abstains(float(whole[-1])),
+            seed_probabilities=tuple(float(p) for p in by_member[..., -1 if of_classes else 0].mean(axis=1)),
+            views=tuple(view_score(clip[view], task) for view in self.config.views),
             artifact_id=self.card.artifact_id,
             weights=self.card.weights,
-            # Each modality's encoder tells what was left out of the clip itself, too.
-            warnings=tuple(dict.fromkeys(text for m in self.config.modalities for text in clip[m].warnings)),
+            timeline=None if points_s is None else timeline(points_s, mean, decision, task),
+            # Each view's encoder tells what was left out of the clip itself, too.
+            warnings=tuple(dict.fromkeys(text for view in self.config.views for text in clip[view].warnings)),
         )
 
+    def _contributions(self, clip: EmbeddingsOfClip) -> Contributions:
+        """What each modality adds to the mean output; of many points to its mean over some of them."""
+        modalities = tuple(dict.fromkeys(modality_of(view) for view in self.config.views))
+        coalitions = subsets(len(modalities))
+        chosen = torch.from_numpy(uniform_points(count_points(clip), POINTS_OF_CONTRIBUTIONS))
+        each = np.repeat(coalitions, len(chosen), axis=0)  # [2^M * P, M]
+        inputs: list[FusionInputs] = []
+        for member in self.members:
+            own = fusion_inputs([clip], member.views, member.inputs or self.config.inputs, self._dims).select(chosen)
+            allowed = torch.from_numpy(each[:, [modalities.index(modality_of(view)) for view in member.views]])
+            again = own.select(torch.arange(len(chosen)).repeat(len(coalitions)))
+            inputs.append(FusionInputs(tokens=again.tokens, mask=again.mask & allowed))
+        mean = self._said_of(inputs).mean
+        prior = np.asarray(training_prior(self.card))
+        mean = np.where(np.isnan(mean), prior, mean)
+        values, of_nothing = self._asked_about(mean), self._asked_about(prior[None])
+        values = values.reshape(len(coalitions), len(chosen), -1).mean(axis=1)
+        present = [any(clip[v].presence.present for v in self.config.views if modality_of(v) == m) for m in modalities]
+        nobody = ~(coalitions & np.array(present)).any(axis=1)
+        values[nobody] = of_nothing
+        return contributions(values, modalities, present)
+
+    def _asked_about(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """v(S) of outputs [N, K]: log-odds [N, 1] of the last of two classes, of each class [N, C], or intensities."""
+        if self.card.task.is_binary:
+            return log_odds(outputs[:, -1:])
+        return log_odds(outputs) if isinstance(self.card.task.output, Classes) else outputs
+
     def _nothing_present(self, clip: EmbeddingsOfClip) -> Failure:
-        reasons = "; ".join(f"{m}: {clip[m].presence.reason}" for m in self.config.modalities)
+        reasons = "; ".join(f"{view}: {clip[view].presence.reason}" for view in self.config.views)
         return Failure(
             clip_id=next(iter(clip.values())).clip_id,
             stage="fusion",
             reason=f"No modality of the clip can be used, so there is nothing to score ({reasons}).",
         )
+
+
+def uniform_points(count: int, most: int) -> npt.NDArray[np.int64]:
+    """At most `most` of `count` points, evenly over them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def training_prior(card: Card) -> list[float]:
+    """What is said without looking: the classes' shares in training, or the mean intensities."""
+    means: Mapping[str, float] = card.data.get("train_means", {})
+    if isinstance(card.task.output, Classes):
+        return class_shares(card)
+    middle = (card.task.output.low + card.task.output.high) / 2
+    return [means.get(name, middle) for name in card.task.names]
 
 
 def class_shares(card: Card) -> list[float]:
@@ -142,40 +234,19 @@ def class_shares(card: Card) -> list[float]:
     return [count / total if total else 1 / len(counts) for count in counts]
 
 
-def seed_models(
-    states: Mapping[int, Mapping[str, Tensor]], config: FusionConfig, dims: Mapping[View, int], num_outputs: int
-) -> dict[int, Fusion]:
-    """The trained model of each seed, ready to predict.
-
-    Raises:
-        RuntimeError: a state dict is not that of such a model.
-    """
-    models: dict[int, Fusion] = {}
-    for seed, state in states.items():
-        models[seed] = build_fusion(config, dims=dims, num_outputs=num_outputs).eval()
-        models[seed].load_state_dict(state)
-    return models
-
-
-@torch.inference_mode()
-def ensemble_logits(models: Mapping[int, Fusion], inputs: FusionInputs) -> npt.NDArray[np.float64]:
-    """Logits of every seed model: [seeds, clips, classes]."""
-    return torch.stack([model(inputs).logits.double() for model in models.values()]).numpy()
-
-
-def modality_score(embedding: Embedding) -> ModalityScore:
+def view_score(embedding: Embedding, task: Task) -> ViewScore:
     """The unimodal encoder's own opinion, or its absence with the reason."""
-    probabilities = embedding.probabilities
-    return ModalityScore(
-        modality=embedding.modality,
+    said = embedding.probabilities if task.is_binary else None
+    return ViewScore(
+        view=embedding.view,
         presence=embedding.presence,
-        probability=None if probabilities is None else float(probabilities[0, -1]),
+        probability=None if said is None else float(said[:, -1].mean()) if len(said) > 1 else float(said[0, -1]),
     )
 
 
 def save_ensemble(
     uri: str,
-    states: Mapping[int, Mapping[str, Tensor]],
+    states: Mapping[str, Mapping[str, Tensor]],
     config: EnsembleConfig,
     *,
     dims: Mapping[View, int],
@@ -183,33 +254,34 @@ def save_ensemble(
     card: Card,
     whole: bool = True,
 ) -> Card:
-    """Writes the seed models and copies the encoders beside them; returns the completed card.
+    """Writes the members and copies the encoders beside them; returns the completed card.
 
     Args:
         uri: Folder of the ensemble.
-        states: State dict of the fusion model by seed.
+        states: State dict of each member's model by its name.
         config: What the models were built from.
         dims: Input dimension per modality.
         encoders: Where the encoder of each modality is; their cards lend their backbones to this one.
-        card: What is known of the search; config, architecture, seeds and backbones are filled in here.
+        card: What is known of the search; config, architecture, seeds (of members called after one) and backbones are
+            filled in here.
         whole: False: leave the encoders where they are; such an ensemble scores embeddings, but can't be served.
     """
     (UPath(uri) / artifacts.CARD).unlink(missing_ok=True)  # its encoders are about to be replaced
     cards: list[Card] = []
-    for modality in config.modalities:
-        cards.append(artifacts.read_card(encoders[modality]))
+    for view in config.views:
+        cards.append(artifacts.read_card(encoders[view]))
         if whole:
-            model_card.copy_artifact(encoders[modality], f"{uri.rstrip('/')}/{model_card.ENCODERS}/{modality}")
-    tensors = {f"seed-{seed}.{name}": t for seed, state in states.items() for name, t in state.items()}
+            model_card.copy_artifact(encoders[view], f"{uri.rstrip('/')}/{model_card.ENCODERS}/{view}")
+    tensors = {f"{member}.{name}": t for member, state in states.items() for name, t in state.items()}
     architecture = {
         "dims": {str(m): size for m, size in dims.items()},
-        "encoders": {str(m): c.artifact_id for m, c in zip(config.modalities, cards, strict=True)},
+        "encoders": {str(m): c.artifact_id for m, c in zip(config.views, cards, strict=True)},
     }
     complete = replace(
         card,
         config=artifacts.to_json(config),
         architecture=architecture,
-        seeds=tuple(states),
+        seeds=tuple(int(name.removeprefix("seed-")) for name in states if name.startswith("seed-")),
         backbones=artifacts.merge_backbones(cards),
     )
     return model_card.save(uri, tensors, complete)

@@ -45,16 +45,16 @@ class Scorer:
         ensemble = Ensemble.load(ensemble_uri)
         config = ensemble.config
         branches: dict[View, Branch] = {}
-        for modality in config.modalities:
-            branches[modality], _ = Branch.load(
-                encoder_uri(ensemble_uri, modality),
+        for view in config.views:
+            branches[view], _ = Branch.load(
+                encoder_uri(ensemble_uri, view),
                 store,
-                artifact_id=ensemble.encoder_id(modality),
+                artifact_id=ensemble.encoder_id(view),
                 device=device,
                 pooled=config.takes_pooled,
                 media=config.media,
             )
-        reader = MediaReader(config.media, store, device, config.modalities, ensemble.card.task)
+        reader = MediaReader(config.media, store, device, config.views, ensemble.card.task)
         return cls(reader, branches, ensemble)
 
     def score(self, clips: Sequence[Clip]) -> list[Score | Failure]:
@@ -62,7 +62,7 @@ class Scorer:
         media = self._reader.read_many(clips)
         readable = [item for item in media if not isinstance(item, Failure)]
         results: dict[int, Score | Failure] = {}
-        embedded = [self._branches[modality].embed(readable) for modality in self.ensemble.config.modalities]
+        embedded = [self._branches[view].embed(readable) for view in self.ensemble.config.views]
         per_clip = iter(zip(*embedded, strict=True))
         complete: list[tuple[int, dict[View, Embedding]]] = []
         for i, item in enumerate(media):
@@ -96,17 +96,17 @@ def check_ensemble(ensemble_uri: str, store: BackboneStore) -> Card:
     if card.kind != "ensemble":
         raise ArtifactError(f"The artifact at {ensemble_uri} is an {card.kind}, not an ensemble.")
     check_backbones(card, store)
-    for modality, artifact_id in card.architecture["encoders"].items():
-        uri = encoder_uri(ensemble_uri, Modality(modality))
+    for view, artifact_id in card.architecture["encoders"].items():
+        uri = encoder_uri(ensemble_uri, Modality(view))
         encoder, _ = artifacts.verified(uri)
         check_encoder(encoder, artifact_id, uri)
         check_backbones(encoder, store)
     return card
 
 
-def encoder_uri(ensemble_uri: str, modality: Modality) -> str:
+def encoder_uri(ensemble_uri: str, view: View) -> str:
     """Where an ensemble keeps the encoder of a modality."""
-    return f"{ensemble_uri.rstrip('/')}/encoders/{modality}"
+    return f"{ensemble_uri.rstrip('/')}/encoders/{view}"
 
 
 def gather(outcomes: Sequence[Embedding | Failure]) -> dict[View, Embedding] | Failure:
@@ -115,5 +115,5 @@ def gather(outcomes: Sequence[Embedding | Failure]) -> dict[View, Embedding] | F
     for outcome in outcomes:
         if isinstance(outcome, Failure):
             return outcome
-        embeddings[outcome.modality] = outcome
+        embeddings[outcome.view] = outcome
     return embeddings

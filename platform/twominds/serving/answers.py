@@ -1,10 +1,10 @@
 """What the service answers: the JSON of a score and of the model's card. Free of torch, as is all of the ingress."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 
 class Answer(BaseModel):
@@ -28,7 +28,7 @@ class SeedAnswer(Answer):
     """How far the models of the ensemble agree."""
 
     probabilities: dict[str, float]
-    """Probability of the positive class by the seed of the model."""
+    """Probability of the positive class (the first intensity) by the seed of the model."""
     std: float
     """Their population standard deviation."""
     min: float
@@ -44,7 +44,7 @@ class DurationsAnswer(Answer):
     """Receiving the file."""
     decode: float
     """Frames, faces, sound and words."""
-    encoders: dict[Modality, float]
+    encoders: dict[View, float]
     """Features and encoder, side by side."""
     fusion: float
     """The ensemble."""
@@ -52,26 +52,80 @@ class DurationsAnswer(Answer):
     """From the first byte to the answer."""
 
 
+class ContributionsAnswer(Answer):
+    """What the score is made of: what the training labels say, and what each modality adds to it (Shapley values).
+
+    They add up to the score. Of two classes in log-odds of the last one, `ln(p / (1 - p))`; of several in those of each
+    class; of intensities in their own numbers.
+    """
+
+    prior: dict[str, float]
+    """What is said without looking at the clip, by class or intensity."""
+    modalities: dict[Modality, dict[str, float]]
+    """What each modality that is there adds, by class or intensity. Minus: it speaks against."""
+    opposed: list[Modality] | None
+    """The two that pull in opposite directions and depend on each other most, the one that speaks for it first; null
+    where all agree."""
+    interaction: float
+    """Of these two: what both together say beyond what each says alone."""
+
+
+class SegmentAnswer(Answer):
+    """A stretch of the clip that has one class."""
+
+    start_s: float
+    """Where it begins."""
+    end_s: float
+    """Where it ends."""
+    label: str
+    """Its class."""
+    probability: float
+    """Mean probability of the class in it."""
+
+
+class TimelineAnswer(Answer):
+    """What is said of each moment of the clip."""
+
+    times_s: list[float]
+    """Seconds since the first frame."""
+    outputs: dict[str, list[float]]
+    """At each of these times, the probability of each class or each intensity."""
+    segments: list[SegmentAnswer]
+    """Stretches of one class; of two classes only those of the last one."""
+
+
 class ScoreAnswer(Answer):
-    """The score of one clip."""
+    """The score of one clip.
+
+    `classes` or `intensities` say what is recognised. Where it is one of two classes, `probability` and `threshold`
+    are there; where each moment has an answer of its own, `timeline` is, and no `label`.
+    """
 
     clip_id: str
     """Made for this request; the file's name is not kept."""
     task: str
     """What was recognised."""
-    label: str
-    """The decided class."""
-    label_index: int
+    label: str | None
+    """The decided class; null of intensities, and where there is a timeline."""
+    label_index: int | None
     """Its index among the classes."""
-    probability: float
-    """Probability of the positive (last) class: the mean over the seeds."""
-    threshold: float
+    probability: float | None
+    """Probability of the positive (last) of two classes: the mean over the seeds, and over the timeline."""
+    threshold: float | None
     """The probability from which the label is positive."""
+    classes: dict[str, float] | None
+    """Probability of each class; null of intensities."""
+    intensities: dict[str, float] | None
+    """Each intensity; null of classes."""
+    contributions: ContributionsAnswer | None
+    """What the score is made of."""
+    timeline: TimelineAnswer | None
+    """Where the task asks about each moment."""
     abstains: bool
     """The probability is too near to the threshold to act upon: the clip is better left to a person."""
     seeds: SeedAnswer
     """The ensemble's models one by one."""
-    modalities: dict[Modality, ModalityAnswer]
+    modalities: dict[View, ModalityAnswer]
     """What was used, and what was not there."""
     transcript_source: str | None
     """`caller`, `subtitles` or `whisper`; null where there are no words."""
@@ -111,20 +165,24 @@ class ModelAnswer(Answer):
     """Digest of the tensors and configs."""
     task: str
     """What is recognised."""
+    output: Literal["classes", "intensities"]
+    """Whether it is one of several classes, or a number for each of several things."""
+    unit: Literal["clip", "frame"]
+    """Whether there is one answer for a clip, or one for each of its moments."""
     classes: list[str]
-    """In the order of the label index."""
+    """Names of the classes, in the order of the label index, or of the intensities."""
     recipe: str
     """The published system that it follows."""
     weights: str
     """`published` or `debug`."""
     seeds: list[int]
     """One fusion model each."""
-    modalities: list[Modality]
+    modalities: list[View]
     """What the fusion takes."""
     threshold: float
     """The probability from which the label is positive."""
-    decision: dict[str, float]
-    """Calibration (`temperature`, `bias`) and `abstain_band`, the distance from the threshold without an answer."""
+    decision: list[dict[str, Any]]
+    """The steps from the models' outputs to the answer: calibration, smoothing, threshold and the like."""
     selected_on: str
     """The labels that chose this model."""
     metrics: dict[str, Any]
@@ -155,6 +213,15 @@ EXAMPLE: dict[str, Any] = {
     "label_index": 1,
     "probability": 0.61,
     "threshold": 0.5,
+    "classes": {"no_ah": 0.39, "ah": 0.61},
+    "intensities": None,
+    "contributions": {
+        "prior": {"ah": -0.02},
+        "modalities": {"scene": {"ah": 0.1}, "face": {"ah": -0.21}, "text": {"ah": 0.58}},
+        "opposed": ["text", "face"],
+        "interaction": 0.07,
+    },
+    "timeline": None,
     "abstains": False,
     "seeds": {"probabilities": {"42": 0.58, "2025": 0.64}, "std": 0.03, "min": 0.58, "max": 0.64},
     "modalities": {

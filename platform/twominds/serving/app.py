@@ -13,13 +13,13 @@ from ray.serve import Application, Deployment
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
-from twominds.features.catalog import FeaturesConfig
+from twominds.features.catalog import features_from_json, streams
 from twominds.media.reader import for_new_videos
-from twominds.records import Modality
-from twominds.scoring.ensemble import EnsembleConfig
+from twominds.records import Classes, EncoderReplica, View
+from twominds.scoring.members import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
-from twominds.serving.deployments import Encoder, EnsembleModel, MediaDecoder, Part
+from twominds.serving.deployments import EnsembleModel, MediaDecoder, ReplicaSettings
 from twominds.serving.ingress import Ingress
 from twominds.serving.problems import RETRY_AFTER_S
 from twominds.workspace import Workspace, require
@@ -74,21 +74,21 @@ def build(args: ServeArgs) -> Application:
     card = check_ensemble(args.ensemble, BackboneStore(uri=args.models))
     config = artifacts.from_json(EnsembleConfig, card.config)
     media = for_new_videos(config.media, args.detector)
-    part = Part(
+    settings = ReplicaSettings(
         ensemble=args.ensemble,
         models=args.models,
         device=args.device,
         torch_threads=args.torch_threads,
         max_batch_size=args.max_batch_size,
         batch_wait_s=args.batch_wait_s,
-        pooled=config.takes_pooled,
+        with_pooled=config.takes_pooled,
     )
     encoder_ids: dict[str, str] = card.architecture["encoders"]
     encoders = {
-        modality: _deployment(Encoder, f"{modality.capitalize()}Encoder", args).bind(
-            part, modality, encoder_ids[modality], media
+        view: _deployment(EncoderReplica, f"{view.capitalize()}Encoder", args).bind(
+            settings, view, encoder_ids[view], media
         )
-        for modality in config.modalities
+        for view in config.views
     }
     ingress = _deployment(serve.ingress()(Ingress), "Ingress", args).options(
         # Its own limit answers first, with a sentence; this one is there in case it cannot.
@@ -99,17 +99,17 @@ def build(args: ServeArgs) -> Application:
     return ingress.bind(
         model_answer(card, config, args),
         _deployment(MediaDecoder, "MediaDecoder", args).bind(
-            part, media, config.modalities, card.task, any(_streams(args.ensemble, m) for m in config.modalities)
+            settings, media, config.views, card.task, any(_streams(args.ensemble, view) for view in config.views)
         ),
         encoders,
-        _deployment(EnsembleModel, "Ensemble", args).bind(part, card.artifact_id),
+        _deployment(EnsembleModel, "Ensemble", args).bind(settings, card.artifact_id),
     )
 
 
-def _streams(ensemble_uri: str, modality: Modality) -> bool:
-    """Whether a modality's features are made from the video itself."""
-    features = artifacts.read_card(encoder_uri(ensemble_uri, modality)).config.get("features")
-    return features is not None and artifacts.from_json(FeaturesConfig, features).streams(modality)
+def _streams(ensemble_uri: str, view: View) -> bool:
+    """Whether a view's features are made from the video itself."""
+    features = artifacts.read_card(encoder_uri(ensemble_uri, view)).config.get("features")
+    return features is not None and streams(features_from_json(features)[view])
 
 
 def _deployment(target: Any, name: str, args: ServeArgs) -> Deployment:
@@ -129,13 +129,15 @@ def model_answer(card: Card, config: EnsembleConfig, args: ServeArgs) -> ModelAn
     return ModelAnswer(
         artifact_id=card.artifact_id,
         task=card.task.name,
+        output="classes" if isinstance(card.task.output, Classes) else "intensities",
+        unit=card.task.unit,
         classes=list(card.task.names),
         recipe=card.recipe,
         weights=card.weights,
         seeds=list(card.seeds),
-        modalities=[Modality(m) for m in config.modalities],
+        modalities=list(config.views),
         threshold=config.decision.threshold,
-        decision={k: v for k, v in asdict(config.decision).items() if k != "threshold"},
+        decision=[asdict(step) for step in config.decision.steps],
         selected_on=card.selected_on,
         metrics=card.metrics,
         data=card.data,

@@ -10,12 +10,14 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
-from twominds.records import AH_VIDEO, ByteArray, Clip, ClipMedia, Embedding, Failure, Modality, Score, Task, View
+from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Part, Score, Task, View
+from twominds.tasks import AH_VIDEO
 
 if TYPE_CHECKING:
     from twominds.artifacts import Card
@@ -26,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ReplicaSettings:
     """What a replica needs to load its part."""
 
     ensemble: str
@@ -41,7 +43,7 @@ class Part:
     """Clips that a model sees at once."""
     batch_wait_s: float
     """How long the first clip of a batch waits for others."""
-    pooled: bool
+    with_pooled: bool
     """Whether the fusion takes `pooled` features; else no encoder makes them."""
 
 
@@ -67,26 +69,26 @@ class MediaDecoder(Replica):
 
     def __init__(
         self,
-        part: Part,
+        settings: ReplicaSettings,
         config: "MediaConfig",
-        modalities: Sequence[Modality],
+        views: Sequence[View],
         task: Task = AH_VIDEO,
         keeps_video: bool = False,
     ) -> None:
         """Loads the face detector, where the ensemble looks at faces.
 
         Args:
-            part: See there.
+            settings: Of all replicas.
             config: How clips are read.
-            modalities: What the ensemble looks at.
+            views: What the ensemble looks at.
             task: What it recognises.
             keeps_video: Whether an encoder reads the video itself: only then does it travel on.
         """
-        super().__init__(part.torch_threads or _cores())
+        super().__init__(settings.torch_threads or _cores())
         from twominds.backbones import BackboneStore
         from twominds.media.reader import MediaReader
 
-        self._reader = MediaReader(config, BackboneStore(uri=part.models), part.device, modalities, task)
+        self._reader = MediaReader(config, BackboneStore(uri=settings.models), settings.device, views, task)
         self._keeps_video = keeps_video
 
     async def decode(self, clip_id: str, video: ByteArray, transcript: str | None) -> ClipMedia | Failure:
@@ -110,21 +112,25 @@ class MediaDecoder(Replica):
             return Failure(clip_id=clip_id, stage="decode", reason=reason)
 
 
-class Encoder(Replica):
+class EncoderReplica(Replica):
     """The frozen backbone and the trained encoder of one modality; batches across requests."""
 
-    def __init__(self, part: Part, modality: Modality, artifact_id: str, media: "MediaConfig | None" = None) -> None:
+    def __init__(
+        self, settings: ReplicaSettings, view: View, artifact_id: str, media: "MediaConfig | None" = None
+    ) -> None:
         """Loads both, and checks that the encoder is the one of the ensemble that was deployed."""
-        super().__init__(part.torch_threads or max(1, _cores() // 2))
+        super().__init__(settings.torch_threads or max(1, _cores() // 2))
         from twominds.backbones import BackboneStore
         from twominds.scoring.branch import Branch
         from twominds.scoring.scorer import encoder_uri
 
-        uri = encoder_uri(part.ensemble, modality)
-        store = BackboneStore(uri=part.models)
-        self._branch, card = Branch.load(uri, store, device=part.device, pooled=part.pooled, media=media)
+        uri = encoder_uri(settings.ensemble, view)
+        store = BackboneStore(uri=settings.models)
+        self._branch, card = Branch.load(
+            uri, store, device=settings.device, with_pooled=settings.with_pooled, media=media
+        )
         _check_unchanged(card, artifact_id, uri)
-        _set_batching(self.embed_batch, part)
+        _set_batching(self.embed_batch, settings)
 
     async def embed(self, media: ClipMedia) -> Embedding | Failure:
         """What the encoder says of one clip."""
@@ -139,23 +145,23 @@ class Encoder(Replica):
 class EnsembleModel(Replica):
     """The fusion models of all seeds, and the decision."""
 
-    def __init__(self, part: Part, artifact_id: str) -> None:
+    def __init__(self, settings: ReplicaSettings, artifact_id: str) -> None:
         """Loads them, and checks that they are those that were deployed."""
         super().__init__(1)  # small matrices
         from twominds.scoring.ensemble import Ensemble
 
-        self._ensemble = Ensemble.load(part.ensemble)
-        _check_unchanged(self._ensemble.card, artifact_id, part.ensemble)
-        _set_batching(self.score_batch, part)
+        self._ensemble = Ensemble.load(settings.ensemble)
+        _check_unchanged(self._ensemble.card, artifact_id, settings.ensemble)
+        _set_batching(self.score_batch, settings)
 
     async def score(self, *embeddings: Embedding) -> Score | Failure:
         """The score of one clip, of which all modalities' embeddings are given, absent ones too."""
-        return await self.score_batch({embedding.modality: embedding for embedding in embeddings})
+        return await self.score_batch({embedding.view: embedding for embedding in embeddings})
 
     @serve.batch
     async def score_batch(self, clips: list[dict[View, Embedding]]) -> list[Score | Failure]:
         """The scores of the clips that came together."""
-        return await self._work(self._ensemble.score, clips)
+        return await self._work(partial(self._ensemble.score, explain=True), clips)
 
 
 def _cores() -> int:

@@ -6,7 +6,7 @@ What is large (the file, the decoded media) lies in Ray's object store and is pa
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from statistics import pstdev
 from typing import Any, TypeVar, cast
@@ -17,8 +17,17 @@ from ray.exceptions import ObjectLostError, RayActorError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from twominds.records import ByteArray, ClipMedia, Embedding, Failure, Modality, Score
-from twominds.serving.answers import DurationsAnswer, ModalityAnswer, ModelAnswer, ScoreAnswer, SeedAnswer
+from twominds.records import ByteArray, ClipMedia, Embedding, Failure, Score, Timeline, View
+from twominds.serving.answers import (
+    ContributionsAnswer,
+    DurationsAnswer,
+    ModalityAnswer,
+    ModelAnswer,
+    ScoreAnswer,
+    SeedAnswer,
+    SegmentAnswer,
+    TimelineAnswer,
+)
 from twominds.serving.api import create_api
 from twominds.serving.problems import ProblemError, overloaded
 
@@ -44,20 +53,20 @@ class RayScoringService:
         self,
         model: ModelAnswer,
         decoder: DeploymentHandle[Any],
-        encoders: Mapping[Modality, DeploymentHandle[Any]],
+        encoders: Mapping[View, DeploymentHandle[Any]],
         ensemble: DeploymentHandle[Any],
     ) -> None:
         """Takes the card and a handle of each part; the encoders in the order of the ensemble's modalities."""
         self.model = model
         # By reference whatever the cluster's default: by value, every file would pass through the ingress again.
         self._decoder = decoder.options(_by_reference=True)
-        self._encoders = {modality: handle.options(_by_reference=True) for modality, handle in encoders.items()}
+        self._encoders = {view: handle.options(_by_reference=True) for view, handle in encoders.items()}
         self._ensemble = ensemble
 
     async def ready(self) -> None:
         """See `ScoringService`."""
         handles = {"decoder": self._decoder, "ensemble": self._ensemble} | {
-            f"{modality} encoder": handle for modality, handle in self._encoders.items()
+            f"{view} encoder": handle for view, handle in self._encoders.items()
         }
         answers = await asyncio.gather(*(_answers(handle) for handle in handles.values()))
         silent = [name for name, answered in zip(handles, answers, strict=True) if not answered]
@@ -98,25 +107,31 @@ class RayScoringService:
         encoded = await asyncio.gather(*(_timed(handle.embed.remote(decoding)) for handle in self._encoders.values()))
         embeddings = [cast(Embedding, _checked(embedding)) for embedding, _ in encoded]
         score, fusion_s = await _timed(self._ensemble.score.remote(*embeddings))
-        encoders_s = {modality: seconds for modality, (_, seconds) in zip(self._encoders, encoded, strict=True)}
+        encoders_s = {view: seconds for view, (_, seconds) in zip(self._encoders, encoded, strict=True)}
         durations = {"decode": decode_s, "encoders": encoders_s, "fusion": fusion_s}
         return media, cast(Score, _checked(score)), durations
 
     def _answer(self, media: ClipMedia, score: Score, durations: DurationsAnswer) -> ScoreAnswer:
+        names, of_intensities = self.model.classes, self.model.output == "intensities"
+        binary = not of_intensities and len(names) == 2
         return ScoreAnswer(
             clip_id=score.clip_id,
             task=self.model.task,
-            label=self.model.classes[score.label],
+            label=None if score.label is None else names[score.label],
             label_index=score.label,
-            probability=score.probabilities[-1],
-            threshold=score.threshold,
+            probability=score.probabilities[-1] if binary else None,
+            threshold=score.threshold if binary else None,
+            classes=None if of_intensities else by_name(names, score.probabilities),
+            intensities=by_name(names, score.probabilities) if of_intensities else None,
+            contributions=contributions_answer(names, score),
+            timeline=timeline_answer(names, score.timeline),
             abstains=score.abstains,
             seeds=seed_answer(self.model.seeds, score.seed_probabilities),
             modalities={
-                part.modality: ModalityAnswer(
+                part.view: ModalityAnswer(
                     present=part.presence.present, reason=part.presence.reason or None, probability=part.probability
                 )
-                for part in score.modalities
+                for part in score.views
             },
             transcript_source=media.transcript_source or None,
             duration_s=media.duration_s,
@@ -135,7 +150,7 @@ class Ingress:
         self,
         model: ModelAnswer,
         decoder: DeploymentHandle[Any],
-        encoders: Mapping[Modality, DeploymentHandle[Any]],
+        encoders: Mapping[View, DeploymentHandle[Any]],
         ensemble: DeploymentHandle[Any],
     ) -> None:
         """Takes what `RayScoringService` takes; the limits are those of the card."""
@@ -158,6 +173,43 @@ def seed_answer(seeds: list[int], probabilities: tuple[float, ...]) -> SeedAnswe
         std=pstdev(probabilities),
         min=min(probabilities),
         max=max(probabilities),
+    )
+
+
+def by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """Values under the names of the outputs; of the last one alone where there is one value."""
+    return dict(zip(names[-len(values) :], values, strict=True))
+
+
+def contributions_answer(names: Sequence[str], score: Score) -> ContributionsAnswer | None:
+    """What the score is made of."""
+    found = score.contributions
+    if found is None:
+        return None
+    return ContributionsAnswer(
+        prior=by_name(names, found.prior),
+        modalities={modality: by_name(names, values) for modality, values in found.by_modality.items()},
+        opposed=None if found.opposed is None else list(found.opposed),
+        interaction=found.interaction,
+    )
+
+
+def timeline_answer(names: Sequence[str], timeline: Timeline | None) -> TimelineAnswer | None:
+    """What is said of each moment; times in milliseconds and outputs to a ten-thousandth, for there are many."""
+    if timeline is None:
+        return None
+    return TimelineAnswer(
+        times_s=timeline.points_s.round(3).tolist(),
+        outputs={name: timeline.outputs[:, i].round(4).tolist() for i, name in enumerate(names)},
+        segments=[
+            SegmentAnswer(
+                start_s=round(segment.start_s, 3),
+                end_s=round(segment.end_s, 3),
+                label=names[segment.label],
+                probability=segment.probability,
+            )
+            for segment in timeline.segments
+        ],
     )
 
 

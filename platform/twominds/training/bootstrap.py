@@ -7,12 +7,12 @@ Introduction to the Bootstrap", chapters 13 and 16).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from twominds.training.metrics import IntArray, Metric, Numbers
+from twominds.training.metrics import IntArray, Numbers
 
 RESAMPLES = 2000
 SEED = 2025
@@ -41,6 +41,20 @@ class Difference:
     """Two-sided, of no difference; at least 2 / (resamples + 1), and not adjusted for the number of comparisons."""
 
 
+class Resampled(Protocol):
+    """A score that can be had of resampled people: `metrics.Metric`, or one of `ranking`."""
+
+    def __call__(self, truths: npt.ArrayLike, answers: npt.ArrayLike) -> float:
+        """The score of all points together."""
+        ...
+
+    def resampled(
+        self, truths: npt.NDArray[Any], answers: npt.NDArray[Any], owners: IntArray, times: Numbers
+    ) -> Numbers:
+        """The score in each resample; see `Metric.resampled`."""
+        ...
+
+
 class PeopleBootstrap:
     """Resamples of the people of N labelled points, the same for every row that is asked for."""
 
@@ -48,8 +62,9 @@ class PeopleBootstrap:
         self,
         truths: npt.ArrayLike,
         people: Sequence[str | None],
-        metric: Metric,
+        metric: Resampled,
         *,
+        known: npt.ArrayLike | None = None,
         resamples: int = RESAMPLES,
         seed: int = SEED,
     ) -> None:
@@ -59,11 +74,14 @@ class PeopleBootstrap:
             truths: True classes [N], or intensities [N, K].
             people: Who is in each point [N]; a point of nobody known (None) counts as a person of its own.
             metric: What rows are scored by.
+            known: Which truths somebody annotated [N]; the others weigh nothing, nor do people without any. None: all.
             resamples: How many, B.
             seed: Of the draws.
         """
-        self._truths, self._metric = np.asarray(truths), metric
-        names = [("clip", str(i)) if person is None else ("person", person) for i, person in enumerate(people)]
+        self._known = np.ones(len(people), np.bool_) if known is None else np.asarray(known, np.bool_)
+        self._truths, self._metric = np.asarray(truths)[self._known], metric
+        annotated = [(i, person) for i, person in enumerate(people) if self._known[i]]
+        names = [("clip", str(i)) if person is None else ("person", person) for i, person in annotated]
         codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
         self._codes = np.array([codes[name] for name in names], dtype=np.int64)
         self.people = len(codes)
@@ -94,20 +112,13 @@ class PeopleBootstrap:
         return Difference(value=value, interval=interval, p_value=p_value)
 
     def _mean_score(self, predictions: npt.NDArray[Any]) -> float:
-        return float(np.mean([self._metric(self._truths, row) for row in predictions]))
+        return float(np.mean([self._metric(self._truths, row[self._known]) for row in predictions]))
 
     def _scores(self, predictions: npt.NDArray[Any]) -> Numbers:
-        """Mean over the models of the score in every resample [B].
-
-        A metric's statistics add up over people: one product with how often each is drawn. Counts are whole numbers
-        far below 2^53, so float64 (which has a fast product) is exact.
-        """
-        scores = np.zeros(len(self.times))
+        """Mean over the models of the score in every resample [B]."""
+        scores, times = np.zeros(len(self.times)), self.times.astype(np.float64)
         for row in predictions:
-            points = self._metric.statistics(self._truths, row)
-            of_people = np.zeros((self.people, points.shape[1]))
-            np.add.at(of_people, self._codes, points)
-            scores += self._metric.score(self.times.astype(np.float64) @ of_people)
+            scores += self._metric.resampled(self._truths, row[self._known], self._codes, times)
         return scores / len(predictions)
 
     def _interval(self, values: Numbers) -> Interval | None:

@@ -3,18 +3,19 @@
 import statistics
 
 import torch
-from torch import Tensor
 
 from twominds.encoders.classical import ClassicalTextEncoder
 from twominds.records import Features
-from twominds.training.examples import FeatureExamples
-from twominds.training.progress import FitResult, split_scores, training_majority
+from twominds.training.examples import FeatureExamples, Targets
+from twominds.training.objective import Objective
+from twominds.training.progress import FitResult, split_scores, training_constant
 from twominds.training.selection import SelectionView
 
 
 def fit_classical(
     encoder: ClassicalTextEncoder,
-    clips: SelectionView[tuple[list[Features], Tensor]],
+    clips: SelectionView[tuple[list[Features], Targets]],
+    objective: Objective,
     *,
     seed: int,
     device: str | torch.device = "cpu",
@@ -23,7 +24,8 @@ def fit_classical(
 
     Args:
         encoder: Learns in place.
-        clips: Features and labels of each split that may be seen.
+        clips: Features and what is known of each split that may be seen, a point a clip.
+        objective: The task's; it must be one of classes.
         seed: Of the encoder's random choices.
         device: Where the encoder computes.
 
@@ -31,21 +33,22 @@ def fit_classical(
         TrainingError: a class or all words are missing in training, or no clip that is measured on has text.
     """
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
-    encoder.learn(*clips.train, seed=seed, device=device)
-    guess = training_majority(examples.train, encoder.num_outputs)
+    features, targets = clips.train
+    encoder.learn(features, targets.values, seed=seed, device=device)
+    guess = training_constant(examples.train, objective)
 
     @torch.inference_mode()
     def scores(split: FeatureExamples) -> tuple[float, float]:
         logits = encoder(split.batch(torch.arange(len(split)))).logits
-        return split_scores(logits, split.labels, split.left_out, guess)
+        return split_scores(logits, split.labels, split.left_out, guess, objective)
 
-    loss, mf1 = scores(examples.validation)
-    others = [(loss, mf1) if split is examples.validation else scores(split) for split in examples.scored_on]
+    loss, score = scores(examples.validation)
+    others = [(loss, score) if split is examples.validation else scores(split) for split in examples.scored_on]
     return FitResult(
         best_epoch=0,
-        validation_score=mf1,
+        validation_score=score,
         validation_loss=loss,
-        selection_score=statistics.fmean(mf1 for _, mf1 in others),
+        selection_score=statistics.fmean(of_split for _, of_split in others),
         selection_loss=statistics.fmean(loss for loss, _ in others),
         history=(),
     )

@@ -1,32 +1,97 @@
 """What the training loop draws its batches from."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, cast
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from twominds.corpus.labels import labels_at
+from twominds.encoders.encoder import Encoder
+from twominds.encoders.points import PointEncoder
 from twominds.errors import TrainingError
 from twominds.fusion.batch import FusionInputs
-from twominds.records import Features, Modality
+from twominds.records import Classes, Features, Intensities, Labels, Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What is known of the points of some clips, a row for each known point, clip after clip."""
+
+    values: Tensor
+    """int64 [N] classes, or float32 [N, K] intensities."""
+    owners: Tensor
+    """int64 [N]: whose point it is, by the clip's place."""
+    points: Tensor
+    """int64 [N]: which of the clip's points it is."""
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.values)
+
+    @classmethod
+    def of_clips(cls, values: Tensor) -> "Targets":
+        """The targets of clips that have one point each, and are all labelled."""
+        owners = torch.arange(len(values))
+        return cls(values=values, owners=owners, points=torch.zeros_like(owners))
+
+    @classmethod
+    def of(cls, labels: Sequence[Labels], points_s: Sequence[Times | None], output: Classes | Intensities) -> "Targets":
+        """What labels say of clips' points.
+
+        Args:
+            labels: Of each clip.
+            points_s: When each clip's task asks; None: once for the clip, or nobody knows when, for it could not be
+                processed. Then the labels' own points count, of which nothing can be answered.
+            output: What labels are of.
+        """
+        values: list[npt.NDArray[np.float32]] = []
+        owners: list[int] = []
+        points: list[npt.NDArray[np.int64]] = []
+        for owner, (said, times_s) in enumerate(zip(labels, points_s, strict=True)):
+            there = said if times_s is None else labels_at(said, times_s, half_step_s(said, times_s))
+            known = np.flatnonzero(there.known)
+            values.append(there.values[known])
+            owners.extend([owner] * len(known))
+            points.append(known.astype(np.int64))
+        stacked = np.concatenate(values) if values else np.zeros((0, output.num_values), np.float32)
+        truth = torch.from_numpy(stacked)
+        return cls(
+            values=truth[:, 0].long() if isinstance(output, Classes) else truth,
+            owners=torch.tensor(owners, dtype=torch.int64),
+            points=torch.from_numpy(np.concatenate(points)) if points else torch.zeros(0, dtype=torch.int64),
+        )
+
+    def select(self, chosen: Tensor) -> "Targets":
+        """The rows where `chosen` (bool [N]) is True, of the same clips."""
+        return Targets(values=self.values[chosen], owners=self.owners[chosen], points=self.points[chosen])
+
+
+def half_step_s(labels: Labels, points_s: Times) -> float:
+    """How far a label may be from the point that it stands for: half of what is between two labels, or two points."""
+    times_s = points_s if labels.times_s is None or len(labels) < 2 else labels.times_s
+    return float(np.median(np.diff(times_s))) / 2 + 1e-6 if len(times_s) > 1 else 0.5
 
 
 class Examples(Protocol):
-    """Labelled clips of one split: N that can be answered, and L of which nothing is there."""
+    """Labelled points of one split: N that can be answered, and L of which nothing is there."""
 
     @property
     def labels(self) -> Tensor:
-        """int64 [N], on the device of the batches."""
+        """int64 [N] classes or float32 [N, K] intensities, on the device of the batches."""
         ...
 
     @property
     def left_out(self) -> Tensor:
-        """int64 [L], on the CPU: labels of the clips that have nothing to learn from, but count in every figure."""
+        """[L] or [L, K], on the CPU: labels of points that have nothing to learn from, but count in every figure."""
         ...
 
     @property
     def in_memory(self) -> bool:
-        """Whether all clips lie on the device already: then they are evaluated in one batch."""
+        """Whether all points lie on the device already: then they are evaluated in one batch."""
         ...
 
     def __len__(self) -> int:
@@ -34,7 +99,7 @@ class Examples(Protocol):
         ...
 
     def batch(self, indices: Tensor) -> Any:
-        """Model input of the clips at `indices` (int64 [B], on the CPU)."""
+        """Model input of the points at `indices` (int64 [B], on the CPU)."""
         ...
 
 
@@ -50,15 +115,15 @@ class FusionExamples:
         if len(inputs) != len(labels):
             raise ValueError(f"{len(inputs)} clips but {len(labels)} labels")
         present = inputs.any_present()
-        self.left_out = labels[~present].long().cpu()
+        self.left_out = labels[~present].cpu()
         if len(self.left_out) == len(inputs):
             raise TrainingError("No clip has any of the fusion's modalities: there is nothing to train on.")
         kept = inputs.select(present) if len(self.left_out) else inputs
         self.inputs = kept.to(device)
-        self.labels = labels[present].long().to(device)
+        self.labels = labels[present].to(device)
 
     def __len__(self) -> int:
-        """Number of clips that can be answered."""
+        """Number of points that can be answered."""
         return len(self.labels)
 
     def batch(self, indices: Tensor) -> FusionInputs:
@@ -66,43 +131,44 @@ class FusionExamples:
         return self.inputs.select(indices.to(self.labels.device))
 
 
-class Collator(Protocol):
-    """What `FeatureExamples` needs of a unimodal encoder."""
-
-    modality: ClassVar[Modality]
-
-    def collate(self, features: Sequence[Features], device: torch.device) -> dict[str, Tensor]:
-        """Stack features, all present, into the encoder's input."""
-        ...
-
-
 class FeatureExamples:
-    """Features of one modality for its encoder, collated batch by batch (scene frames stay uint8 until then).
+    """Features of one view for its encoder, collated batch by batch (scene frames stay uint8 until then).
 
-    Clips without the modality are in `left_out`.
+    Points of clips without the modality are in `left_out`.
     """
 
     in_memory = False
 
     def __init__(
-        self, encoder: Collator, features: Sequence[Features], labels: Tensor, device: str | torch.device = "cpu"
+        self, encoder: Encoder, features: Sequence[Features], targets: Targets, device: str | torch.device = "cpu"
     ) -> None:
-        if len(features) != len(labels):
-            raise ValueError(f"{len(features)} clips but {len(labels)} labels")
-        present = torch.tensor([item.presence.present for item in features], dtype=torch.bool)
-        self.left_out = labels[~present].long().cpu()
-        if len(self.left_out) == len(features):
+        if len(targets.owners) and int(targets.owners.max()) >= len(features):
+            raise ValueError(f"{len(features)} clips but targets of {int(targets.owners.max()) + 1}")
+        there = torch.tensor([item.presence.present for item in features], dtype=torch.bool)
+        present = there[targets.owners]
+        self.left_out = targets.values[~present].cpu()
+        if len(self.left_out) == len(targets):
             raise TrainingError(f"No clip has the modality {encoder.modality}: there is nothing to train on.")
         self._encoder = encoder
         self._device = torch.device(device)
-        self._features = [item for item in features if item.presence.present]
-        self.labels = labels[present].long().to(device)
+        self._features, self._targets = features, targets.select(present)
+        self.labels = self._targets.values.to(device)
 
     def __len__(self) -> int:
-        """Number of clips that can be answered."""
-        return len(self._features)
+        """Number of points that can be answered."""
+        return len(self._targets)
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
-        """The encoder's input for the clips at `indices`."""
-        chosen = cast(list[int], indices.tolist())
-        return self._encoder.collate([self._features[i] for i in chosen], self._device)
+        """The encoder's input for the points at `indices`."""
+        owners = self._targets.owners[indices]
+        if not isinstance(self._encoder, PointEncoder):
+            chosen = cast("list[int]", owners.tolist())
+            return self._encoder.collate([self._features[i] for i in chosen], self._device)
+        # Clip by clip, which is what collating takes, and back into the order that was asked for.
+        order = owners.argsort(stable=True)
+        whose, counts = owners[order].unique_consecutive(return_counts=True)
+        points = self._targets.points[indices][order].split(cast("list[int]", counts.tolist()))
+        clips = [self._features[i] for i in cast("list[int]", whose.tolist())]
+        inputs = self._encoder.collate_points(clips, [of_clip.numpy() for of_clip in points], self._device)
+        back = order.argsort().to(self._device)
+        return {name: rows[back] for name, rows in inputs.items()}

@@ -19,7 +19,8 @@ from twominds.training.deepspeed import DeepSpeedConfig, DeepSpeedSteps
 from twominds.training.examples import Examples
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_state import FitState, optimizer_tensors, restore_optimizer
-from twominds.training.losses import LossFunction, balanced_class_weights
+from twominds.training.losses import LossFunction
+from twominds.training.objective import Objective
 from twominds.training.optim import Schedule, make_optimizer, trainable_groups
 from twominds.training.progress import EpochReport, FitResult, Progress, seeded
 from twominds.training.steps import PlainSteps, Steps
@@ -36,7 +37,7 @@ def fit(
     *,
     seed: int,
     loss: LossFunction,
-    num_outputs: int,
+    objective: Objective,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[EpochReport], None] | None = None,
     resume: FitState | None = None,
@@ -44,13 +45,13 @@ def fit(
     workers: Workers = ALONE,
     deepspeed: DeepSpeedConfig | None = None,
 ) -> FitResult:
-    """Train `model` in place; it ends with the weights of the epoch with the best macro F1.
+    """Train `model` in place; it ends with the weights of the epoch with the best score by the task's metric.
 
-    Epochs up to `min_epochs` are no candidates (without later ones the last is taken). Of equal macro F1 the epoch with
-    the lower loss is better. Macro F1 is that of all labelled clips: one that can't be answered gets the training
-    majority. The model is taken as it is: whoever builds it seeds its initialisation
-    (`fusion.catalog.build_fusion(seed=...)`). The global random state is left untouched, but must not be drawn from by
-    another thread meanwhile.
+    Epochs up to `min_epochs` are no candidates (without later ones the last is taken). Of equal scores the epoch with
+    the lower loss is better. The score is that of all labelled points: those that can't be answered get the constant
+    answer of training (the majority, or the mean). The model is taken as it is: whoever builds it seeds its
+    initialisation (`fusion.catalog.build_fusion(seed=...)`). The global random state is left untouched, but must not be
+    drawn from by another thread meanwhile.
 
     Args:
         model: returns an output with `logits` [B, C] for what `train.batch` gives.
@@ -58,12 +59,12 @@ def fit(
         validation: what selects the epoch, and when a plateau lowers the learning rate.
         config: the settings.
         seed: of shuffling and dropout.
-        loss: the objective.
-        num_outputs: C.
+        loss: of a model's whole output; a plain model's is `loss_of_logits`.
+        objective: the task's, by which epochs are compared.
         device: where model and batches live.
         on_epoch: called after each epoch; may take a `fit_state()` to resume from. An exception in it ends training.
         resume: state of an interrupted run of the same model, data, config and seed.
-        scored_on: the splits whose mean macro F1 and loss select the epoch; none given: validation.
+        scored_on: the splits whose mean score and loss select the epoch; none given: validation.
         workers: the processes that train together. Each calls this with the same arguments, and gets the same model.
         deepspeed: split the training over the workers with ZeRO. It can't be resumed.
 
@@ -74,9 +75,9 @@ def fit(
     if len(train) == 0 or len(validation) == 0:
         raise TrainingError("Training needs at least one clip in the training and in the validation split.")
     workers.align(model.to(device))
-    run = _Run(model, train, config, seed, loss, num_outputs, torch.device(device), workers, deepspeed)
+    run = _Run(model, train, config, seed, loss, objective, torch.device(device), workers, deepspeed)
     run.scored_on = scored_on or (validation,)
-    run.class_weights = balanced_class_weights(train.labels, num_outputs) if config.class_weights else None
+    run.class_weights = objective.class_weights(train.labels) if config.class_weights else None
     if resume is not None:
         run.restore(resume)
     while run.progress.unfinished():
@@ -97,7 +98,7 @@ class _Run:
         config: FitConfig,
         seed: int,
         loss: LossFunction,
-        num_outputs: int,
+        objective: Objective,
         device: torch.device,
         workers: Workers,
         deepspeed: DeepSpeedConfig | None,
@@ -105,7 +106,7 @@ class _Run:
         if deepspeed is not None:  # the engine takes a model apart; the caller's stays whole
             model = copy.deepcopy(model)
         self.config, self.seed, self.workers = config, seed, workers
-        self.loss, self.device = loss, device
+        self.loss, self.criterion, self.device = loss, objective.loss, device
         self.scored_on: Sequence[Examples] = ()
         self.class_weights: Tensor | None = None
         self.optimizer = make_optimizer(
@@ -122,7 +123,7 @@ class _Run:
         else:
             self.steps = DeepSpeedSteps(model, self.optimizer, deepspeed, config, workers)
         self.resumable = deepspeed is None
-        self.progress = Progress(config, seed, train, num_outputs)
+        self.progress = Progress(config, seed, train, objective)
         self.best_weights: dict[str, Tensor] = {}
 
     def epoch(self, train: Examples, validation: Examples) -> EpochReport:
@@ -162,6 +163,7 @@ class _Run:
                         labels[own.to(self.device)],
                         class_weights=self.class_weights,
                         label_smoothing=self.config.label_smoothing,
+                        criterion=self.criterion,
                     )
                 self.steps.backward(loss)
                 total += loss.detach() * len(window)
@@ -169,7 +171,7 @@ class _Run:
         return float(self.workers.add_up(total)) / len(order)
 
     def _score(self, split: Examples) -> tuple[float, float]:
-        """Loss and macro F1."""
+        """Loss and score."""
         return self.progress.score(self._logits(split), split.labels, split.left_out)
 
     @torch.no_grad()

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from twominds.errors import ConfigError, TrainingError
 from twominds.training.examples import FusionExamples
 from twominds.training.fit_config import FitConfig
-from twominds.training.losses import FusionLoss, LossFunction, balanced_class_weights, fusion_loss
+from twominds.training.losses import FusionLoss, LossFunction, fusion_loss
+from twominds.training.objective import Objective
 from twominds.training.optim import HasParameterGroups
 from twominds.training.progress import EpochReport, FitResult, Progress, seeded
 from twominds.training.replay import Replayed
@@ -37,7 +38,7 @@ def fit_together(
     *,
     seeds: Sequence[int],
     losses: Sequence[LossFunction],
-    num_outputs: int,
+    objective: Objective,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[int, EpochReport], Collection[int] | None] | None = None,
     scored_on: Sequence[FusionExamples] = (),
@@ -54,13 +55,13 @@ def fit_together(
         validation: what selects the epoch, and when a plateau lowers a model's learning rate.
         configs: each model's settings; they may differ in `OWN_SETTINGS`.
         seeds: each model's, of shuffling and dropout; its initialisation is the caller's.
-        losses: each model's objective. Where they differ all are `FusionLoss`.
-        num_outputs: C.
+        losses: each model's. Where they differ all are `FusionLoss`.
+        objective: the task's, by which epochs are compared.
         device: where models and clips live.
         on_epoch: called after each epoch with the place in `models` and the report, for every model that trained in it;
             returns the places of those that are to be broken off, if any. There is no state to resume from. An
             exception in it ends all training, and no model is changed.
-        scored_on: the splits whose mean macro F1 and loss select the epoch; none given: validation.
+        scored_on: the splits whose mean score and loss select the epoch; none given: validation.
 
     Returns:
         For each model its result. One whose loss or answers were not numbers has the error instead, one that was broken
@@ -80,8 +81,8 @@ def fit_together(
     if any(config != configs[0] for config in shared):
         raise ConfigError(f"Models that are trained together may only differ in {', '.join(sorted(OWN_SETTINGS))}.")
     models = [model.to(device) for model in models]
-    trainings = [_Training(config, seed, train, num_outputs) for config, seed in zip(configs, seeds, strict=True)]
-    run = _Together(models, trainings, losses, train, num_outputs, torch.device(device))
+    trainings = [_Training(config, seed, train, objective) for config, seed in zip(configs, seeds, strict=True)]
+    run = _Together(models, trainings, losses, train, objective, torch.device(device))
     while run.trainings:
         for training in run.epoch(validation, scored_on or (validation,)):
             if on_epoch is not None and not training.broken_off:
@@ -99,9 +100,9 @@ def _no_state() -> NoReturn:
 class _Training:
     """One model's training so far: everything but its row."""
 
-    def __init__(self, config: FitConfig, seed: int, train: FusionExamples, num_outputs: int) -> None:
+    def __init__(self, config: FitConfig, seed: int, train: FusionExamples, objective: Objective) -> None:
         self.config, self.seed = config, seed
-        self.progress = Progress(config, seed, train, num_outputs)
+        self.progress = Progress(config, seed, train, objective)
         self.best_weights: dict[str, Tensor] = {}
         self.error: TrainingError | None = None
         self.broken_off = False
@@ -128,23 +129,24 @@ class _Together:
         trainings: Sequence[_Training],
         losses: Sequence[LossFunction],
         train: FusionExamples,
-        num_outputs: int,
+        objective: Objective,
         device: torch.device,
     ) -> None:
         self.trainings, self.train, self.device = list(trainings), train, device
         self.config = config = trainings[0].config  # for what all share
         self.epochs = 0
-        class_weights = balanced_class_weights(train.labels, num_outputs) if config.class_weights else None
-        by_class = torch.ones(num_outputs, device=device) if class_weights is None else class_weights
-        self.clip_weights = by_class[train.labels]
+        class_weights = objective.class_weights(train.labels) if config.class_weights else None
+        self.clip_weights = (
+            torch.ones(len(train), device=device) if class_weights is None else class_weights[train.labels]
+        )
         configs = [training.config for training in trainings]
-        objective, settings = _objective(losses, configs, class_weights, device)
+        loss_of_one, settings = _loss_of_one(losses, configs, class_weights, objective, device)
         first = torch.arange(min(config.batch_size, len(train)))
         with seeded(trainings[0].seed, 0, device):  # its dropout may not touch the global random state
             output = models[0].train()(train.batch(first))
         of_first = {name: setting[0] for name, setting in settings.items()}
-        loss_of_first = objective(output, train.labels[: len(first)], **of_first)
-        self.stack = ModelStack(models, reached(models[0], loss_of_first), objective, settings)
+        loss_of_first = loss_of_one(output, train.labels[: len(first)], **of_first)
+        self.stack = ModelStack(models, reached(models[0], loss_of_first), loss_of_one, settings)
         self.optimizer = RowOptimizer(configs, self.stack.matrix)
         self.step = Replayed(self._step)
 
@@ -232,19 +234,24 @@ class _Together:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16")
 
 
-def _objective(
-    losses: Sequence[LossFunction], configs: Sequence[FitConfig], class_weights: Tensor | None, device: torch.device
+def _loss_of_one(
+    losses: Sequence[LossFunction],
+    configs: Sequence[FitConfig],
+    class_weights: Tensor | None,
+    objective: Objective,
+    device: torch.device,
 ) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
     """From output, labels and settings to the loss of one model; and the settings [S] by name, where they differ."""
     smoothings = [config.label_smoothing for config in configs]
     if all(loss == losses[0] for loss in losses) and len(set(smoothings)) == 1:
-        return partial(losses[0], class_weights=class_weights, label_smoothing=smoothings[0]), {}
+        settings_of_all = {"class_weights": class_weights, "label_smoothing": smoothings[0]}
+        return partial(losses[0], **settings_of_all, criterion=objective.loss), {}
     if not all(isinstance(loss, FusionLoss) for loss in losses):
         raise ConfigError("Models with other losses than FusionLoss are only trained together where they share it.")
     settings = {"label_smoothing": smoothings}
     settings |= {name: [getattr(loss, name) for loss in losses] for name in _OWN_LOSS}
     tensors = {name: torch.tensor(values, device=device) for name, values in settings.items()}
-    return partial(fusion_loss, class_weights=class_weights), tensors
+    return partial(fusion_loss, class_weights=class_weights, criterion=objective.loss), tensors
 
 
 def _split(indices: Tensor, size: int) -> tuple[Tensor, ...]:

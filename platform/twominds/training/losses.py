@@ -1,4 +1,4 @@
-"""Losses: cross entropy of class logits, and LEYA's objective for the fusion (eq. 10)."""
+"""Losses: the task's criterion alone, cross entropy of class logits, and LEYA's objective for the fusion (eq. 10)."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +23,16 @@ class HasLogits(Protocol):
         ...
 
 
+class Criterion(Protocol):
+    """From logits [N, K] and labels to the mean loss of N points: `Objective.loss` of the task."""
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: Number
+    ) -> Tensor:
+        """Mean loss, of classes under class weights [C]."""
+        ...
+
+
 class LossFunction(Protocol):
     """From a model's output to the scalar that training descends."""
 
@@ -33,22 +43,30 @@ class LossFunction(Protocol):
         *,
         class_weights: Tensor | None,
         label_smoothing: float,
+        criterion: Criterion,
     ) -> Tensor:
-        """Mean loss of N clips with labels [N] under class weights [C]."""
+        """Mean loss of N points with labels [N] (or [N, K]) under class weights [C], by the task's criterion."""
         ...
 
 
-def cross_entropy(output: HasLogits, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
-    """Cross entropy of the logits: the loss of a unimodal encoder and of fusion models without prototypes."""
-    return _cross_entropy(output.logits.float(), labels, class_weights, label_smoothing)
+def loss_of_logits(
+    output: HasLogits,
+    labels: Tensor,
+    *,
+    class_weights: Tensor | None,
+    label_smoothing: float,
+    criterion: Criterion,
+) -> Tensor:
+    """The task's criterion alone: the loss of a unimodal encoder and of fusion models without prototypes."""
+    return criterion(output.logits.float(), labels, class_weights=class_weights, label_smoothing=label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FusionLoss:
     """L = CE(logits) + prototype_weight * CE(prototype logits) + diversity_weight * diversity (LEYA, eq. 10).
 
-    Both cross entropies take the class weights and the label smoothing. Models without a prototype head get the first
-    term alone. The defaults are the paper's.
+    Both cross entropies (of another task: its criterion) take the class weights and the label smoothing. Models without
+    a prototype head get the first term alone. The defaults are the paper's.
     """
 
     prototype_weight: float = 0.2
@@ -62,14 +80,21 @@ class FusionLoss:
             raise ConfigError("prototype_weight and diversity_weight must be 0 or more.")
 
     def __call__(
-        self, output: FusionOutput, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: float
+        self,
+        output: FusionOutput,
+        labels: Tensor,
+        *,
+        class_weights: Tensor | None,
+        label_smoothing: float,
+        criterion: Criterion,
     ) -> Tensor:
-        """Mean loss of N clips with labels [N]."""
+        """See `LossFunction`."""
         return fusion_loss(
             output,
             labels,
             class_weights=class_weights,
             label_smoothing=label_smoothing,
+            criterion=criterion,
             prototype_weight=self.prototype_weight,
             diversity_weight=self.diversity_weight,
         )
@@ -81,13 +106,16 @@ def fusion_loss(
     *,
     class_weights: Tensor | None,
     label_smoothing: Number,
+    criterion: Criterion,
     prototype_weight: Number,
     diversity_weight: Number,
 ) -> Tensor:
     """`FusionLoss` of one model, where its settings may be tensors: in a batch of models each has its own."""
-    loss = _cross_entropy(output.logits.float(), labels, class_weights, label_smoothing)
+    loss = criterion(output.logits.float(), labels, class_weights=class_weights, label_smoothing=label_smoothing)
     if output.prototype_logits is not None and not _is_zero(prototype_weight):
-        prototypes = _cross_entropy(output.prototype_logits.float(), labels, class_weights, label_smoothing)
+        prototypes = criterion(
+            output.prototype_logits.float(), labels, class_weights=class_weights, label_smoothing=label_smoothing
+        )
         loss = loss + prototype_weight * prototypes
     if output.diversity is not None and not _is_zero(diversity_weight):
         loss = loss + diversity_weight * output.diversity
@@ -105,7 +133,9 @@ def _is_zero(weight: Number) -> bool:
     return not isinstance(weight, Tensor) and weight == 0
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, label_smoothing: Number) -> Tensor:
+def cross_entropy_of_logits(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, label_smoothing: Number
+) -> Tensor:
     """`F.cross_entropy`, to the bit, with smoothing that may be a tensor.
 
     Under class weights and smoothing together torch's own selects labels by a mask, for which a GPU is waited for in

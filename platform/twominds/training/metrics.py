@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from twominds.errors import ConfigError
+from twominds.records import Classes, Task
+
 IntArray = npt.NDArray[np.int64]
 IntLike = IntArray | Sequence[int]
 Numbers = npt.NDArray[np.float64]
@@ -48,6 +51,37 @@ class Metric:
     def __call__(self, truths: npt.ArrayLike, answers: npt.ArrayLike, known: npt.ArrayLike | None = None) -> float:
         """The score of all points together; arguments as for `sums`."""
         return float(self.score(self.sums(truths, answers, known)))
+
+    def resampled(
+        self, truths: npt.NDArray[Any], answers: npt.NDArray[Any], owners: IntArray, times: Numbers
+    ) -> Numbers:
+        """The score in each of B resamples of people.
+
+        Args:
+            truths: Of N points, all known.
+            answers: Of the same shape.
+            owners: The person of each point [N], below P.
+            times: How often each person is in each resample [B, P].
+        """
+        points = self.statistics(truths, answers)
+        of_people = np.zeros((times.shape[1], points.shape[1]))
+        np.add.at(of_people, owners, points)
+        # Counts are whole numbers far below 2^53, so float64 (which has a fast product) is exact.
+        return self.score(times @ of_people)
+
+
+def metric_of(task: Task, name: str = "") -> Metric:
+    """What the task's answers are scored by: its own metric, or another of its kind.
+
+    Raises:
+        ConfigError: there is no metric of that name for such answers.
+    """
+    name, classes = name or task.metric, isinstance(task.output, Classes)
+    known: Mapping[str, Any] = CLASS_METRICS if classes else INTENSITY_METRICS
+    if name not in known:
+        kind = "classes" if classes else "intensities"
+        raise ConfigError(f"{task.name} is about {kind}, which {', '.join(known)} measure, not {name!r}.")
+    return (metric_of_classes if classes else metric_of_intensities)(name, task.num_outputs)
 
 
 def metric_of_classes(name: str, num_classes: int) -> Metric:

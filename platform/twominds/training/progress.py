@@ -4,17 +4,18 @@ import statistics
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from twominds.errors import TrainingError
 from twominds.training.examples import Examples
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_state import FitState
-from twominds.training.metrics import macro_f1, majority
+from twominds.training.objective import Objective
 from twominds.training.optim import Schedule
 
 
@@ -31,13 +32,14 @@ class EpochReport:
     train_loss: float
     """Mean of the training objective over the epoch."""
     validation_loss: float
-    """Cross entropy of the logits on validation's answers, without smoothing, class weights or auxiliary terms."""
+    """The task's loss of the logits on validation's answers, without smoothing, class weights or auxiliary terms."""
     validation_score: float
-    """Macro F1 of all labelled validation clips; one without an answer gets the training majority (`split_scores`)."""
+    """The task's metric over all labelled validation points; those without an answer get the constant one
+    (`split_scores`)."""
     selection_loss: float
     """Mean of the splits that select: validation's own, unless `scored_on` says otherwise."""
     selection_score: float
-    """Mean macro F1 of the splits that select; the best epoch has the highest."""
+    """Mean score of the splits that select; the best epoch has the highest."""
     learning_rate: float
     """That of the first parameter group, in this epoch."""
     seconds: float
@@ -70,9 +72,9 @@ class FitResult:
 class Progress:
     """One seed's training so far: its reports, its schedule and its best epoch."""
 
-    def __init__(self, config: FitConfig, seed: int, train: Examples, num_outputs: int) -> None:
-        self.config, self.seed, self.num_outputs = config, seed, num_outputs
-        self.majority = training_majority(train, num_outputs)
+    def __init__(self, config: FitConfig, seed: int, train: Examples, objective: Objective) -> None:
+        self.config, self.seed, self.objective = config, seed, objective
+        self.constant = training_constant(train, objective)
         self.schedule = Schedule(name=config.scheduler, epochs=config.epochs)
         self.history: list[EpochReport] = []
         self.best_epoch = 0
@@ -96,7 +98,7 @@ class Progress:
         """`split_scores`; TrainingError where the answers are not numbers."""
         if not bool(torch.isfinite(logits).all()):
             raise TrainingError(f"The model's answers on validation are not numbers (seed {self.seed}).")
-        return split_scores(logits, labels, left_out, self.majority)
+        return split_scores(logits, labels, left_out, self.constant, self.objective)
 
     def record(
         self,
@@ -114,7 +116,7 @@ class Progress:
             validation_loss=validation[0],
             validation_score=validation[1],
             selection_loss=statistics.fmean(loss for loss, _ in scores),
-            selection_score=statistics.fmean(mf1 for _, mf1 in scores),
+            selection_score=statistics.fmean(score for _, score in scores),
             learning_rate=learning_rate,
             seconds=seconds,
         )
@@ -138,29 +140,31 @@ class Progress:
         )
 
 
-def training_majority(train: Examples, num_outputs: int) -> int:
-    """The most frequent class of all labelled training clips, whether or not they can be learned from."""
-    return majority(torch.cat([train.labels.cpu(), train.left_out]).numpy(), num_outputs)
+def training_constant(train: Examples, objective: Objective) -> npt.NDArray[Any]:
+    """The constant answer by all labelled training points, whether or not they can be learned from."""
+    return objective.constant(torch.cat([train.labels.cpu(), train.left_out]))
 
 
-def split_scores(logits: Tensor, labels: Tensor, left_out: Tensor, guess: int) -> tuple[float, float]:
-    """How good a model is on a split: the loss of its answers, and macro F1 over all labelled clips.
+def split_scores(
+    logits: Tensor, labels: Tensor, left_out: Tensor, constant: npt.NDArray[Any], objective: Objective
+) -> tuple[float, float]:
+    """How good a model is on a split: the loss of its answers, and the task's metric over all labelled points.
 
     So a figure means the same in a card, in a search and in a table of results.
 
     Args:
-        logits: The answers [N, C].
-        labels: int64 [N], on the same device.
-        left_out: int64 [L], on the CPU: labels of the clips that can't be answered.
-        guess: The training majority, which those get.
+        logits: The answers [N, K].
+        labels: int64 [N] classes or float [N, K] intensities, on the same device.
+        left_out: On the CPU: labels of the L points that can't be answered.
+        constant: The answer by the training labels, which those get.
+        objective: The task's.
     """
-    truth = torch.cat([labels.cpu(), left_out]).numpy()
-    predicted = torch.cat([logits.argmax(dim=1).cpu(), torch.full_like(left_out, guess)]).numpy()
-    return float(F.cross_entropy(logits, labels)), macro_f1(truth, predicted, logits.shape[1])
+    loss = objective.loss(logits, labels, class_weights=None, label_smoothing=0.0)
+    return float(loss), objective.score(labels, left_out, logits, constant)
 
 
 def _rank(report: EpochReport) -> tuple[float, float]:
-    """Order of epochs: macro F1, then lower loss."""
+    """Order of epochs: the score, then lower loss."""
     return report.selection_score, -report.selection_loss
 
 

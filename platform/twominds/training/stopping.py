@@ -38,7 +38,7 @@ class StoppingConfig:
             raise ConfigError(f"median_after must be 0 or more, got {self.median_after}.")
 
 
-def objective(scores: Sequence[float], std_penalty: float) -> float:
+def candidate_score(scores: Sequence[float], std_penalty: float) -> float:
     """Mean minus `std_penalty` times the population standard deviation over the seeds."""
     return statistics.fmean(scores) - (std_penalty * statistics.pstdev(scores) if std_penalty else 0.0)
 
@@ -50,8 +50,8 @@ def comparable(scores: Sequence[float], finished: Sequence[Sequence[float]], std
     easier than others, and one seed has no spread. This is what a sampler gets to hear; it never makes a winner.
     """
     known = len(scores)
-    shifts = [objective(other, std_penalty) - objective(other[:known], std_penalty) for other in finished]
-    return objective(scores, std_penalty) + (statistics.fmean(shifts) if shifts else 0.0)
+    shifts = [candidate_score(other, std_penalty) - candidate_score(other[:known], std_penalty) for other in finished]
+    return candidate_score(scores, std_penalty) + (statistics.fmean(shifts) if shifts else 0.0)
 
 
 def out_of_reach(
@@ -65,7 +65,7 @@ def out_of_reach(
 
         mean(d) + t(1 - a_k, v) s sqrt(1/k - 1/n) < -std_penalty std(incumbent).
 
-    a_k are the `levels` of its n - 1 looks. s is pooled over the differences from the incumbent of the finished
+    a_k are the `levels` of its n - 1 looks. s combines the differences from the incumbent of the finished
     candidates and of this one, v being their n - 1 and k - 1 degrees of freedom together. A candidate's own standard
     deviation is taken for 0 on the right, the best that can happen to it.
 
@@ -80,7 +80,7 @@ def out_of_reach(
     """
     if not risk or not scores or len(finished) < 2:
         return False
-    incumbent = max(finished, key=lambda other: objective(other, std_penalty))
+    incumbent = max(finished, key=lambda other: candidate_score(other, std_penalty))
     seeds, done = len(incumbent), len(scores)
     if done >= seeds:
         return False

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from twominds.corpus.manifest import read_corpus
-from twominds.pipelines import tables
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.quarantine import quarantined_clips
-from twominds.pipelines.summary import Summary
 from twominds.records import Clip, Modality, View, clip_labels
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.quarantine import quarantined_clips
 
 pytestmark = pytest.mark.ray
 
@@ -31,7 +31,7 @@ def features(config: PreprocessConfig) -> dict[str, tuple[Clip, dict[View, Any]]
     return {
         row["clip_id"]: (
             tables.clip_from_row(row),
-            {modality: tables.features_from_row(row, modality).values for modality in Modality},
+            {view: tables.features_from_row(row, view).values for view in Modality},
         )
         for row in tables.read_rows(config.output)
     }
@@ -73,20 +73,20 @@ def test_a_mended_table(ray_session: None, tiny_bundle: str, small_corpus: Path,
     assert "No longer in the corpus: 1 clip" in said
     assert not same(after["0.mp4"][1][Modality.TEXT], before["0.mp4"][1][Modality.TEXT])
     assert same(after["1.mp4"][1][Modality.SCENE], before["4.mp4"][1][Modality.SCENE])
-    for clip_id, modalities in {
+    for clip_id, views in {
         "0.mp4": set(Modality) - {Modality.TEXT},
         "2.mp4": set(Modality),
         "3.mp4": set(Modality),
     }.items():
-        for modality in modalities:
-            assert same(after[clip_id][1][modality], before[clip_id][1][modality])
+        for view in views:
+            assert same(after[clip_id][1][view], before[clip_id][1][view])
     assert after["2.mp4"][0] == replace(before["2.mp4"][0], labels=clip_labels(rows[2]["label"]))
     alone = replace(config, output=str(tmp_path / "alone"))
     preprocess(alone)
     for clip_id, (clip, values) in features(alone).items():
         assert clip == after[clip_id][0], "as if all had been made now"
-        for modality in Modality:  # a batch of others is rounded otherwise
-            assert same(values[modality], after[clip_id][1][modality], within=1e-4)
+        for view in Modality:  # a batch of others is rounded otherwise
+            assert same(values[view], after[clip_id][1][view], within=1e-4)
     assert preprocess(config).notes == []
 
 

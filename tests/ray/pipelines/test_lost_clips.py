@@ -15,12 +15,12 @@ import pytest
 import ray
 import ray.data
 
-from twominds.pipelines import tables
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.quarantine import read_quarantine
 from twominds.pipelines.sink import LOST, ClipSink, process_clips
 from twominds.pipelines.stages import ERROR_FIELDS, map_stage
 from twominds.records import Clip
+from twominds.results import tables
+from twominds.results.quarantine import read_quarantine
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -18,8 +18,8 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 class WhoDidIt:
     """Adds the number of its process."""
 
-    def __init__(self, modality: str) -> None:
-        self._modality = modality
+    def __init__(self, view: str) -> None:
+        self._modality = view
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return table.append_column(self._modality, pa.array([os.getpid()] * table.num_rows))

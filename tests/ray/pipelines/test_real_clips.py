@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from twominds.backbones.local_files import import_file
-from twominds.pipelines import tables
 from twominds.pipelines.preprocess import PreprocessConfig, preprocess
-from twominds.pipelines.quarantine import read_quarantine
+from twominds.results import tables
+from twominds.results.quarantine import read_quarantine
 
 pytestmark = pytest.mark.ray
 

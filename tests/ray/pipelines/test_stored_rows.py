@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from twominds.pipelines import tables
 from twominds.pipelines.stages import stored_rows
 from twominds.records import Features, Modality, absent
+from twominds.results import tables
 
 pytestmark = pytest.mark.ray
 

@@ -14,11 +14,11 @@ from twominds import artifacts
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.encoders.artifact import load_encoder
 from twominds.errors import ConfigError, TrainingError
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.cluster import cpus_of_a_worker
 from twominds.pipelines.train import TrainConfig, read_examples, train_encoders
 from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
+from twominds.results import tables
+from twominds.results.about import About, claim_folder
 from twominds.training.metrics import macro_f1
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -62,7 +62,7 @@ def test_two_workers_save_one_encoder_that_says_what_chose_it(ray_session: None,
         features=features(tmp_path / "features", models),
         output=str(tmp_path / "encoders"),
         models=models,
-        modalities=(FACE,),
+        views=(FACE,),
         workers=2,
         protocol="validation+test",
         checkpoint_interval_s=0.5,  # so that all workers report, and go on
@@ -93,7 +93,7 @@ def test_an_encoder_that_diverges_ends_with_its_sentence_at_once(ray_session: No
         features=features(tmp_path / "features", models, scale=np.inf),  # of which no training makes a number
         output=str(tmp_path / "encoders"),
         models=models,
-        modalities=(FACE,),
+        views=(FACE,),
         workers=2,
         max_failures=100,  # to try it again would take for ever
     )

@@ -22,8 +22,9 @@ from twominds.records import (
     Embedding,
     Failure,
     Modality,
-    ModalityScore,
     Score,
+    View,
+    ViewScore,
 )
 from twominds.serving.answers import ModelAnswer
 from twominds.serving.ingress import Ingress
@@ -88,8 +89,8 @@ class StandInDecoder:
 
 
 class StandInEncoder:
-    def __init__(self, modality: Modality, folder: Path) -> None:
-        self._modality, self._folder = modality, folder
+    def __init__(self, view: View, folder: Path) -> None:
+        self._modality, self._folder = view, folder
 
     async def ping(self) -> None: ...
 
@@ -110,8 +111,7 @@ class StandInEnsemble:
 
     async def score(self, *embeddings: Embedding) -> Score | Failure:
         parts = [
-            ModalityScore(modality=e.modality, presence=e.presence, probability=cast(Any, e.probabilities)[1])
-            for e in embeddings
+            ViewScore(view=e.view, presence=e.presence, probability=cast(Any, e.probabilities)[1]) for e in embeddings
         ]
         return Score(
             clip_id=embeddings[0].clip_id,
@@ -120,7 +120,7 @@ class StandInEnsemble:
             threshold=0.5,
             abstains=True,
             seed_probabilities=(0.5, 0.7),
-            modalities=tuple(parts),
+            views=tuple(parts),
             artifact_id=MODEL.artifact_id,
             weights="debug",
         )

@@ -23,12 +23,13 @@ from twominds.artifacts import Card, UsedBackbone
 from twominds.backbones import BackboneStore
 from twominds.corpus.manifest import read_corpus
 from twominds.encoders.artifact import save_encoder
-from twominds.encoders.catalog import ENCODERS, EncodersConfig
+from twominds.encoders.catalog import ENCODERS
 from twominds.encoders.embedding import embed
-from twominds.features.catalog import FeaturesConfig, build_extractor
+from twominds.features.catalog import backbones_of, build_extractor
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
+from twominds.recipes.leya import leya
 from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, Score, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.scoring.scorer import Scorer
@@ -84,27 +85,27 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
     """An ensemble of untrained models whose answers differ from clip to clip."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("artifacts")
-    store, features, encoders = BackboneStore(uri=tiny_bundle), FeaturesConfig(), EncodersConfig()
+    store, features, encoders = BackboneStore(uri=tiny_bundle), leya().features, leya().encoders
     media_config = MediaConfig(face_frames=8, min_face_frames=0, recognise_speech=False)
     media = [item for item in MediaReader(media_config, store).read_many(clips[:5]) if isinstance(item, ClipMedia)]
     dims: dict[View, int] = {}
-    for modality in Modality:
-        extracted = build_extractor(modality, features, store, pooled=False).extract(media)
+    for view in Modality:
+        extracted = build_extractor(view, features[view], store, with_pooled=False).extract(media)
         example = next(item for item in extracted if item.presence.present)
-        settings = encoders.of(modality)
+        settings = encoders[view]
         encoder = ENCODERS[type(settings)].pretrained(
             settings, num_outputs=AH_VIDEO.num_outputs, store=store, example=example
         )
-        dims[modality] = encoder.embedding_dim
+        dims[view] = encoder.embedding_dim
         assert len(embed(encoder, extracted)) == len(media)
-        (role,) = features.backbones(modality)
+        (role,) = backbones_of(features[view])
         entry = store.entry(role)
         used = UsedBackbone(
             role=role, hub_id=entry.hub_id, revision=entry.revision, licence=entry.licence, weights=entry.weights
         )
         config = {"features": artifacts.to_json(features)}
         card = Card(kind="encoder", task=AH_VIDEO, recipe="test", config=config, backbones=(used,))
-        save_encoder(str(folder / "encoders" / modality), encoder, encoders, card)
+        save_encoder(str(folder / "encoders" / view), encoder, encoders, card)
     fusion = TransformerFusionConfig(hidden_dim=16, num_layers=1, num_heads=2, prototypes_per_class=0)
     states: dict[int, dict[str, torch.Tensor]] = {}
     for seed in (42, 2025, 7777):
@@ -116,7 +117,7 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
         states,
         EnsembleConfig(fusion=fusion, media=media_config),
         dims=dims,
-        encoders={modality: str(folder / "encoders" / modality) for modality in Modality},
+        encoders={view: str(folder / "encoders" / view) for view in Modality},
         card=Card(kind="ensemble", task=AH_VIDEO, recipe="test", config={}),
     )
     return uri
@@ -152,9 +153,9 @@ def check_equal(answer: httpx.Response, score: Score) -> None:
     assert list(body["seeds"]["probabilities"].values()) == pytest.approx(score.seed_probabilities, abs=1e-5)
     assert (body["label_index"], body["threshold"]) == (score.label, score.threshold)
     assert body["label"] == AH_VIDEO.names[score.label]
-    assert set(body["modalities"]) == {str(part.modality) for part in score.modalities}
-    for part in score.modalities:
-        shown = body["modalities"][part.modality]
+    assert set(body["modalities"]) == {str(part.view) for part in score.views}
+    for part in score.views:
+        shown = body["modalities"][part.view]
         assert (shown["present"], shown["reason"] or "") == (part.presence.present, part.presence.reason)
         assert shown["probability"] == pytest.approx(part.probability, abs=1e-5)
     assert (body["artifact_id"], body["weights"]) == (score.artifact_id, score.weights)
@@ -164,7 +165,7 @@ def test_the_expected_scores_are_worth_comparing(served: Served) -> None:
     probabilities = [score.probabilities[-1] for score in served.expected]
     assert np.ptp(probabilities) > 0.01
     assert all(np.ptp(score.seed_probabilities) > 0.001 for score in served.expected)
-    absent = [{p.modality for p in score.modalities if not p.presence.present} for score in served.expected]
+    absent = [{p.view for p in score.views if not p.presence.present} for score in served.expected]
     assert Modality.AUDIO in absent[6]
     assert {Modality.AUDIO, Modality.TEXT} <= absent[7]
 

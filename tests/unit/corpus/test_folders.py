@@ -5,7 +5,7 @@ import pytest
 
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
-from twominds.pipelines.tables import clips_to_table
+from twominds.results.tables import clips_to_table
 
 
 def fill(folder: Path, *names: str) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
-from twominds.records import PRESENT, Features, Modality
+from twominds.records import PRESENT, Features, Modality, View
 
 PAD, VOCABULARY = 1, 50
-SHAPES: dict[Modality, tuple[int, ...]] = {
+SHAPES: dict[View, tuple[int, ...]] = {
     Modality.SCENE: (4, 32, 32, 3),
     Modality.FACE: (12,),
     Modality.AUDIO: (10,),

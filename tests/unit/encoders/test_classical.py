@@ -14,15 +14,17 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import class_weight
 
-from twominds.artifacts import Card, from_json, to_json
+from twominds.artifacts import Card, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder, save_encoder
 from twominds.encoders.boosting import LightGBMTrees, TreesConfig
-from twominds.encoders.catalog import EncodersConfig
+from twominds.encoders.catalog import AnyEncoderConfig, EncodersConfig, encoders_from_json
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.embedding import embed
 from twominds.encoders.huggingface import load_backbone
+from twominds.encoders.text import TextEncoderConfig
 from twominds.errors import ConfigError, TrainingError
+from twominds.recipes.leya import leya
 from twominds.records import AH_VIDEO, PRESENT, Features, FloatArray, Modality, absent
 
 Make = Callable[..., Features]
@@ -130,7 +132,7 @@ def test_finds_the_planted_word(classifier: str) -> None:
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_saved_and_loaded_it_is_the_same_to_the_bit(classifier: str, tmp_path: Path) -> None:
     encoder = learned(classifier=classifier)
-    config = EncodersConfig(text=encoder.config)
+    config: EncodersConfig = {Modality.TEXT: encoder.config}
     save_encoder(str(tmp_path), encoder, config, Card(kind="encoder", task=AH_VIDEO, recipe="test", config={}))
     loaded, card = load_encoder(str(tmp_path))
     assert isinstance(loaded, ClassicalTextEncoder)
@@ -146,9 +148,7 @@ def test_the_same_seed_gives_the_same_artifact(classifier: str, tmp_path: Path) 
     for run in range(2):
         encoder = learned(classifier=classifier, seed=7)
         card = Card(kind="encoder", task=AH_VIDEO, recipe="test", config={})
-        ids.append(
-            save_encoder(str(tmp_path / str(run)), encoder, EncodersConfig(text=encoder.config), card).artifact_id
-        )
+        ids.append(save_encoder(str(tmp_path / str(run)), encoder, {Modality.TEXT: encoder.config}, card).artifact_id)
     assert ids[0] == ids[1]
 
 
@@ -222,7 +222,7 @@ def test_embed_carries_absence_and_probabilities() -> None:
     assert missing.presence.reason == "no transcript"
     assert clip.probabilities is not None
     expected, _ = answers(learned(classifier="catboost"), [clip_of(TEST[0])])
-    np.testing.assert_allclose(clip.probabilities, expected[0], atol=1e-6)
+    np.testing.assert_allclose(clip.probabilities, expected, atol=1e-6)
     assert clip.pooled is None
 
 
@@ -248,7 +248,7 @@ def test_frozen_embeddings_are_the_backbones(
         np.testing.assert_array_equal(answers(encoder, [clip])[0][0], together[i])
     assert np.ptp(together[:, 1]) > 0
     card = Card(kind="encoder", task=AH_VIDEO, recipe="test", config={})
-    save_encoder(str(tmp_path), encoder, EncodersConfig(text=config), card)
+    save_encoder(str(tmp_path), encoder, {Modality.TEXT: config}, card)
     loaded, card = load_encoder(str(tmp_path))
     assert store.uri not in json.dumps(to_json(card))
     np.testing.assert_array_equal(answers(cast(ClassicalTextEncoder, loaded), clips)[0], together)
@@ -300,8 +300,10 @@ def test_features_of_the_other_kind_are_refused(store: BackboneStore, features_o
 
 
 def test_either_text_encoder_survives_json() -> None:
-    for config in (EncodersConfig(), EncodersConfig(text=ClassicalTextConfig(classifier="catboost", trees=7))):
-        assert from_json(EncodersConfig, json.loads(json.dumps(to_json(config)))) == config
+    text: list[AnyEncoderConfig] = [TextEncoderConfig(), ClassicalTextConfig(classifier="catboost", trees=7)]
+    for config in text:
+        either = {**leya().encoders, Modality.TEXT: config}
+        assert encoders_from_json(json.loads(json.dumps(to_json(either)))) == either
 
 
 @pytest.mark.parametrize(

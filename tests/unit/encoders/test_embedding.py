@@ -11,16 +11,17 @@ from twominds.encoders.audio import AudioEncoderConfig
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
+from twominds.recipes.leya import leya
 from twominds.records import Embedding, Features, FloatArray, Modality, absent
 
 Make = Callable[..., Features]
-CONFIG = EncodersConfig(audio=AudioEncoderConfig(hidden_dim=16, head_hidden_dim=8))
+CONFIG: EncodersConfig = {**leya().encoders, Modality.AUDIO: AudioEncoderConfig(hidden_dim=16, head_hidden_dim=8)}
 
 
 def encoder_of(modality: Modality, store: BackboneStore, features_of: Make) -> Encoder:
     torch.manual_seed(0)
     example = features_of(modality)
-    config = CONFIG.of(modality)
+    config = CONFIG[modality]
     return ENCODERS[type(config)].pretrained(config, num_outputs=2, store=store, example=example)
 
 
@@ -31,7 +32,7 @@ def mixed(modality: Modality, features_of: Make) -> list[Features]:
 
 
 def probabilities(embeddings: list[Embedding]) -> FloatArray:
-    return np.stack([e.probabilities for e in embeddings if e.probabilities is not None])
+    return np.concatenate([e.probabilities for e in embeddings if e.probabilities is not None])
 
 
 @pytest.mark.parametrize("modality", Modality)
@@ -49,7 +50,7 @@ def test_batched_and_alone_agree_in_order_with_absent_clips_passed_through(
             assert together == Embedding(clip_id=item.clip_id, view=modality, presence=item.presence)
             continue
         vector, logits = cast(FloatArray, together.vectors), cast(FloatArray, together.logits)
-        assert vector.shape == (encoder.embedding_dim,)
+        assert vector.shape == (1, encoder.embedding_dim)
         assert {array.dtype for array in (vector, logits)} == {np.dtype(np.float32)}
         np.testing.assert_allclose(vector, cast(FloatArray, single.vectors), atol=1e-5)
         exponentials = np.exp(logits.astype(np.float64))

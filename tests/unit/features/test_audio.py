@@ -27,7 +27,7 @@ def sound(seed: int, seconds: float) -> FloatArray:
 
 @pytest.fixture(scope="module")
 def extractor(store: BackboneStore) -> AudioFeatures:
-    return AudioFeatures(AudioFeaturesConfig(), store, pooled=True)
+    return AudioFeatures(AudioFeaturesConfig(), store, with_pooled=True)
 
 
 def huggingface_rows(store: BackboneStore, audio: FloatArray, hidden_state: int = 10) -> FloatArray:
@@ -41,7 +41,7 @@ def huggingface_rows(store: BackboneStore, audio: FloatArray, hidden_state: int 
 
 @pytest.mark.parametrize("hidden_state", [0, 10, 11])
 def test_the_rows_are_hugging_faces_hidden_state(store: BackboneStore, make_clip: MakeClip, hidden_state: int) -> None:
-    extractor = AudioFeatures(AudioFeaturesConfig(hidden_state=hidden_state), store, pooled=True)
+    extractor = AudioFeatures(AudioFeaturesConfig(hidden_state=hidden_state), store, with_pooled=True)
     (features,) = extractor.extract([make_clip(audio=sound(0, 1.3))])
     expected = huggingface_rows(store, sound(0, 1.3), hidden_state)
     assert features.values is not None

@@ -25,7 +25,7 @@ def crops(seed: int, count: int = 5) -> ByteArray:
 
 @pytest.fixture(scope="module")
 def extractor(store: BackboneStore) -> FaceFeatures:
-    return FaceFeatures(FaceFeaturesConfig(max_batch_frames=3), store, pooled=True)
+    return FaceFeatures(FaceFeaturesConfig(max_batch_frames=3), store, with_pooled=True)
 
 
 def test_an_imported_efficientnet_gives_what_timm_gives(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -66,7 +66,7 @@ def crops(seed: int, count: int = 5, size: int = 32) -> ByteArray:
 
 
 def extractor_of(role: str, store: BackboneStore) -> FaceFramesFeatures:
-    return FaceFramesFeatures(FaceFramesFeaturesConfig(backbone=role, max_batch_frames=3), store, pooled=True)
+    return FaceFramesFeatures(FaceFramesFeaturesConfig(backbone=role, max_batch_frames=3), store, with_pooled=True)
 
 
 def huggingface(role: str, model: Any, images: ByteArray) -> FloatArray:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from twominds.artifacts import from_json, to_json
+from twominds.artifacts import to_json
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError, MediaError
-from twominds.features.catalog import FeaturesConfig, build_extractor
+from twominds.features.catalog import backbones_of, build_extractor, features_from_json, streams
 from twominds.features.extractor import mean_and_std
 from twominds.features.face import FaceFeatures, FaceFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures
@@ -61,7 +61,7 @@ def video(path: Path, levels: Sequence[int]) -> Path:
 def track(
     store: BackboneStore, media: MediaConfig | None = None, *, pooled: bool = False, **config: Any
 ) -> FaceTrackFeatures:
-    return FaceTrackFeatures(FaceTrackFeaturesConfig(**config), store, pooled=pooled, media=media or MediaConfig())
+    return FaceTrackFeatures(FaceTrackFeaturesConfig(**config), store, with_pooled=pooled, media=media or MediaConfig())
 
 
 @pytest.mark.parametrize("backbone", ["face.emotion_efficientnet_b0", "face.vit_base", "face.clip_vit_b32"])
@@ -131,13 +131,15 @@ def test_a_detector_is_needed(store: BackboneStore) -> None:
 
 
 def test_the_catalog_builds_it_and_json_keeps_it(store: BackboneStore) -> None:
-    config = FeaturesConfig(face=FaceTrackFeaturesConfig(backbone="face.vit_base", rate_hz=6.0))
-    assert from_json(FeaturesConfig, to_json(config)) == config
-    assert config.backbones(Modality.FACE) == ("face.vit_base",)
-    assert config.streams(Modality.FACE)
-    assert not FeaturesConfig().streams(Modality.FACE)
+    config = FaceTrackFeaturesConfig(backbone="face.vit_base", rate_hz=6.0)
+    back = features_from_json({"face.track": to_json(config), "face": to_json(FaceFeaturesConfig())})
+    assert back == {"face.track": config, "face": FaceFeaturesConfig()}
+    assert backbones_of(config) == ("face.vit_base",)
+    assert streams(config)
+    assert not streams(FaceFeaturesConfig())
     media = MediaConfig(face_size_px=112)
-    extractor = build_extractor(Modality.FACE, config, store, pooled=False, media=media)
+    extractor = build_extractor("face.track", config, store, with_pooled=False, media=media)
+    assert extractor.view == "face.track"
     assert isinstance(extractor, FaceTrackFeatures)
     assert isinstance(cast(Any, extractor)._backbone, FaceFramesFeatures)
     assert cast(Any, extractor)._media is media

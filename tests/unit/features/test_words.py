@@ -4,17 +4,18 @@ from typing import cast
 import numpy as np
 import pytest
 
-from twominds.artifacts import from_json, to_json
+from twominds.artifacts import to_json
 from twominds.backbones import BackboneStore
 from twominds.errors import ArtifactError
-from twominds.features.catalog import FeaturesConfig, build_extractor
+from twominds.features.catalog import FeaturesConfig, backbones_of, build_extractor, features_from_json
 from twominds.features.text import TextFeaturesConfig
 from twominds.features.words import WordsFeatures, WordsFeaturesConfig, words_of
+from twominds.recipes.leya import leya
 from twominds.records import ByteArray, ClipMedia, Features, Modality
 
 MakeClip = Callable[..., ClipMedia]
 NOWHERE = BackboneStore(uri="/nowhere")
-WORDS = FeaturesConfig(text=WordsFeaturesConfig())
+WORDS: FeaturesConfig = {**leya().features, Modality.TEXT: WordsFeaturesConfig()}
 
 
 def extract(*media: ClipMedia) -> list[Features]:
@@ -52,26 +53,27 @@ def test_what_utf8_cannot_hold_is_replaced(make_clip: MakeClip) -> None:
 
 
 def test_the_catalogue_needs_no_bundle_for_words() -> None:
-    assert isinstance(build_extractor(Modality.TEXT, WORDS, NOWHERE, pooled=True), WordsFeatures)
-    assert WORDS.backbones(Modality.TEXT) == ()
-    assert len(WORDS.backbones(Modality.SCENE)) == 1
+    assert isinstance(build_extractor(Modality.TEXT, WORDS[Modality.TEXT], NOWHERE, with_pooled=True), WordsFeatures)
+    assert backbones_of(WORDS[Modality.TEXT]) == ()
+    assert len(backbones_of(WORDS[Modality.SCENE])) == 1
 
 
 @pytest.mark.parametrize(
-    "config", [WORDS, FeaturesConfig(), FeaturesConfig(text=TextFeaturesConfig(backbone="text.all_minilm"))]
+    "config",
+    [WORDS, leya().features, {**leya().features, Modality.TEXT: TextFeaturesConfig(backbone="text.all_minilm")}],
 )
 def test_either_kind_of_text_survives_json(config: FeaturesConfig) -> None:
-    assert from_json(FeaturesConfig, to_json(config)) == config
+    assert features_from_json(to_json(config)) == config
 
 
 def test_json_from_before_there_were_kinds_is_tokens() -> None:
-    older = to_json(FeaturesConfig(text=TextFeaturesConfig(max_tokens=64)))
+    older = to_json({**leya().features, Modality.TEXT: TextFeaturesConfig(max_tokens=64)})
     del older["text"]["kind"]
-    assert from_json(FeaturesConfig, older).text == TextFeaturesConfig(max_tokens=64)
+    assert features_from_json(older)[Modality.TEXT] == TextFeaturesConfig(max_tokens=64)
 
 
 def test_a_setting_of_the_other_kind_is_refused() -> None:
     mixed = to_json(WORDS)
     mixed["text"]["max_tokens"] = 64
     with pytest.raises(ArtifactError, match=r"text\.max_tokens"):
-        from_json(FeaturesConfig, mixed)
+        features_from_json(mixed)

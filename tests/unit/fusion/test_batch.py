@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from twominds.errors import ArtifactError, MissingInputError
-from twominds.fusion.batch import InputKind, fusion_inputs
+from twominds.fusion.batch import InputKind, count_points, fusion_inputs
 from twominds.records import PRESENT, Embedding, Modality, View, absent
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
 
 
-def embedding(modality: Modality, first: float, pooled: bool = True) -> Embedding:
+def embedding(view: View, first: float, pooled: bool = True) -> Embedding:
     return Embedding(
         clip_id="a",
-        view=modality,
+        view=view,
         presence=PRESENT,
         vectors=np.atleast_2d(np.array([first, 2, 3], dtype=np.float32)),
         logits=np.atleast_2d(np.array([-1, 1], dtype=np.float32)),
@@ -23,8 +23,8 @@ def embedding(modality: Modality, first: float, pooled: bool = True) -> Embeddin
     )
 
 
-def gone(modality: Modality) -> Embedding:
-    return Embedding(clip_id="a", view=modality, presence=absent("no track"))
+def gone(view: View) -> Embedding:
+    return Embedding(clip_id="a", view=view, presence=absent("no track"))
 
 
 CLIPS: list[Mapping[View, Embedding]] = [
@@ -88,3 +88,25 @@ def test_a_part_that_is_not_there_is_an_error_not_a_zero() -> None:
 def test_embeddings_of_another_encoder_are_refused() -> None:
     with pytest.raises(ArtifactError, match="3 values where the fusion model takes 8"):
         fusion_inputs(CLIPS, (FACE,), "emb", {FACE: 8})
+
+
+def of_points(view: View, vectors: list[list[float]]) -> Embedding:
+    times_s = np.arange(len(vectors), dtype=np.float64)
+    return Embedding(clip_id="a", view=view, presence=PRESENT, vectors=np.array(vectors, np.float32), points_s=times_s)
+
+
+def test_the_points_of_all_clips_are_rows_clip_after_clip() -> None:
+    views = ("face.effnet", "face.vit")
+    clips: list[Mapping[View, Embedding]] = [
+        {"face.effnet": of_points("face.effnet", [[1, 2], [3, 4], [5, 6]]), "face.vit": gone("face.vit")},
+        {"face.effnet": gone("face.effnet"), "face.vit": of_points("face.vit", [[7], [8]])},
+        {"face.effnet": of_points("face.effnet", [[9, 10]]), "face.vit": of_points("face.vit", [[11]])},
+    ]
+    inputs = fusion_inputs(clips, views, "emb")
+    assert (len(inputs), inputs.dims) == (6, {"face.effnet": 2, "face.vit": 1})
+    assert inputs.tokens["face.effnet"].tolist() == [[1, 2], [3, 4], [5, 6], [0, 0], [0, 0], [9, 10]]
+    assert inputs.tokens["face.vit"].tolist() == [[0], [0], [0], [7], [8], [11]]
+    assert inputs.mask.tolist() == [[True, False]] * 3 + [[False, True]] * 2 + [[True, True]]
+    assert [count_points(clip) for clip in clips] == [3, 2, 1]
+    alone = fusion_inputs(clips[1:2], views, "emb", inputs.dims)
+    assert torch.equal(alone.tokens["face.vit"], inputs.tokens["face.vit"][3:5])

@@ -11,7 +11,7 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import FUSIONS, FusionConfig, build_fusion
 from twominds.fusion.simple import AttentionSumConfig, ClassWeighted, ClassWeightedConfig, ConcatMLPConfig
 from twominds.fusion.transformer import TransformerFusionConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
 CONFIGS: list[FusionConfig] = [
@@ -24,7 +24,7 @@ CONFIGS: list[FusionConfig] = [
 
 def some_inputs() -> FusionInputs:
     generator = torch.Generator().manual_seed(0)
-    tokens = {m: torch.randn(4, 2, generator=generator) for m in (FACE, TEXT)}
+    tokens: dict[View, torch.Tensor] = {m: torch.randn(4, 2, generator=generator) for m in (FACE, TEXT)}
     mask = torch.tensor([[True, True], [True, False], [False, True], [True, True]])
     return FusionInputs(tokens=tokens, mask=mask)
 
@@ -67,7 +67,10 @@ def test_class_weights_by_hand() -> None:
     assert isinstance(model, ClassWeighted)
     with torch.no_grad():
         model.scores.copy_(torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]]))
-    tokens = {FACE: torch.tensor([[1.0, 2.0], [1.0, 2.0]]), TEXT: torch.tensor([[3.0, 6.0], [3.0, 6.0]])}
+    tokens: dict[View, torch.Tensor] = {
+        FACE: torch.tensor([[1.0, 2.0], [1.0, 2.0]]),
+        TEXT: torch.tensor([[3.0, 6.0], [3.0, 6.0]]),
+    }
     inputs = FusionInputs(tokens=tokens, mask=torch.tensor([[True, True], [False, True]]))
     torch.testing.assert_close(model(inputs).logits, torch.tensor([[2.0, 0.75 * 2 + 0.25 * 6], [3.0, 6.0]]))
 
@@ -84,3 +87,18 @@ def test_a_saved_config_comes_back_as_what_it_was(config: FusionConfig) -> None:
     restored = TypeAdapter[FusionConfig](FusionConfig).validate_json(json.dumps(asdict(config)))
     assert restored == config
     assert type(restored) is type(config)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+def test_two_views_of_a_modality_are_two_tokens(config: FusionConfig) -> None:
+    """Their names have dots, which no part of a torch module may have."""
+    of_two = some_inputs()
+    inputs = FusionInputs(
+        tokens={"face.effnet": of_two.tokens[FACE], "face.vit": of_two.tokens[TEXT]}, mask=of_two.mask
+    )
+    model = build_fusion(config, dims=inputs.dims, num_outputs=2, seed=3).eval()
+    same = build_fusion(config, dims=of_two.dims, num_outputs=2, seed=3).eval()
+    assert torch.equal(model(inputs).logits, same(of_two).logits)
+    other = build_fusion(config, dims=inputs.dims, num_outputs=2, seed=4).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(inputs).logits, model(inputs).logits)

@@ -17,7 +17,9 @@ FACE, TEXT = Modality.FACE, Modality.TEXT
 
 def some_inputs(clips: int = 60, dim: int = 9, seed: int = 0) -> tuple[FusionInputs, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    tokens = {m: 5 + torch.randn(clips, dim, generator=generator) * torch.arange(1, dim + 1) for m in (FACE, TEXT)}
+    tokens: dict[View, torch.Tensor] = {
+        m: 5 + torch.randn(clips, dim, generator=generator) * torch.arange(1, dim + 1) for m in (FACE, TEXT)
+    }
     mask = torch.ones(clips, 2, dtype=torch.bool)
     mask[::5, 1] = False
     tokens[TEXT][::5] = float("nan")  # absent: must not count in any statistic
@@ -81,11 +83,11 @@ def test_interaction_finds_the_two_signals_whose_disagreement_is_the_class() -> 
     signs = torch.randint(0, 2, (300, 2), generator=generator) * 2.0 - 1
     labels = (signs[:, 0] != signs[:, 1]).long()
     tokens: dict[View, torch.Tensor] = {}
-    for column, modality in enumerate((FACE, TEXT)):
+    for column, view in enumerate((FACE, TEXT)):
         direction = torch.nn.functional.normalize(torch.randn(40, generator=generator), dim=0)
         noise = torch.randn(300, 40, generator=generator)
-        tokens[modality] = 2 * noise[:, :1] * torch.randn(40, generator=generator)  # someone's identity, say
-        tokens[modality] += noise + 4 * signs[:, column, None] * direction
+        tokens[view] = 2 * noise[:, :1] * torch.randn(40, generator=generator)  # someone's identity, say
+        tokens[view] += noise + 4 * signs[:, column, None] * direction
     inputs = FusionInputs(tokens=tokens, mask=torch.ones(300, 2, dtype=torch.bool))
     projected = standardized("interaction", 12, inputs, labels)
     for column in range(2):

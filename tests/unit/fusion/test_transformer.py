@@ -21,12 +21,12 @@ SCENE, FACE, AUDIO, TEXT = Modality.SCENE, Modality.FACE, Modality.AUDIO, Modali
 SMALL = TransformerFusionConfig(
     hidden_dim=8, num_layers=2, num_heads=2, feedforward_factor=3, prototypes_per_class=3, dropout=0.4
 )
-DIMS = {SCENE: 5, FACE: 4, AUDIO: 3}
+DIMS: dict[View, int] = {SCENE: 5, FACE: 4, AUDIO: 3}
 
 
 def inputs_of(dims: Mapping[View, int], clips: int, seed: int = 0) -> FusionInputs:
     generator = torch.Generator().manual_seed(seed)
-    tokens = {modality: torch.randn(clips, dim, generator=generator) for modality, dim in dims.items()}
+    tokens = {view: torch.randn(clips, dim, generator=generator) for view, dim in dims.items()}
     return FusionInputs(tokens=tokens, mask=torch.ones(clips, len(dims), dtype=torch.bool))
 
 
@@ -59,11 +59,11 @@ def fuse_by_hand(model: TransformerFusion, tokens: dict[View, Array], config: Tr
     """z_fused of one clip that has exactly the modalities in `tokens` (eq. 4-8)."""
     p = {name: t.double().numpy() for name, t in model.state_dict().items()}
     present: list[Array] = []
-    for row, modality in enumerate(model.dims):
-        if modality not in tokens:
+    for row, view in enumerate(model.dims):
+        if view not in tokens:
             continue
-        at = f"projectors.by_modality.{modality}."
-        u = p[at + "0.weight"] @ tokens[modality] + p[at + "0.bias"]
+        at = f"projectors.by_modality.{view}."
+        u = p[at + "0.weight"] @ tokens[view] + p[at + "0.bias"]
         present.append(gelu(layer_norm(u, p[at + "1.weight"], p[at + "1.bias"])) + p["modality_embedding"][row])
     z = ([p["cls"]] if config.use_cls else []) + present
     width = config.hidden_dim // config.num_heads
@@ -108,8 +108,8 @@ def test_equations_4_to_9_by_hand_with_an_absent_modality(use_cls: bool) -> None
     state = {name: t.double().numpy() for name, t in model.state_dict().items()}
     for clip in range(3):
         tokens = {
-            modality: token[clip].double().numpy()
-            for column, (modality, token) in enumerate(inputs.tokens.items())
+            view: token[clip].double().numpy()
+            for column, (view, token) in enumerate(inputs.tokens.items())
             if inputs.mask[clip, column]
         }
         fused = fuse_by_hand(model, tokens, config)
@@ -248,7 +248,7 @@ def test_defaults_are_the_papers_selected_configuration() -> None:
 
 
 def test_parameter_count_of_the_papers_configuration() -> None:
-    dims = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}
+    dims: dict[View, int] = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}
     model = build_fusion(TransformerFusionConfig(), dims=dims, num_outputs=2)
     d, width = 128, 6 * 128
     projectors = sum(dim * d + d + 2 * d for dim in dims.values())

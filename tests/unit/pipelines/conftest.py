@@ -13,18 +13,18 @@ from twominds import artifacts
 from twominds.artifacts import Card, UsedBackbone
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.study import rows as study_rows
-from twominds.pipelines.study.parts import Part
-from twominds.pipelines.study.rows import ClipEmbeddings, RowModels, models_of, train_rows
+from twominds.pipelines.study.rows import models_of, train_rows
 from twominds.recipes.leya import leya_demo
 from twominds.recipes.recipe import FusionRecipe, Recipe, Reports
-from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, absent, clip_labels
+from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, View, absent, clip_labels
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart
+from twominds.results.about import About, claim_folder
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol
 
-DIMS = {Modality.FACE: 4, Modality.AUDIO: 3}
+DIMS: dict[View, int] = {Modality.FACE: 4, Modality.AUDIO: 3}
 SPLITS = (Split.TRAIN,) * 20 + (Split.VALIDATION,) * 12 + (Split.TEST,) * 12 + (Split.PRIVATE,) * 4
 MEDIA = MediaConfig(face_frames=7)
 FUSION = FusionRecipe(
@@ -33,15 +33,15 @@ FUSION = FusionRecipe(
     ),
     fit=FitConfig(epochs=5, batch_size=8, learning_rate=1e-2, patience=5),
     loss=FusionLoss(),
-    modalities=tuple(DIMS),
+    views=tuple(DIMS),
     seeds=(11, 22, 33),
 )
 
 
-def recipe(name: str, *modalities: Modality, reports: Reports = "single", **fusion: Any) -> Recipe:
+def recipe(name: str, *views: View, reports: Reports = "single", **fusion: Any) -> Recipe:
     """One of a study over these modalities."""
     return replace(
-        leya_demo(), name=name, fusion=replace(FUSION, modalities=modalities, **fusion), reports=reports, encoder_seed=5
+        leya_demo(), name=name, fusion=replace(FUSION, views=views, **fusion), reports=reports, encoder_seed=5
     )
 
 
@@ -52,17 +52,17 @@ def clip(index: int, split: Split, *, flipped: bool) -> Clip:
     )
 
 
-def embedding(made: Clip, index: int, modality: Modality) -> Embedding:
+def embedding(made: Clip, index: int, view: View) -> Embedding:
     """Its first value leans to the parity of the index, which is the label. Audio is absent in every fourth clip."""
-    if modality == Modality.AUDIO and index % 4 == 3:
-        return Embedding(clip_id=made.clip_id, view=modality, presence=absent("no sound"))
-    rng = np.random.default_rng([index, DIMS[modality]])
-    vector = rng.standard_normal(DIMS[modality]).astype(np.float32)
+    if view == Modality.AUDIO and index % 4 == 3:
+        return Embedding(clip_id=made.clip_id, view=view, presence=absent("no sound"))
+    rng = np.random.default_rng([index, DIMS[view]])
+    vector = rng.standard_normal(DIMS[view]).astype(np.float32)
     vector[0] += 1.5 * (2 * (index % 2) - 1)
     logits = rng.standard_normal(2).astype(np.float32)
     probabilities = (np.exp(logits) / np.exp(logits).sum()).astype(np.float32)
     return Embedding(
-        clip_id=made.clip_id, view=modality, presence=PRESENT, vectors=np.atleast_2d(vector), logits=np.atleast_2d(logits),
+        clip_id=made.clip_id, view=view, presence=PRESENT, vectors=np.atleast_2d(vector), logits=np.atleast_2d(logits),
         probabilities=np.atleast_2d(probabilities),
     )  # fmt: skip
 
@@ -72,9 +72,9 @@ class MadeUpStudy:
     """Face and audio of 48 clips; see the functions above for what is planted."""
 
     root: Path
-    made: dict[Modality, Part] = field(default_factory=dict[Modality, Part])
+    made: dict[View, StudyPart] = field(default_factory=dict[View, StudyPart])
 
-    def encoder(self, modality: Modality, value: float = 0.0) -> str:
+    def encoder(self, view: View, value: float = 0.0) -> str:
         """A stand-in for an encoder: of another value another artifact."""
         card = Card(
             kind="encoder",
@@ -84,29 +84,29 @@ class MadeUpStudy:
             data={"clips": {"train": 20, "val": 12}, "train_labels": {"no_ah": 10, "ah": 10}},
             architecture={"parameters": 17},
             metrics={"validation_score": 0.625, "best_epoch": 3},
-            backbones=(UsedBackbone(role=f"{modality}.x", hub_id=None, revision="x", licence="x", weights="debug"),),
+            backbones=(UsedBackbone(role=f"{view}.x", hub_id=None, revision="x", licence="x", weights="debug"),),
         )
-        uri = str(self.root / "encoders" / f"{modality}-{value}")
-        artifacts.save(uri, {"weight": torch.tensor([value, float(list(Modality).index(modality))])}, card)
+        uri = str(self.root / "encoders" / f"{view}-{value}")
+        artifacts.save(uri, {"weight": torch.tensor([value, float([str(m) for m in Modality].index(view))])}, card)
         return uri
 
-    def part(self, modality: Modality) -> Part:
+    def part(self, view: View) -> StudyPart:
         """Of the modality, with the usual encoder."""
-        if modality not in self.made:
-            features, encoder = str(self.root / "features"), self.encoder(modality)
+        if view not in self.made:
+            features, encoder = str(self.root / "features"), self.encoder(view)
             claim_folder(features, About(recipe="tiny", corpus="/c", fingerprint="0", models="m", media=MEDIA))
-            self.made[modality] = Part(
-                recipe=recipe("tiny/encoder", modality),
-                modality=modality,
+            self.made[view] = StudyPart(
+                recipe=recipe("tiny/encoder", view),
+                view=view,
                 features=features,
                 encoder=encoder,
-                embeddings=str(self.root / "embeddings" / modality),
+                embeddings=str(self.root / "embeddings" / view),
             )
-        return self.made[modality]
+        return self.made[view]
 
-    def parts(self, *recipes: Recipe) -> dict[tuple[str, Modality], Part]:
+    def parts(self, *recipes: Recipe) -> dict[tuple[str, View], StudyPart]:
         """Those of the recipes, each modality's the same for all."""
-        return {(each.name, modality): self.part(modality) for each in recipes for modality in each.modalities}
+        return {(each.name, view): self.part(view) for each in recipes for view in each.views}
 
     def clips(self, *, flipped: Sequence[Split] = (), silent: Sequence[str] = ()) -> list[ClipEmbeddings]:
         """All of them; labels of the splits in `flipped` are told wrong, and of clips in `silent` nothing is there."""
@@ -114,11 +114,11 @@ class MadeUpStudy:
         for index, split in enumerate(SPLITS):
             made = clip(index, split, flipped=split in flipped)
             by_encoder: dict[str, Embedding] = {}
-            for modality in DIMS:
-                answer = embedding(made, index, modality)
+            for view in DIMS:
+                answer = embedding(made, index, view)
                 if made.clip_id in silent:
-                    answer = Embedding(clip_id=made.clip_id, view=modality, presence=absent("nothing there"))
-                by_encoder[self.part(modality).encoder] = answer
+                    answer = Embedding(clip_id=made.clip_id, view=view, presence=absent("nothing there"))
+                by_encoder[self.part(view).encoder] = answer
             found.append(ClipEmbeddings(clip=made, by_encoder=by_encoder))
         return sorted(found, key=lambda item: item.clip.clip_id)
 

@@ -5,9 +5,9 @@ import pytest
 from twominds.artifacts import Card, to_json
 from twominds.errors import ConfigError
 from twominds.media.reader import MediaConfig
-from twominds.pipelines.about import About
 from twominds.pipelines.embed import check_scene_fit
 from twominds.records import AH_VIDEO, Modality
+from twominds.results.about import About
 
 SQUEEZED, CROPPED = MediaConfig(scene_fit="squeeze"), MediaConfig(scene_fit="crop")
 

@@ -21,16 +21,17 @@ from twominds.artifacts import Card
 from twominds.errors import MissingInputError
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ConcatMLPConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import claim_folder, read_about
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.model_stages import with_scores
-from twominds.pipelines.quarantine import quarantined_clips
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
-from twominds.pipelines.study.report import FILES
-from twominds.pipelines.submission import submission
-from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
+from twominds.records import AH_VIDEO, Clip, Embedding, Modality, Split, View, clip_labels
+from twominds.reports.study.answers import label_of
+from twominds.reports.study.report import FILES
+from twominds.reports.submission import submission
+from twominds.results import tables
+from twominds.results.about import claim_folder, read_about
+from twominds.results.quarantine import quarantined_clips
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
 
 DIM = 4
@@ -46,7 +47,7 @@ def config(tmp_path: Path, write_embeddings: Callable[..., None]) -> EvaluateCon
     ensemble, embeddings, output = (str(tmp_path / name) for name in ("ensemble", "embeddings", "output"))
     config = EvaluateConfig(ensemble=ensemble, embeddings=embeddings, output=output)
     write_embeddings(str(tmp_path), train=20, validation=10, test=10, dim=DIM)
-    encoders = {m: str(tmp_path / "encoders" / m) for m in Modality}
+    encoders: dict[View, str] = {m: str(tmp_path / "encoders" / m) for m in Modality}
     parts = {m: artifacts.read_card(uri).artifact_id for m, uri in encoders.items()}
     about = replace(read_about(config.embeddings), parts=parts)
     (Path(config.embeddings) / "_about.json").unlink()
@@ -66,7 +67,7 @@ def config(tmp_path: Path, write_embeddings: Callable[..., None]) -> EvaluateCon
     for stage, (split, label) in BROKEN.items():
         clip = Clip(clip_id=stage, video_uri=f"/videos/{stage}.mp4", split=split, labels=clip_labels(label))
         ClipSink(config.embeddings, []).quarantine([clip], stage=stage, reason=f"{clip.video_uri} is broken.")
-    fusion, dims = ConcatMLPConfig(hidden_dim=8, dropout=0.0), dict.fromkeys(Modality, DIM)
+    fusion, dims = ConcatMLPConfig(hidden_dim=8, dropout=0.0), {str(m): DIM for m in Modality}
     states: dict[int, dict[str, torch.Tensor]] = {
         seed: build_fusion(fusion, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 2025)
     }
@@ -91,10 +92,13 @@ def test_every_labelled_clip_counts_and_one_without_a_score_gets_the_majority(
     monkeypatch.setattr(ray, "init", None)  # nobody starts it
     summary = evaluate(config)
     rows = [row for row in tables.read_rows(config.embeddings) if row["clip_id"] != SILENT]
-    clips = [{m: tables.embedding_from_row(row, m) for m in Modality} for row in rows]
+    clips: list[dict[View, Embedding]] = [{m: tables.embedding_from_row(row, m) for m in Modality} for row in rows]
     by_seed = Ensemble.load(config.ensemble).probabilities(clips)[..., 1]
     assert np.ptp(by_seed.mean(axis=0)) > 0.01
-    truth = {row["clip_id"]: (row["split"], row["label"]) for row in tables.read_rows(config.embeddings)}
+    truth = {
+        row["clip_id"]: (row["split"], label_of(tables.clip_from_row(row)))
+        for row in tables.read_rows(config.embeddings)
+    }
     truth |= {clip_id: (split.value, label) for clip_id, (split, label) in BROKEN.items()}
     scored = {row["clip_id"]: float(p) for row, p in zip(rows, by_seed.mean(axis=0), strict=True)}
     with (Path(config.output) / "scores.csv").open() as file:
@@ -139,12 +143,17 @@ def test_the_report_is_that_of_a_study(config: EvaluateConfig) -> None:
     drops = {drop["modality"]: drop["mf1"]["test"] for drop in report["modality_drop"]}
     assert drops.keys() == set(Modality)
     rows = tables.read_rows(config.embeddings, None, [Split.TEST])
-    clips = [{m: tables.embedding_from_row(row, m) for m in Modality if m != Modality.FACE} for row in rows]
+    clips: list[dict[View, Embedding]] = [
+        {m: tables.embedding_from_row(row, m) for m in Modality if m != Modality.FACE} for row in rows
+    ]
     blind = Ensemble.load(config.ensemble)
-    hidden = {Modality.FACE: tables.embedding_from_row(rows[3], Modality.FACE)}
+    hidden: dict[View, Embedding] = {Modality.FACE: tables.embedding_from_row(rows[3], Modality.FACE)}
     assert not hidden[Modality.FACE].presence.present
     chance = blind.probabilities([clip | hidden for clip in clips])[..., 1].mean(axis=0)
-    labels = [*(row["label"] for row in rows), *(label for split, label in BROKEN.values() if split == Split.TEST)]
+    labels = [
+        *(label_of(tables.clip_from_row(row)) for row in rows),
+        *(label for split, label in BROKEN.values() if split == Split.TEST),
+    ]
     assert drops[Modality.FACE] == pytest.approx(mf1(labels, [*(int(p >= 0.5) for p in chance), 0, 0]))
 
 
@@ -175,7 +184,7 @@ def test_without_training_clips_there_are_no_baselines_and_the_card_knows_the_ma
 def test_a_clip_that_fails_in_any_stage_has_a_line_in_the_submission(config: EvaluateConfig, tmp_path: Path) -> None:
     ensemble, rows = Ensemble.load(config.ensemble), tables.read_rows(config.embeddings)
     fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-    schema = pa.schema([*fields, *(field for m in Modality for field in tables.embedding_fields(m)), *ERROR_FIELDS])
+    schema = pa.schema([*fields, *tables.embedding_fields(*Modality), *ERROR_FIELDS])
     known = [row | {"error_stage": "", "error": ""} for row in rows]
     broken = [
         {"clip_id": stage, "video_uri": f"/v/{stage}.mp4", "error_stage": stage, "error": "broken"} for stage in BROKEN

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from twominds.pipelines import sink as sink_module
-from twominds.pipelines import tables
-from twominds.pipelines.quarantine import carry_quarantine, quarantine_corpus, quarantined_clips, read_quarantine
 from twominds.pipelines.sink import LOST, ClipSink, PipelineError, check_usable, process_clips
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.records import Clip, Corpus, Failure, Split, clip_labels
+from twominds.results import tables
+from twominds.results.quarantine import carry_quarantine, quarantine_corpus, quarantined_clips, read_quarantine
 
 CLIPS = [Clip(clip_id=f"{i}.mp4", video_uri=f"/videos/{i}.mp4") for i in range(3)]
 

@@ -11,11 +11,11 @@ from twominds.pipelines.stages import InOneProcess, StageResources
 
 
 @pytest.mark.parametrize(
-    ("cpus", "modalities", "pools"),
+    ("cpus", "views", "pools"),
     [(1, 4, 1), (2, 4, 1), (4, 4, 2), (7, 4, 3), (8, 4, 4), (64, 4, 4), (64, 1, 1)],
 )
-def test_every_other_cpu_runs_models_and_no_pool_is_without_a_modality(cpus: int, modalities: int, pools: int) -> None:
-    assert StageResources().model_pools(cpus, modalities) == pools
+def test_every_other_cpu_runs_models_and_no_pool_is_without_a_modality(cpus: int, views: int, pools: int) -> None:
+    assert StageResources().model_pools(cpus, views) == pools
 
 
 class Column:
@@ -35,14 +35,14 @@ class Column:
 def test_models_share_the_cpus_and_a_single_block_has_all(cpus: int, clips: int, readers: int, models: int) -> None:
     resources = StageResources()
     assert resources.reader_threads(cpus, clips=clips) == readers
-    assert resources.model_threads(cpus, clips=clips, modalities=4) == models
+    assert resources.model_threads(cpus, clips=clips, views=4) == models
 
 
 def test_processes_of_one_kind_share_what_there_is() -> None:
     few = StageResources(readers=2, models=2, block_size=1)
     assert few.reader_threads(16, clips=100) == 4
-    assert few.model_threads(16, clips=100, modalities=1) == 8
-    assert few.model_threads(2, clips=100, modalities=4) == 1
+    assert few.model_threads(16, clips=100, views=1) == 8
+    assert few.model_threads(2, clips=100, views=4) == 1
 
 
 @pytest.fixture

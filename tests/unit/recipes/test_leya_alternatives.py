@@ -4,29 +4,31 @@ from dataclasses import fields
 
 import pytest
 
+from twominds.encoders.audio import AudioEncoderConfig
 from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.face_frames import FaceFramesEncoderConfig
+from twominds.features.audio import AudioFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeaturesConfig
 from twominds.features.text import TextFeaturesConfig
 from twominds.features.words import WordsFeaturesConfig
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 PREFIXES = ("leya", "leya/demo")
 
 
-def of(modality: Modality) -> list[Recipe]:
+def of(view: View) -> list[Recipe]:
     """The alternatives that are an encoder of this modality by itself."""
-    return [r for r in find_study("leya/alternatives") if r.reports == "encoder" and r.modalities == (modality,)]
+    return [r for r in find_study("leya/alternatives") if r.reports == "encoder" and r.views == (view,)]
 
 
 def test_each_frozen_language_model_is_tried_with_both_poolings_and_both_boostings() -> None:
     """Section 3.4: EmotionDistilRoBERTa, allMiniLM, EmotionTextClassifier and DeBERTa."""
     found: set[tuple[str, str, str]] = set()
     for recipe in of(Modality.TEXT):
-        encoder, features = recipe.encoders.text, recipe.features.text
+        encoder, features = recipe.encoders["text"], recipe.features["text"]
         assert isinstance(encoder, ClassicalTextConfig)
         if isinstance(features, TextFeaturesConfig):
             assert features.backbone == encoder.backbone
@@ -42,14 +44,14 @@ def test_each_frozen_language_model_is_tried_with_both_poolings_and_both_boostin
 
 def test_tfidf_with_lightgbm_is_the_third_of_the_classical_systems() -> None:
     recipe = find_recipe("leya/text-tfidf-lightgbm")
-    assert recipe.features.text == WordsFeaturesConfig()
-    assert recipe.encoders.text == ClassicalTextConfig(representation="tfidf", classifier="lightgbm")
+    assert recipe.features["text"] == WordsFeaturesConfig()
+    assert recipe.encoders["text"] == ClassicalTextConfig(representation="tfidf", classifier="lightgbm")
 
 
 def test_frames_of_vit_and_clip_go_through_transformer_and_mamba() -> None:
     found: set[tuple[str, str]] = set()
     for recipe in of(Modality.FACE):
-        features, encoder = recipe.features.face, recipe.encoders.face
+        features, encoder = recipe.features["face"], recipe.encoders["face"]
         assert isinstance(features, FaceFramesFeaturesConfig)
         assert isinstance(encoder, FaceFramesEncoderConfig)
         found.add((features.backbone, encoder.temporal))
@@ -59,7 +61,12 @@ def test_frames_of_vit_and_clip_go_through_transformer_and_mamba() -> None:
 
 
 def test_audio_is_tried_with_a_transformer_and_on_other_layers() -> None:
-    found = {(r.encoders.audio.temporal, r.features.audio.hidden_state) for r in of(Modality.AUDIO)}
+    found: set[tuple[str, int]] = set()
+    for recipe in of(Modality.AUDIO):
+        features, encoder = recipe.features["audio"], recipe.encoders["audio"]
+        assert isinstance(features, AudioFeaturesConfig)
+        assert isinstance(encoder, AudioEncoderConfig)
+        found.add((encoder.temporal, features.hidden_state))
     assert found == {("transformer", 10), ("mamba", 6), ("mamba", 8), ("mamba", 9), ("mamba", 11)}
 
 

@@ -16,8 +16,9 @@ from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.encoders.artifact import check_backbones, load_encoder
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, BackboneError
-from twominds.features.catalog import FeaturesConfig
+from twominds.features.catalog import features_from_json
 from twominds.media.reader import MediaConfig
+from twominds.recipes.leya import leya
 from twominds.recipes.leya_published import import_encoder, import_ensemble
 from twominds.records import PRESENT, Embedding, Modality, View, absent
 from twominds.scoring.ensemble import Ensemble
@@ -99,8 +100,8 @@ def fusion_model(seed: int, *, use_cls: bool = False, flat_prototypes: bool = Fa
     torch.manual_seed(seed)
     exchange, proto, model = nn.Module(), nn.Module(), nn.Module()
     model.proj = nn.ModuleDict({m: nn.Module() for m in DIMS})
-    for modality, dim in DIMS.items():
-        cast(Any, model.proj)[modality].proj = nn.Sequential(
+    for view, dim in DIMS.items():
+        cast(Any, model.proj)[view].proj = nn.Sequential(
             nn.Linear(dim, 16), nn.LayerNorm(16), nn.GELU(), nn.Dropout(0.45)
         )
     exchange.mod_emb = nn.Parameter(torch.randn(1, len(DIMS) + use_cls, 16))
@@ -151,15 +152,15 @@ def saved(path: Path, model: nn.Module, **more: object) -> Path:
 
 
 @pytest.fixture
-def read(tmp_path: Path, store: BackboneStore) -> Callable[[Modality, Path], Encoder]:
-    def read(modality: Modality, file: Path) -> Encoder:
-        import_encoder(str(tmp_path / modality), modality, file, store)
-        return load_encoder(str(tmp_path / modality))[0]
+def read(tmp_path: Path, store: BackboneStore) -> Callable[[View, Path], Encoder]:
+    def read(view: View, file: Path) -> Encoder:
+        import_encoder(str(tmp_path / view), view, file, store)
+        return load_encoder(str(tmp_path / view))[0]
 
     return read
 
 
-Read = Callable[[Modality, Path], Encoder]
+Read = Callable[[View, Path], Encoder]
 
 
 @torch.no_grad()
@@ -242,9 +243,9 @@ def encoders(
         Modality.AUDIO: audio_model(),
         Modality.TEXT: text_model,
     }
-    for modality, model in models.items():
-        import_encoder(str(folder / modality), modality, saved(folder / f"{modality}.pt", model), store)
-    return {modality: str(folder / modality) for modality in models}
+    for view, model in models.items():
+        import_encoder(str(folder / view), view, saved(folder / f"{view}.pt", model), store)
+    return {view: str(folder / view) for view in models}
 
 
 @pytest.mark.parametrize("use_cls", [False, True])
@@ -254,9 +255,9 @@ def test_ensemble_is_the_mean_of_their_models(encoders: dict[View, str], tmp_pat
     files = [saved(tmp_path / f"proto_{i}.pt", model, model_cfg=cfg) for i, model in enumerate(models)]
     card = import_ensemble(str(tmp_path / "ensemble"), files, encoders)
     assert card.seeds == (1, 2, 3)
-    tokens = {m: torch.randn(4, dim) for m, dim in DIMS.items()}
+    tokens: dict[View, Tensor] = {m: torch.randn(4, dim) for m, dim in DIMS.items()}
     mask = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]], dtype=torch.bool)
-    clips = [
+    clips: list[dict[View, Embedding]] = [
         {
             m: Embedding(clip_id=str(i), view=m, presence=PRESENT, vectors=np.atleast_2d(tokens[m][i].numpy()))
             if mask[i, column]
@@ -275,7 +276,7 @@ def test_ensemble_is_the_mean_of_their_models(encoders: dict[View, str], tmp_pat
 def test_cards_tell_where_they_came_from(encoders: dict[View, str], tmp_path: Path, store: BackboneStore) -> None:
     file = saved(tmp_path / "proto_1.pt", fusion_model(0), model_cfg=settings())
     ensemble = import_ensemble(str(tmp_path / "ensemble"), [file], encoders)
-    copied = [artifacts.read_card(f"{tmp_path}/ensemble/encoders/{modality}") for modality in Modality]
+    copied = [artifacts.read_card(f"{tmp_path}/ensemble/encoders/{view}") for view in Modality]
     for card in (ensemble, *copied):
         assert card.selected_on == "validation+test"
         assert card.metrics == {}
@@ -284,7 +285,7 @@ def test_cards_tell_where_they_came_from(encoders: dict[View, str], tmp_path: Pa
     assert list(ensemble.data["imported"]) == ["proto_1.pt"]
     assert {b.role for b in ensemble.backbones} >= {"face.emotion_efficientnet_b0", "audio.wav2vec2_emotion"}
     for card in copied:  # what the service reads
-        assert from_json(FeaturesConfig, card.config["features"]) == FeaturesConfig()
+        assert features_from_json(card.config["features"]) == leya().features
         assert from_json(MediaConfig, card.config["media"]) == MediaConfig(scene_fit="crop", min_face_frames=0)
     text = (tmp_path / "ensemble" / "README.md").read_text()
     assert "Test labels took part in choosing this model" in text

@@ -32,7 +32,7 @@ def test_the_head_is_searched_in_the_papers_ranges() -> None:
     assert HEAD_SEARCH.space["dropout"] == Uniform(low=0.0, high=0.3)
     assert HEAD_SEARCH.space["learning_rate"] == LogUniform(low=1e-5, high=0.1)
     assert HEAD_SEARCH.space["optimizer"] == Choice(values=("adamw", "sgd"))
-    assert (leya().encoder_fits.text.batch_size, leya().encoder_fits.text.epochs) == (16, 20)
+    assert (leya().encoder_fits["text"].batch_size, leya().encoder_fits["text"].epochs) == (16, 20)
 
 
 @pytest.mark.parametrize(
@@ -61,21 +61,21 @@ def test_a_frozen_language_model_has_no_vocabulary_to_search() -> None:
 def test_every_recipes_own_settings_lie_in_its_spaces_and_change_nothing() -> None:
     for name, build in RECIPES.items():
         recipe = build()
-        for modality, search in recipe.encoder_searches.items():
-            own = recipe.encoder_candidate(modality)
+        for view, search in recipe.encoder_searches.items():
+            own = recipe.encoder_candidate(view)
             assert own.keys() == search.space.keys()
             check_candidate(own, search.space)
-            assert recipe.with_encoder_candidate(modality, own) == recipe, name
+            assert recipe.with_encoder_candidate(view, own) == recipe, name
 
 
 def test_a_candidate_changes_one_encoder_and_its_fit_alone() -> None:
     recipe = leya()
     changed = recipe.with_encoder_candidate(TEXT, {"hidden_dims": (64, 64), "learning_rate": 1e-3})
-    assert changed.encoders.text == TextEncoderConfig(hidden_dims=(64, 64))
-    assert changed.encoder_fits.text.learning_rate == 1e-3
-    assert changed.encoder_fits.text.optimizer == recipe.encoder_fits.text.optimizer
-    assert changed.encoders.face == recipe.encoders.face
-    assert changed.encoder_fits.face == recipe.encoder_fits.face
+    assert changed.encoders["text"] == TextEncoderConfig(hidden_dims=(64, 64))
+    assert changed.encoder_fits["text"].learning_rate == 1e-3
+    assert changed.encoder_fits["text"].optimizer == recipe.encoder_fits["text"].optimizer
+    assert changed.encoders["face"] == recipe.encoders["face"]
+    assert changed.encoder_fits["face"] == recipe.encoder_fits["face"]
 
 
 def test_what_is_no_setting_or_has_no_space_is_refused_by_name() -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from twominds.artifacts import from_json, to_json
+from twominds.artifacts import to_json
 from twominds.backbones import BACKBONES
-from twominds.encoders.catalog import ENCODERS, EncodersConfig
+from twominds.encoders.catalog import ENCODERS, encoders_from_json
 from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.text import TextEncoderConfig
 from twominds.errors import ConfigError
-from twominds.features.catalog import FeaturesConfig
+from twominds.features.catalog import backbones_of, features_from_json
 from twominds.features.words import WordsFeaturesConfig
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
@@ -23,7 +23,7 @@ from twominds.recipes.catalog import RECIPES, STUDIES, find_recipe, find_study
 from twominds.recipes.leya import leya, leya_demo
 from twominds.recipes.recipe import PublishedScores, Recipe
 from twominds.recipes.space import Candidate, Choice, Dimension, Value, check_candidate
-from twominds.records import Modality
+from twominds.records import Modality, View
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "platform" / "twominds" / "recipes" / "README.md").read_text().partition("\n## A whole table")[0]
@@ -41,11 +41,12 @@ NAMES = {
 
 def text_system(recipe: Recipe) -> tuple[str, str]:
     """Features and classifier in the paper's words."""
-    encoder = recipe.encoders.text
+    encoder = recipe.encoders["text"]
     if isinstance(encoder, ClassicalTextConfig):
-        assert isinstance(recipe.features.text, WordsFeaturesConfig)
+        assert isinstance(recipe.features["text"], WordsFeaturesConfig)
         assert encoder.representation == "tfidf"
         return "TF-IDF", NAMES[encoder.classifier]
+    assert isinstance(encoder, TextEncoderConfig)
     return f"Fine-tuned {NAMES[encoder.backbone]}", "MLP"
 
 
@@ -74,10 +75,10 @@ def test_the_paper_prints_24_rows(printed: dict[int, list[str]]) -> None:
 @pytest.mark.parametrize("number", ROWS)
 def test_a_row_is_what_the_paper_prints(number: int, printed: dict[int, list[str]]) -> None:
     recipe = find_recipe(f"leya/{number:02}")
-    modality, features, classifier, *_ = printed[number]
-    ids = [int(model) for model in re.findall(r"\d+", modality)] or [number]
+    view, features, classifier, *_ = printed[number]
+    ids = [int(model) for model in re.findall(r"\d+", view)] or [number]
     looked_at = {Modality(printed[model][0].lower()) for model in ids}
-    assert recipe.modalities == tuple(m for m in (SCENE, FACE, AUDIO, TEXT) if m in looked_at)
+    assert recipe.views == tuple(m for m in (SCENE, FACE, AUDIO, TEXT) if m in looked_at)
     if TEXT in looked_at:
         assert text_system(recipe) == tuple(printed[ids[-1]][1:3])
     if number <= 7:
@@ -103,7 +104,7 @@ def test_the_scores_are_those_that_the_paper_prints(number: int, printed: dict[i
 
 
 @pytest.mark.parametrize(
-    ("number", "modalities", "text", "prototypes", "reports", "published"),
+    ("number", "views", "text", "prototypes", "reports", "published"),
     [
         (1, (FACE,), None, False, "encoder", (65.29, 60.05, None)),
         (5, (TEXT,), ("TF-IDF", "CatBoost"), False, "encoder", (65.56, 72.02, None)),
@@ -115,14 +116,14 @@ def test_the_scores_are_those_that_the_paper_prints(number: int, printed: dict[i
 )
 def test_some_rows_copied_by_hand(
     number: int,
-    modalities: tuple[Modality, ...],
+    views: tuple[View, ...],
     text: tuple[str, str] | None,
     prototypes: bool,
     reports: str,
     published: tuple[float, float, float | None],
 ) -> None:
     recipe = find_recipe(f"leya/{number:02}")
-    assert (recipe.modalities, recipe.reports) == (modalities, reports)
+    assert (recipe.views, recipe.reports) == (views, reports)
     assert text is None or text_system(recipe) == text
     assert reports == "encoder" or has_prototypes(recipe) == prototypes
     validation, test, private = published
@@ -143,14 +144,17 @@ def test_rows_of_the_demo_are_parts_of_the_demo() -> None:
     """But for the text of the rows that are about another text system."""
     demo = leya_demo()
     for recipe in find_study("leya/demo/all"):
-        others = replace(recipe.encoders, text=demo.encoders.text), replace(recipe.features, text=demo.features.text)
+        others = (
+            {**recipe.encoders, "text": demo.encoders["text"]},
+            {**recipe.features, "text": demo.features["text"]},
+        )
         assert others == (demo.encoders, demo.features)
         assert (recipe.media, recipe.encoder_fits, recipe.fusion.fit) == (
             demo.media,
             demo.encoder_fits,
             demo.fusion.fit,
         )
-    encoder = find_recipe("leya/demo/06").encoders.text
+    encoder = find_recipe("leya/demo/06").encoders["text"]
     assert isinstance(encoder, TextEncoderConfig)
     assert (encoder.backbone, encoder.dropout) == ("text.emotion_text_classifier", 0.3)
 
@@ -160,12 +164,12 @@ def test_over_pooled_features_no_row_has_an_encoder_in_its_path() -> None:
     assert {recipe.fusion.inputs for recipe in rows} == {"pooled"}
     assert {recipe.reports for recipe in rows} == {"single", "ensemble"}
     assert [recipe.published for recipe in rows] == [None] * len(rows)
-    looked_at = [recipe.modalities for recipe in rows]
+    looked_at = [recipe.views for recipe in rows]
     # Every set of modalities, once: and all four with and without prototypes, alone and as an ensemble.
     assert [m for m in looked_at if looked_at.count(m) > 1] == [tuple(Modality)] * 4
     assert len(set(looked_at)) == 2**4 - 1
     # A modality alone keeps more than the one direction that `interaction` would leave it.
-    alone = [recipe.fusion.model.standardize for recipe in rows if len(recipe.modalities) == 1]
+    alone = [recipe.fusion.model.standardize for recipe in rows if len(recipe.views) == 1]
     assert alone == ["pca"] * 4
 
 
@@ -173,15 +177,15 @@ def test_over_pooled_features_no_row_has_an_encoder_in_its_path() -> None:
 def test_a_recipe_is_whole(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
-    for modality in recipe.modalities:
-        encoder = recipe.encoders.of(modality)
-        assert ENCODERS[type(encoder)].modality == modality
+    for view in recipe.views:
+        encoder = recipe.encoders[view]
+        assert ENCODERS[type(encoder)].modality == view
         role: str = getattr(encoder, "backbone", "")
-        assert {role, *recipe.frozen_roles([modality])} - {""} <= BACKBONES.keys()
-        if modality == TEXT and role:
-            assert recipe.features.backbones(TEXT) == (role,), "the tokens must be those of the encoder"
-    assert from_json(EncodersConfig, json.loads(json.dumps(to_json(recipe.encoders)))) == recipe.encoders
-    assert from_json(FeaturesConfig, json.loads(json.dumps(to_json(recipe.features)))) == recipe.features
+        assert {role, *recipe.frozen_roles([view])} - {""} <= BACKBONES.keys()
+        if view == TEXT and role:
+            assert backbones_of(recipe.features[TEXT]) == (role,), "the tokens must be those of the encoder"
+    assert encoders_from_json(json.loads(json.dumps(to_json(recipe.encoders)))) == recipe.encoders
+    assert features_from_json(json.loads(json.dumps(to_json(recipe.features)))) == recipe.features
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -192,7 +196,7 @@ def test_a_recipe_can_be_searched(name: str) -> None:
     points += [{key: end(dimension, last) for key, dimension in fusion.space.items()} for last in (0, -1)]
     for point in points:
         check_candidate(point, fusion.space)
-        assert fusion.with_candidate(point).modalities == fusion.modalities
+        assert fusion.with_candidate(point).views == fusion.views
     if name != "leya-pooled" and name != "leya/demo-pooled":
         assert fusion.with_candidate(points[0]) == fusion
 
@@ -212,7 +216,8 @@ def test_without_prototypes_none_is_searched_for() -> None:
 
 def test_the_selected_model_has_the_parameters_that_are_stated() -> None:
     """d = 128, 6 layers, feed-forward x 6, 16 prototypes per class, counted from the equations of section 3.5."""
-    dims, d = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}, 128
+    dims: dict[View, int] = {SCENE: 768, FACE: 256, AUDIO: 128, TEXT: 128}
+    d = 128
     projectors = sum(dim * d + d + 2 * d for dim in dims.values())  # Linear, LayerNorm (eq. 4)
     attention = 4 * (d * d + d)  # query, key, value, output
     feed_forward = (d * 6 * d + 6 * d) + (6 * d * d + d)

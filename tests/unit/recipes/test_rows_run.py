@@ -17,16 +17,17 @@ from twominds.encoders.catalog import ENCODERS
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.embedding import embed
 from twominds.features.catalog import build_extractor
-from twominds.features.debug import make_debug_models
 from twominds.fusion.batch import FusionInputs, fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split, View
+from twominds.synthetic.weights import make_debug_models
 from twominds.training.classical import fit_classical
-from twominds.training.examples import FeatureExamples, FusionExamples
+from twominds.training.examples import FeatureExamples, FusionExamples, Targets
 from twominds.training.fit import FitConfig, fit
-from twominds.training.losses import cross_entropy
+from twominds.training.losses import loss_of_logits
+from twominds.training.objective import Objective
 from twominds.training.selection import LabelledSplits
 
 CLIPS = 12
@@ -43,20 +44,20 @@ class Parts:
         self._embeddings: dict[str, list[Embedding]] = {}
         self._probabilities: dict[str, Tensor] = {}
 
-    def features(self, recipe: Recipe, modality: Modality) -> list[Features]:
-        key = repr(recipe.features.of(modality))
+    def features(self, recipe: Recipe, view: View) -> list[Features]:
+        key = repr(recipe.features[view])
         if key not in self._features:
-            extractor = build_extractor(modality, recipe.features, self._store, pooled=True)
+            extractor = build_extractor(view, recipe.features[view], self._store, with_pooled=True)
             self._features[key] = extractor.extract(self._media)
         return self._features[key]
 
-    def embeddings(self, recipe: Recipe, modality: Modality) -> list[Embedding]:
-        settings, fit_config = recipe.encoders.of(modality), recipe.encoder_fits.of(modality)
-        key = repr((recipe.features.of(modality), settings, fit_config))
+    def embeddings(self, recipe: Recipe, view: View) -> list[Embedding]:
+        settings, fit_config = recipe.encoders[view], recipe.encoder_fits[view]
+        key = repr((recipe.features[view], settings, fit_config))
         if key not in self._embeddings:
             if isinstance(settings, ClassicalTextConfig):
                 settings = replace(settings, trees=5)
-            features = self.features(recipe, modality)
+            features = self.features(recipe, view)
             torch.manual_seed(0)
             encoder = ENCODERS[type(settings)].pretrained(
                 settings, num_outputs=2, store=self._store, example=features[0]
@@ -65,29 +66,37 @@ class Parts:
                 clips = LabelledSplits(dict.fromkeys((Split.TRAIN, Split.VALIDATION), (features, LABELS)))
                 fit_classical(encoder, clips.for_selection("validation"), seed=0)
             else:
-                examples = FeatureExamples(encoder, features, LABELS)
-                fit(encoder, examples, examples, one_epoch(fit_config), seed=0, loss=cross_entropy, num_outputs=2)
+                examples = FeatureExamples(encoder, features, Targets.of_clips(LABELS))
+                fit(
+                    encoder,
+                    examples,
+                    examples,
+                    one_epoch(fit_config),
+                    seed=0,
+                    loss=loss_of_logits,
+                    objective=Objective(),
+                )
             self._embeddings[key] = embed(encoder, features)
         return self._embeddings[key]
 
     def inputs(self, recipe: Recipe) -> FusionInputs:
         """What the fusion takes of all clips."""
-        columns = {modality: self.embeddings(recipe, modality) for modality in recipe.modalities}
+        columns = {view: self.embeddings(recipe, view) for view in recipe.views}
         clips: list[Mapping[View, Embedding]] = [
-            {modality: column[index] for modality, column in columns.items()} for index in range(CLIPS)
+            {view: column[index] for view, column in columns.items()} for index in range(CLIPS)
         ]
-        return fusion_inputs(clips, recipe.modalities, recipe.fusion.inputs)
+        return fusion_inputs(clips, recipe.views, recipe.fusion.inputs)
 
     def probabilities(self, recipe: Recipe) -> Tensor:
         """[N, 2] of one fusion model."""
         fusion = recipe.fusion
-        parts = [(recipe.features.of(m), recipe.encoders.of(m), recipe.encoder_fits.of(m)) for m in recipe.modalities]
+        parts = [(recipe.features[m], recipe.encoders[m], recipe.encoder_fits[m]) for m in recipe.views]
         key = repr((parts, fusion.model, fusion.fit, fusion.loss, fusion.inputs))
         if key not in self._probabilities:
             inputs = self.inputs(recipe)
             model = build_fusion(fusion.model, dims=inputs.dims, num_outputs=2, train=(inputs, LABELS))
             examples = FusionExamples(inputs, LABELS)
-            fit(model, examples, examples, one_epoch(fusion.fit), seed=0, loss=fusion.loss, num_outputs=2)
+            fit(model, examples, examples, one_epoch(fusion.fit), seed=0, loss=fusion.loss, objective=Objective())
             with torch.inference_mode():
                 self._probabilities[key] = model.eval()(inputs).logits.softmax(dim=1)
         return self._probabilities[key]
@@ -127,8 +136,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
 def test_it_runs(name: str, parts: Parts) -> None:
     recipe = find_recipe(name)
     if recipe.reports == "encoder":
-        (modality,) = recipe.modalities
-        check([embedding.probabilities for embedding in parts.embeddings(recipe, modality)])
+        (view,) = recipe.views
+        check([embedding.probabilities for embedding in parts.embeddings(recipe, view)])
     else:
         check(parts.probabilities(recipe).numpy())
 

@@ -120,7 +120,7 @@ def test_the_space_of_an_encoder() -> None:
     space = recipe.encoder_search(Modality.TEXT).space
     assert space["hidden_dims"] == Choice(values=((64,), (64, 32)))
     assert "optimizer" not in space
-    assert recipe.encoder_fits.text.optimizer == "sgd"
+    assert recipe.encoder_fits["text"].optimizer == "sgd"
     assert recipe.encoder_candidate(Modality.TEXT)["batch_size"] == 16
     check_candidate(recipe.encoder_candidate(Modality.TEXT), space)
     with pytest.raises(ConfigError, match="not of scene"):

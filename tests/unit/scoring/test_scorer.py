@@ -13,12 +13,12 @@ from twominds import artifacts
 from twominds.artifacts import Card, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder, used_backbone
-from twominds.encoders.catalog import EncodersConfig
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.errors import ArtifactError, BackboneError
-from twominds.features.catalog import FeaturesConfig, build_extractor
+from twominds.features.catalog import build_extractor
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
+from twominds.recipes.leya import leya
 from twominds.records import AH_VIDEO, PRESENT, ClipMedia, Modality, Score, absent
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.scoring.scorer import Scorer, check_ensemble, encoder_uri, gather
@@ -59,21 +59,19 @@ def places(tmp_path: Path, tiny_bundle: str) -> Places:
     models, encoder_at, ensemble = tmp_path / "models", str(tmp_path / "encoder"), str(tmp_path / "ensemble")
     shutil.copytree(Path(tiny_bundle) / ROLE, models / ROLE)
     shutil.copyfile(Path(tiny_bundle) / "manifest.json", models / "manifest.json")
-    store, features = BackboneStore(uri=str(models)), FeaturesConfig()
+    store, features = BackboneStore(uri=str(models)), leya().features
     said = [media(str(i), "maybe " if i % 2 else "surely") for i in range(8)]
-    train = build_extractor(TEXT, features, store, pooled=False).extract(said)
+    train = build_extractor(TEXT, features[TEXT], store, with_pooled=False).extract(said)
     config = ClassicalTextConfig(representation="mean", backbone=ROLE)
     encoder = ClassicalTextEncoder.pretrained(config, num_outputs=2, store=store, example=train[0])
     encoder.learn(train, torch.arange(8) % 2, seed=0)
     card = Card(kind="encoder", task=AH_VIDEO, recipe="test", config={"features": to_json(features)})
-    save_encoder(
-        encoder_at, encoder, EncodersConfig(text=config), replace(card, backbones=(used_backbone(store, ROLE),))
-    )
+    save_encoder(encoder_at, encoder, {TEXT: config}, replace(card, backbones=(used_backbone(store, ROLE),)))
     fusion = ClassWeightedConfig()
     save_ensemble(
         ensemble,
         {7: build_fusion(fusion, dims={TEXT: 2}, num_outputs=2).state_dict()},
-        EnsembleConfig(fusion=fusion, inputs="logits", modalities=(TEXT,)),
+        EnsembleConfig(fusion=fusion, inputs="logits", views=(TEXT,)),
         dims={TEXT: 2},
         encoders={TEXT: encoder_at},
         card=Card(kind="ensemble", task=AH_VIDEO, recipe="test", config={}),

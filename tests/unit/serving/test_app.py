@@ -19,12 +19,11 @@ from twominds.encoders.artifact import used_backbone
 from twominds.errors import ArtifactError, BackboneError, ConfigError, MissingInputError
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.records import AH_VIDEO, Modality
+from twominds.records import AH_VIDEO, Modality, Part, View
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import encoder_uri
 from twominds.serving.answers import ModelAnswer
 from twominds.serving.app import ServeArgs, build
-from twominds.serving.deployments import Part
 
 CONFIGS = Path(__file__).parents[3] / "serve_configs"
 ROLE = "text.all_minilm"
@@ -36,10 +35,10 @@ class Folders:
     card: Card
 
 
-def save_encoder_card(ensemble: str, modality: Modality) -> str:
+def save_encoder_card(ensemble: str, view: View) -> str:
     """Makes an encoder without tensors, and returns its id."""
-    card = Card(kind="encoder", task=AH_VIDEO, recipe="leya", config={"encoder of": str(modality)})
-    return artifacts.save(encoder_uri(ensemble, modality), {}, card).artifact_id
+    card = Card(kind="encoder", task=AH_VIDEO, recipe="leya", config={"encoder of": str(view)})
+    return artifacts.save(encoder_uri(ensemble, view), {}, card).artifact_id
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def folders(tmp_path: Path) -> Folders:
     """An ensemble and its encoders by their cards alone, and a bundle without anything in it."""
     uri, models = str(tmp_path / "ensemble"), tmp_path / "models"
     models.mkdir()
-    encoders = {str(modality): save_encoder_card(uri, modality) for modality in Modality}
+    encoders = {str(view): save_encoder_card(uri, view) for view in Modality}
     card = Card(
         kind="ensemble",
         task=AH_VIDEO,
@@ -70,7 +69,7 @@ def test_the_parts_and_how_they_hang_together(folders: Folders) -> None:
     assert isinstance(model, ModelAnswer)
     assert (model.artifact_id, model.seeds) == (folders.card.artifact_id, [42, 2025])
     assert bound(decoder).name == "MediaDecoder"
-    assert {modality: bound(encoder).name for modality, encoder in encoders.items()} == {
+    assert {view: bound(encoder).name for view, encoder in encoders.items()} == {
         "scene": "SceneEncoder",
         "face": "FaceEncoder",
         "audio": "AudioEncoder",

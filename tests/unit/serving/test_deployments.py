@@ -14,16 +14,16 @@ from twominds.errors import ArtifactError, BackboneError, MediaError
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.records import AH_VIDEO, PRESENT, ByteArray, Clip, ClipMedia, Embedding, Failure, Modality
 from twominds.scoring.branch import Branch
-from twominds.serving.deployments import Encoder, MediaDecoder, Part
+from twominds.serving.deployments import EncoderReplica, MediaDecoder, ReplicaSettings
 
-PART = Part(
+SETTINGS = ReplicaSettings(
     ensemble="ensemble",
     models="models",
     device="cpu",
     torch_threads=1,
     max_batch_size=4,
     batch_wait_s=0.05,
-    pooled=False,
+    with_pooled=False,
 )
 
 
@@ -67,17 +67,17 @@ def branch(monkeypatch: pytest.MonkeyPatch) -> StandInBranch:
 
 def test_clips_of_different_requests_share_a_batch(branch: StandInBranch) -> None:
     async def run() -> list[Embedding | Failure]:
-        encoder = Encoder(PART, Modality.FACE, "as deployed")
+        encoder = EncoderReplica(SETTINGS, Modality.FACE, "as deployed")
         return await asyncio.gather(*(encoder.embed(media(str(i))) for i in range(10)))
 
     assert [result.clip_id for result in asyncio.run(run())] == [str(i) for i in range(10)]
     assert sum(branch.batches) == 10
-    assert max(branch.batches) == PART.max_batch_size
+    assert max(branch.batches) == SETTINGS.max_batch_size
 
 
 def test_an_encoder_that_changed_since_is_refused(branch: StandInBranch) -> None:
     with pytest.raises(ArtifactError, match="Deploy it again"):
-        Encoder(PART, Modality.FACE, "another")
+        EncoderReplica(SETTINGS, Modality.FACE, "another")
 
 
 class StandInReader:
@@ -94,7 +94,7 @@ def decode(monkeypatch: pytest.MonkeyPatch, error: Exception) -> object:
         return StandInReader(error)
 
     monkeypatch.setattr("twominds.media.reader.MediaReader", stand_in)
-    decoder = MediaDecoder(PART, MediaConfig(), tuple(Modality))
+    decoder = MediaDecoder(SETTINGS, MediaConfig(), tuple(Modality))
     return asyncio.run(decoder.decode("0f8f", np.array([7, 8], np.uint8), None))
 
 
@@ -127,7 +127,7 @@ def test_an_upload_travels_on_where_an_encoder_reads_it(monkeypatch: pytest.Monk
         return Reader()
 
     monkeypatch.setattr("twominds.media.reader.MediaReader", stand_in)
-    decoder = MediaDecoder(PART, MediaConfig(), tuple(Modality), AH_VIDEO, keeps_video)
+    decoder = MediaDecoder(SETTINGS, MediaConfig(), tuple(Modality), AH_VIDEO, keeps_video)
     video = np.array([7, 8], np.uint8)
     decoded = asyncio.run(decoder.decode("0f8f", video, None))
     assert isinstance(decoded, ClipMedia)

@@ -16,7 +16,8 @@ from torch import Tensor, distributed, nn
 from twominds.errors import ConfigError, TrainingError
 from twominds.training.deepspeed import DeepSpeedConfig, load_deepspeed
 from twominds.training.fit import EpochReport, FitConfig, FitResult, fit
-from twominds.training.losses import cross_entropy
+from twominds.training.losses import loss_of_logits
+from twominds.training.objective import Objective
 from twominds.training.workers import ALONE, Workers
 
 CONFIG = FitConfig(
@@ -96,7 +97,15 @@ class Small(nn.Module):
 def trained(config: FitConfig, workers: Workers = ALONE, **more: Any) -> tuple[FitResult, dict[str, Tensor]]:
     model = Small()
     result = fit(
-        model, Clips(21, 0), Clips(9, 1), config, seed=3, loss=cross_entropy, num_outputs=2, workers=workers, **more
+        model,
+        Clips(21, 0),
+        Clips(9, 1),
+        config,
+        seed=3,
+        loss=loss_of_logits,
+        objective=Objective(),
+        workers=workers,
+        **more,
     )
     return result, model.state_dict()
 

@@ -16,7 +16,8 @@ from twominds.records import Modality
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitConfig, FitResult, fit
 from twominds.training.fit_state import FitState
-from twominds.training.losses import FusionLoss, cross_entropy
+from twominds.training.losses import FusionLoss, loss_of_logits
+from twominds.training.objective import Objective
 from twominds.training.optim import OptimizerName, SchedulerName
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
@@ -27,11 +28,11 @@ CONFIG = FitConfig(epochs=6, batch_size=8, learning_rate=1e-3, patience=6)
 def examples(clips: int, seed: int) -> FusionExamples:
     """Class = sign of the first face value, with a little noise; text is absent now and then."""
     generator = torch.Generator().manual_seed(seed)
-    tokens = {FACE: torch.randn(clips, 4, generator=generator), TEXT: torch.randn(clips, 3, generator=generator)}
-    labels = (tokens[FACE][:, 0] + 0.2 * torch.randn(clips, generator=generator) > 0).long()
+    face, text = (torch.randn(clips, dim, generator=generator) for dim in (4, 3))
+    labels = (face[:, 0] + 0.2 * torch.randn(clips, generator=generator) > 0).long()
     mask = torch.rand(clips, 2, generator=generator) > 0.2
     mask[:, 0] = True
-    return FusionExamples(FusionInputs(tokens=tokens, mask=mask), labels)
+    return FusionExamples(FusionInputs(tokens={FACE: face, TEXT: text}, mask=mask), labels)
 
 
 TRAIN, VALIDATION = examples(50, 0), examples(30, 1)
@@ -44,7 +45,7 @@ def model_of(seed: int = 0) -> Fusion:
 
 def trained(seed: int = 0, config: FitConfig = CONFIG) -> tuple[FitResult, dict[str, Tensor]]:
     model = model_of()
-    result = fit(model, TRAIN, VALIDATION, config, seed=seed, loss=FusionLoss(), num_outputs=2)
+    result = fit(model, TRAIN, VALIDATION, config, seed=seed, loss=FusionLoss(), objective=Objective())
     return result, model.state_dict()
 
 
@@ -97,11 +98,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(
             raise InterruptedByTestError
 
     with pytest.raises(InterruptedByTestError):
-        fit(model_of(), TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_outputs=2, on_epoch=stop)
+        fit(model_of(), TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), objective=Objective(), on_epoch=stop)
     torch.rand(5)
     model = model_of(seed=99)
     state = FitState.load(str(tmp_path))
-    resumed = fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_outputs=2, resume=state)
+    resumed = fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), objective=Objective(), resume=state)
     assert losses(resumed) == losses(result)
     assert resumed.best_epoch == result.best_epoch
     assert same(weights, model.state_dict())
@@ -111,11 +112,13 @@ def test_resuming_what_is_finished_trains_no_further() -> None:
     states: list[FitState] = []
     model = model_of()
     result = fit(
-        model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_outputs=2,
+        model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective(),
         on_epoch=lambda report: states.append(report.fit_state()),
     )  # fmt: skip
     resumed_model = model_of(seed=99)
-    resumed = fit(resumed_model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_outputs=2, resume=states[-1])
+    resumed = fit(
+        resumed_model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective(), resume=states[-1]
+    )
     assert losses(resumed) == losses(result)
     assert same(model.state_dict(), resumed_model.state_dict())
 
@@ -123,11 +126,11 @@ def test_resuming_what_is_finished_trains_no_further() -> None:
 def test_a_state_of_another_seed_or_of_nothing_is_refused(tmp_path: Path) -> None:
     states: list[FitState] = []
     fit(
-        model_of(), TRAIN, VALIDATION, replace(CONFIG, epochs=1), seed=0, loss=FusionLoss(), num_outputs=2,
+        model_of(), TRAIN, VALIDATION, replace(CONFIG, epochs=1), seed=0, loss=FusionLoss(), objective=Objective(),
         on_epoch=lambda report: states.append(report.fit_state()),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="seed 0"):
-        fit(model_of(), TRAIN, VALIDATION, CONFIG, seed=1, loss=FusionLoss(), num_outputs=2, resume=states[0])
+        fit(model_of(), TRAIN, VALIDATION, CONFIG, seed=1, loss=FusionLoss(), objective=Objective(), resume=states[0])
     with pytest.raises(MissingInputError):
         FitState.load(str(tmp_path / "nowhere"))
 
@@ -180,7 +183,7 @@ class FourClips:
 def scripted(script: list[tuple[int, float]], **settings: int) -> tuple[FitResult, int]:
     model = Scripted(script)
     config = replace(FitConfig(batch_size=4, epochs=len(script), patience=99), **settings)
-    result = fit(model, FourClips(), FourClips(), config, seed=0, loss=cross_entropy, num_outputs=2)
+    result = fit(model, FourClips(), FourClips(), config, seed=0, loss=loss_of_logits, objective=Objective())
     return result, int(model.epoch)
 
 
@@ -203,7 +206,7 @@ class AndMore(FourClips):
 
 def test_clips_that_cannot_be_answered_count_and_get_the_training_majority() -> None:
     model, config = Scripted([(4, 0.1)]), FitConfig(batch_size=4, epochs=1, patience=1)
-    result = fit(model, AndMore(1), AndMore(0, 1), config, seed=0, loss=cross_entropy, num_outputs=2)
+    result = fit(model, AndMore(1), AndMore(0, 1), config, seed=0, loss=loss_of_logits, objective=Objective())
     # Four are right, and two get class 1, of which training has more. Class 0: TP 2, FN 1; class 1: TP 3, FP 1.
     assert result.validation_score == result.selection_score == pytest.approx((4 / 5 + 6 / 7) / 2)
     alone, _ = scripted([(4, 0.1)])
@@ -227,7 +230,9 @@ def test_the_mean_over_the_splits_that_select_is_the_epochs_rank() -> None:
         config = FitConfig(batch_size=4, epochs=3, patience=99)
         clips = FourClips()
         model = Scripted(script)
-        result = fit(model, clips, clips, config, seed=0, loss=cross_entropy, num_outputs=2, scored_on=scored_on)
+        result = fit(
+            model, clips, clips, config, seed=0, loss=loss_of_logits, objective=Objective(), scored_on=scored_on
+        )
         assert int(model.epoch) == result.best_epoch, "the weights of another epoch came back"
         return result
 
@@ -271,7 +276,7 @@ def test_accumulated_batches_equal_one_large_batch() -> None:
             TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0),
             dims=TRAIN.inputs.dims, num_outputs=2,
         )  # fmt: skip
-        fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), num_outputs=2)
+        fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), objective=Objective())
         steps.append(model.state_dict())
     for name, tensor in steps[0].items():
         torch.testing.assert_close(tensor, steps[1][name])
@@ -286,7 +291,7 @@ def test_evaluation_in_small_batches_gives_the_same() -> None:
 def test_clipping_bounds_the_step() -> None:
     config = replace(CONFIG, optimizer="sgd", momentum=0.0, weight_decay=0.0, grad_clip=1e-3, epochs=1, batch_size=50)
     model, start = model_of(), model_of()
-    fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), num_outputs=2)
+    fit(model, TRAIN, VALIDATION, config, seed=0, loss=FusionLoss(), objective=Objective())
     moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), start.parameters(), strict=True)])
     assert moved.norm().item() == pytest.approx(1e-3 * config.learning_rate, rel=0.05)
 
@@ -295,9 +300,9 @@ def test_a_loss_that_is_not_a_number_ends_with_a_sentence() -> None:
     bad = examples(50, 0)
     bad.inputs.tokens[FACE][3] = float("nan")  # present, and broken
     with pytest.raises(TrainingError, match=r"nan in epoch 1.*learning_rate"):
-        fit(model_of(), bad, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), num_outputs=2)
+        fit(model_of(), bad, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective())
     with pytest.raises(TrainingError, match="validation"):
-        fit(model_of(), TRAIN, bad, CONFIG, seed=0, loss=FusionLoss(), num_outputs=2)
+        fit(model_of(), TRAIN, bad, CONFIG, seed=0, loss=FusionLoss(), objective=Objective())
 
 
 def test_bf16_trains_and_keeps_fp32_weights() -> None:
@@ -323,7 +328,7 @@ def test_precision_is_that_of_the_products_of_training_and_validation(
             return Output(logits=answer)
 
     model, config = Watched(), replace(CONFIG, precision=precision, epochs=1, batch_size=50)
-    fit(model, Vectors(), Vectors(), config, seed=0, loss=cross_entropy, num_outputs=2)
+    fit(model, Vectors(), Vectors(), config, seed=0, loss=loss_of_logits, objective=Objective())
     assert seen == [(True, product), (False, product)]
 
 
@@ -365,7 +370,7 @@ def test_every_group_steps_at_its_own_rate_under_the_schedule() -> None:
         epochs=4, batch_size=2, optimizer="sgd", momentum=0.0, weight_decay=0.0, learning_rate=0.1, grad_clip=None,
         min_epochs=4,
     )  # fmt: skip
-    fit(model, Vectors(), Vectors(), config, seed=0, loss=slope, num_outputs=2)
+    fit(model, Vectors(), Vectors(), config, seed=0, loss=slope, objective=Objective())
     # Epochs 1 to 4 of half a cosine: cos(pi e / 4) for e = 0 to 3.
     scales = sum((1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in range(4))
     assert model.head.item() == pytest.approx(0.1 * scales, rel=1e-5)

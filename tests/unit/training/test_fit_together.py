@@ -13,13 +13,14 @@ from twominds.fusion.catalog import FusionConfig, build_fusion
 from twominds.fusion.model import FusionOutput
 from twominds.fusion.simple import AttentionSumConfig, ClassWeightedConfig, ConcatMLPConfig
 from twominds.fusion.transformer import TransformerFusionConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import FitResult, fit
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
 from twominds.training.losses import FusionLoss, LossFunction
 from twominds.training.metrics import macro_f1
+from twominds.training.objective import Objective
 from twominds.training.optim import OptimizerName, SchedulerName
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
@@ -62,7 +63,9 @@ LOSS = ExactLoss()
 def examples(clips: int, seed: int, dtype: torch.dtype = torch.float64) -> FusionExamples:
     """Class 1 of two = the first values, mostly of the face, are above a threshold; either is absent now and then."""
     generator = torch.Generator().manual_seed(seed)
-    tokens = {m: torch.randn(clips, dim, generator=generator, dtype=dtype) for m, dim in {FACE: 4, TEXT: 2}.items()}
+    tokens: dict[View, Tensor] = {
+        m: torch.randn(clips, dim, generator=generator, dtype=dtype) for m, dim in {FACE: 4, TEXT: 2}.items()
+    }
     labels = (tokens[FACE][:, 0] + 0.2 * tokens[TEXT][:, 0] > 0.3).long()
     mask = torch.rand(clips, 2, generator=generator, dtype=dtype) > torch.tensor([0.1, 0.3], dtype=dtype)
     for column, token in enumerate(tokens.values()):
@@ -101,7 +104,7 @@ def together(
         [config] * count,
         seeds=seeds,
         losses=[loss] * count,
-        num_outputs=2,
+        objective=Objective(),
         scored_on=scored_on,
     )
     return [result for result in results if isinstance(result, FitResult)]
@@ -118,7 +121,7 @@ def one_by_one(
     scored_on: Sequence[FusionExamples] = (),
 ) -> list[FitResult]:
     return [
-        fit(model, train, validation, config, seed=seed, loss=loss, num_outputs=2, scored_on=scored_on)
+        fit(model, train, validation, config, seed=seed, loss=loss, objective=Objective(), scored_on=scored_on)
         for model, seed in zip(several, seeds, strict=True)
     ]
 
@@ -174,7 +177,7 @@ def test_fusion_models(fusion: FusionConfig) -> None:
 
 def test_class_weighted_fusion() -> None:
     def two_values(split: FusionExamples) -> FusionExamples:
-        tokens = {modality: token[:, :2] for modality, token in split.inputs.tokens.items()}
+        tokens = {view: token[:, :2] for view, token in split.inputs.tokens.items()}
         return FusionExamples(FusionInputs(tokens=tokens, mask=split.inputs.mask), split.labels)
 
     def scores() -> list[nn.Module]:
@@ -290,9 +293,9 @@ def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
         ]
 
     batched, single = several(), several()
-    results = fit_together(batched, TRAIN, VALIDATION, CONFIGS, seeds=SEEDS, losses=LOSSES, num_outputs=2)
+    results = fit_together(batched, TRAIN, VALIDATION, CONFIGS, seeds=SEEDS, losses=LOSSES, objective=Objective())
     truth = [
-        fit(model, TRAIN, VALIDATION, config, seed=seed, loss=loss, num_outputs=2)
+        fit(model, TRAIN, VALIDATION, config, seed=seed, loss=loss, objective=Objective())
         for model, seed, config, loss in zip(single, SEEDS, CONFIGS, LOSSES, strict=True)
     ]
     # The objective is in single precision.
@@ -303,7 +306,7 @@ def test_candidates_of_one_shape_are_trained_each_by_its_own_settings() -> None:
         )
         assert model.state_dict().keys() == expected.state_dict().keys()
     # The example would notice settings of a neighbour's.
-    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CONFIGS[1], seed=3, loss=LOSS, num_outputs=2)
+    swapped = fit(models(seeds=SEEDS[:1])[0], TRAIN, VALIDATION, CONFIGS[1], seed=3, loss=LOSS, objective=Objective())
     assert swapped.history[-1].train_loss != pytest.approx(truth[0].history[-1].train_loss, abs=1e-2)
 
 

@@ -12,12 +12,13 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.model import FusionOutput
 from twominds.fusion.simple import ConcatMLPConfig
-from twominds.records import Modality
+from twominds.records import Modality, cross_entropy
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
-from twominds.training.losses import FusionLoss, LossFunction, cross_entropy
+from twominds.training.losses import FusionLoss, LossFunction
+from twominds.training.objective import Objective
 
 FACE, SEEDS, LOSS = Modality.FACE, (3, 7, 11), FusionLoss()
 CONFIG = FitConfig(epochs=3, batch_size=8, learning_rate=1e-3, patience=9)
@@ -46,12 +47,12 @@ def outcomes(
     on_epoch: Callable[[int, EpochReport], list[int] | None] | None = None,
 ) -> list[FitResult | TrainingError | None]:
     return fit_together(
-        several, TRAIN, VALIDATION, configs, seeds=SEEDS, losses=losses, num_outputs=2, on_epoch=on_epoch
+        several, TRAIN, VALIDATION, configs, seeds=SEEDS, losses=losses, objective=Objective(), on_epoch=on_epoch
     )
 
 
 def alone(model: nn.Module, seed: int) -> FitResult:
-    return fit(model, TRAIN, VALIDATION, CONFIG, seed=seed, loss=LOSS, num_outputs=2)
+    return fit(model, TRAIN, VALIDATION, CONFIG, seed=seed, loss=LOSS, objective=Objective())
 
 
 def check_same(result: FitResult | TrainingError | None, expected: FitResult) -> None:
@@ -159,4 +160,4 @@ def test_what_it_cannot_do_is_refused() -> None:
         outcomes(models(), configs=[CONFIG, replace(CONFIG, optimizer="sgd"), CONFIG])
     with pytest.raises(ConfigError, match="other losses"):
         outcomes(models(), losses=[cross_entropy, LOSS, LOSS])
-    assert fit_together([], TRAIN, VALIDATION, [], seeds=(), losses=[], num_outputs=2) == []
+    assert fit_together([], TRAIN, VALIDATION, [], seeds=(), losses=[], objective=Objective()) == []

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from twominds.errors import ConfigError
 from twominds.fusion.model import FusionOutput
-from twominds.training.losses import FusionLoss, balanced_class_weights, cross_entropy, fusion_loss
+from twominds.records import cross_entropy
+from twominds.training.losses import FusionLoss, balanced_class_weights, fusion_loss
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 0.0], [-1.0, 1.0]])
 PROTOTYPE_LOGITS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])

@@ -9,7 +9,7 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.model import Fusion, FusionOutput
 from twominds.fusion.simple import AttentionSumConfig
-from twominds.records import Modality
+from twominds.records import Modality, View
 from twominds.training.fit_config import FitConfig
 from twominds.training.optim import OptimizerName, make_optimizer
 from twominds.training.stacked import ModelStack, RowOptimizer, reached, weights_of
@@ -83,7 +83,10 @@ def models(count: int) -> list[Fusion]:
 
 def inputs(clips: int) -> FusionInputs:
     generator = torch.Generator().manual_seed(clips)
-    tokens = {FACE: torch.randn(clips, 4, generator=generator), TEXT: torch.randn(clips, 3, generator=generator)}
+    tokens: dict[View, Tensor] = {
+        FACE: torch.randn(clips, 4, generator=generator),
+        TEXT: torch.randn(clips, 3, generator=generator),
+    }
     return FusionInputs(tokens=tokens, mask=torch.rand(clips, 2, generator=generator) > 0.2)
 
 

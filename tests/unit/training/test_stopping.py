@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from twominds.errors import ConfigError
-from twominds.training.stopping import StoppingConfig, below_median, comparable, levels, objective, out_of_reach
+from twominds.training.stopping import StoppingConfig, below_median, candidate_score, comparable, levels, out_of_reach
 
 INCUMBENT = (0.70, 0.72, 0.71, 0.69, 0.73)
 OTHER = (0.68, 0.71, 0.66, 0.68, 0.70)
@@ -112,7 +112,7 @@ def test_what_a_sampler_hears_is_shifted_by_what_seeds_add() -> None:
     assert comparable([0.6, 0.7], finished, 0.0) == pytest.approx(0.65 - (0.05 + 0.03) / 2)
     assert comparable(finished[0], finished, 0.0) == pytest.approx(0.75)
     assert comparable([0.6], [], 0.0) == 0.6
-    assert objective([0.6, 0.8], 0.5) == pytest.approx(0.7 - 0.05)
+    assert candidate_score([0.6, 0.8], 0.5) == pytest.approx(0.7 - 0.05)
 
 
 def test_below_the_median_of_the_others_at_the_same_epoch() -> None:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 from twominds.training.fit import FitConfig, FitResult, fit
-from twominds.training.losses import cross_entropy
+from twominds.training.losses import loss_of_logits
+from twominds.training.objective import Objective
 from twominds.training.workers import ALONE, Workers, share_of
 
 CONFIG = FitConfig(
@@ -71,7 +72,7 @@ class Small(nn.Module):
 def trained(config: FitConfig, model: Small, workers: Workers = ALONE) -> FitResult:
     validation = Clips(9, seed=1)
     return fit(
-        model, Clips(21, seed=0), validation, config, seed=3, loss=cross_entropy, num_outputs=2,
+        model, Clips(21, seed=0), validation, config, seed=3, loss=loss_of_logits, objective=Objective(),
         scored_on=(validation, Clips(5, seed=2)), workers=workers,
     )  # fmt: skip
 

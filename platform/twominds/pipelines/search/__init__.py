@@ -1,1 +1,1 @@
-"""The stability search: candidates, their seeds, what ends them, where they rest, and the winner."""
+"""Searches on Ray Tune: of the fusion, and of one view's encoder."""

@@ -1,4 +1,4 @@
-"""The search of one modality's encoder (LEYA, section 4.2): features in, the best candidate's encoder out.
+"""The search of one view's encoder (LEYA, section 4.2): features in, the best candidate's encoder out.
 
 Every candidate is one trial that trains the encoder once, with the recipe's seed, on features that are there; settings
 of the features themselves (frames, layers of a frozen backbone) are not searched. What a candidate comes to is an
@@ -16,16 +16,8 @@ from twominds import artifacts, model_card
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder
-from twominds.pipelines.about import absolute, read_about
 from twominds.pipelines.cluster import cluster
-from twominds.pipelines.search.candidate import SeedResult
-from twominds.pipelines.search.config import TuningConfig
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.samplers import Plan
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import Rules, Watch
-from twominds.pipelines.search.tuning import SearchError, run_trials, trials_left, write_trials
-from twominds.pipelines.summary import Summary
+from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
 from twominds.pipelines.train import (
     EncoderClips,
     check_inputs,
@@ -37,7 +29,15 @@ from twominds.pipelines.train import (
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.space import Candidate, Sampler
-from twominds.records import Modality
+from twominds.records import View
+from twominds.reports.summary import Summary
+from twominds.results.about import absolute, read_about
+from twominds.search.candidate import SeedResult
+from twominds.search.config import TuningConfig
+from twominds.search.outcomes import Outcome
+from twominds.search.plan import Plan, trials_left
+from twominds.search.store import SearchStore
+from twominds.search.trial import Rules, Watch
 from twominds.storage import require_writable
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, job_command, require
@@ -45,9 +45,9 @@ from twominds.workspace import Workspace, job_command, require
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSearchConfig(TuningConfig):
-    """Search the settings of one modality's encoder for the best on validation, and save that encoder."""
+    """Search the settings of one view's encoder for the best on validation, and save that encoder."""
 
-    modality: Modality
+    view: View
     """Whose encoder; the recipe must have a space for it."""
     features: str = field(default_factory=lambda: Workspace.default().features)
     """Folder of `jobs/preprocess.py`."""
@@ -56,7 +56,7 @@ class EncoderSearchConfig(TuningConfig):
     search: str = field(default_factory=lambda: Workspace.default().search)
     """Folder for the state of the search and its trials; local or s3://."""
     output: str = field(default_factory=lambda: Workspace.default().encoders)
-    """Folder for the winner, in place of the modality's encoder there, as of `jobs/train_encoders.py`."""
+    """Folder for the winner, in place of the view's encoder there, as of `jobs/train_encoders.py`."""
     recipe: str = ""
     """The system; by default the one that the features were made for."""
     trials: int = 0
@@ -87,7 +87,7 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     Raises:
         MissingInputError: there are no features, or no labelled clips of a split among them.
         BackboneError: the bundle lacks a backbone.
-        ConfigError: the recipe has no space for the modality, the settings name one that is none, or it has no grid.
+        ConfigError: the recipe has no space for the view, the settings name one that is none, or it has no grid.
         SearchError: no candidate could be trained.
     """
     require(config.features, what="features", made_by="python jobs/preprocess.py")
@@ -95,29 +95,29 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     require_writable(config.search)
     require_writable(config.output)
     # From the root on: a trial has a working folder of its own.
-    features, store, modality = absolute(config.features), BackboneStore(uri=absolute(config.models)), config.modality
-    recipe = find_recipe(config.recipe or read_about(features).recipe).with_encoder_search(modality, config.space)
-    search = recipe.encoder_search(modality)
+    features, store, view = absolute(config.features), BackboneStore(uri=absolute(config.models)), config.view
+    recipe = find_recipe(config.recipe or read_about(features).recipe).with_encoder_search(view, config.space)
+    search = recipe.encoder_search(view)
     search = replace(search, trials=config.trials or search.trials, sampler=config.sampler or search.sampler)
     plan = Plan(
         space=search.space,
-        first_points=(recipe.encoder_candidate(modality),),
+        first_points=(recipe.encoder_candidate(view),),
         sampler=search.sampler,
         trials=search.trials,
     ).of_what_there_is()
     plan.points()  # refuses what is wrong with it before a cluster is started
-    check_inputs(features, recipe, modality, store, config.protocol)
+    check_inputs(features, recipe, view, store, config.protocol)
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
-    identity = [to_json(recipe.encoders.of(modality)), to_json(recipe.encoder_fits.of(modality)), recipe.encoder_seed]
+    identity = [to_json(recipe.encoders[view]), to_json(recipe.encoder_fits[view]), recipe.encoder_seed]
     identity += [to_json(replace(search, trials=0)), config.sampler_seed, config.random_starts, config.protocol]
     identity += sorted(config.space)
-    data = data_fingerprint(features, modality, config.protocol)
-    run_uri = f"{absolute(config.search)}/{modality}-{fingerprint(identity, data)}"
+    data = data_fingerprint(features, view, config.protocol)
+    run_uri = f"{absolute(config.search)}/{view}-{fingerprint(identity, data)}"
     rules, trials_store = Rules(seeds=(recipe.encoder_seed,)), SearchStore(run_uri)
     parameters = {
         "recipe": recipe,
-        "modality": modality,
-        "clips": read_examples(features, modality, config.protocol),
+        "view": view,
+        "clips": read_examples(features, view, config.protocol, recipe.task.output),
         "bundle": store,
         "features": features,
         "run_uri": run_uri,
@@ -134,7 +134,7 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
     write_trials(run_uri, [_row(trial) for trial in trials])
     best = max(trials, key=Trial.rank)
     card = replace(best.card, metrics={**best.card.metrics, "candidates_searched": len(trials)})
-    model_card.save(f"{config.output}/{modality}", artifacts.load_tensors(best.folder), card)
+    model_card.save(f"{config.output}/{view}", artifacts.load_tensors(best.folder), card)
     return _summary(config, recipe, trials, tried=len(outcomes), run_uri=run_uri)
 
 
@@ -143,7 +143,7 @@ def _train(
     watches: Sequence[Watch],
     *,
     recipe: Recipe,
-    modality: Modality,
+    view: View,
     clips: EncoderClips,
     bundle: BackboneStore,
     features: str,
@@ -152,14 +152,14 @@ def _train(
 ) -> list[None]:
     """Runs in a trial: trains a candidate (here they come alone), and keeps it in its folder."""
     (candidate,), (watch,) = candidates, watches
-    chosen = recipe.with_encoder_candidate(modality, candidate)
-    encoder, result = trained_encoder(chosen, modality, clips, bundle, device=device)
-    card = encoder_card(chosen, modality, clips, bundle, result, features)
+    chosen = recipe.with_encoder_candidate(view, candidate)
+    encoder, result = trained_encoder(chosen, view, clips, bundle, device=device)
+    card = encoder_card(chosen, view, clips, bundle, result, features)
     metrics = {
         **card.metrics,
         "selection_score": result.selection_score,
         "selection_loss": result.selection_loss,
-        "candidate": chosen.encoder_candidate(modality),
+        "candidate": chosen.encoder_candidate(view),
     }
     folder = str(SearchStore(run_uri).candidate(candidate).folder)
     save_encoder(folder, encoder, chosen.encoders, replace(card, metrics=metrics))
@@ -190,8 +190,8 @@ def _summary(config: EncoderSearchConfig, recipe: Recipe, trials: list[Trial], *
         mf1, minus_loss = trial.rank()
         table.add_row(str(rank), f"{mf1:.3f}", f"{-minus_loss:.3f}", ", ".join(shown))
     best = ranked[0].card
-    where = f"{config.output}/{config.modality}"
-    summary = Summary(title=f"Search of the {config.modality} encoder of {recipe.name}", where=where, tables=[table])
+    where = f"{config.output}/{config.view}"
+    summary = Summary(title=f"Search of the {config.view} encoder of {recipe.name}", where=where, tables=[table])
     summary.add("candidates trained", f"{len(trials)} of {tried}")
     summary.add(f"best on {best.selected_on}", f"MF1 {best.metrics['selection_score']:.3f}")
     if config.protocol != "validation":

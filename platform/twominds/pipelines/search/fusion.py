@@ -3,7 +3,7 @@
 Every candidate is one trial that trains all seeds; its score is the mean validation MF1 over them (minus
 `std_penalty` times their standard deviation). One that can't win any more is ended before its last seed
 (`training/stopping.py`); only those with all seeds can be the winner. The test split is not read, unless the paper's
-protocol is asked for. An interrupted search that is started again goes on (`store.py`).
+protocol is asked for. An interrupted search that is started again goes on (`search/store.py`).
 """
 
 from collections.abc import Generator
@@ -13,22 +13,21 @@ from typing import Any
 from twominds.artifacts import Card, to_json
 from twominds.errors import ConfigError
 from twominds.pipelines.cluster import cluster, share_of_node
-from twominds.pipelines.search.candidate import SearchData
-from twominds.pipelines.search.config import SearchConfig
-from twominds.pipelines.search.estimate import estimate
-from twominds.pipelines.search.progress import best_table
-from twominds.pipelines.search.report.report import trials_rows, write_search_report
-from twominds.pipelines.search.results import SearchResults
-from twominds.pipelines.search.setup import Search, prepare, results_of
-from twominds.pipelines.search.trial import train_fusion
-from twominds.pipelines.search.tuning import SearchError, run_trials, trials_left, write_trials
-from twominds.pipelines.search.winner import WinnerConfig, save_winner
-from twominds.pipelines.summary import Summary
-from twominds.scoring.decision import DecisionFit
+from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
+from twominds.reports.search.report import trials_rows, write_search_report
+from twominds.reports.search.terminal import best_table
+from twominds.reports.summary import Summary
+from twominds.scoring.fit_decision import DecisionFit
+from twominds.search.config import SearchConfig
+from twominds.search.estimate import estimate
+from twominds.search.inputs import SearchData
+from twominds.search.outcomes import SearchResults
+from twominds.search.plan import trials_left
+from twominds.search.setup import Search, prepare, results_of
+from twominds.search.trial import train_fusion
+from twominds.search.winner import WinnerConfig, save_winner
 from twominds.storage import require_writable
 from twominds.workspace import job_command
-
-__all__ = ["SearchConfig", "search_fusion"]
 
 
 def search_fusion(config: SearchConfig) -> Summary:
@@ -95,7 +94,7 @@ def _run(search: Search, config: SearchConfig, cpus: int) -> SearchResults:
         "recipe": search.fusion,
         "data": search.data,
         "run_uri": search.store.uri,
-        "num_outputs": search.recipe.task.num_outputs,
+        "objective": search.recipe.objective,
         "device": config.device,
     }
     run_trials(train_fusion, parameters, search.plan, config, search.rules, search.store, cpus=cpus)
@@ -121,7 +120,7 @@ def _estimated(search: Search, config: SearchConfig) -> Summary:
     summary.add("drawn by", "nobody: these are all" if search.plan.sampler == "grid" else drawn)
     summary.add("trainings", f"{len(search.rules.seeds)} seeds of each: {', '.join(map(str, search.rules.seeds))}")
     summary.add("ended early", _ends(config))
-    found = estimate(search.fusion, search.data, over, left, num_outputs=search.recipe.task.num_outputs)
+    found = estimate(search.fusion, search.data, over, left, objective=search.recipe.objective)
     summary.add("training", f"{found.low_h:.2f} to {found.high_h:.2f} hours of one {_place(config)} ({found.basis})")
     summary.next_step = "the same without --dry-run"
     return summary

@@ -12,15 +12,12 @@ from ray.tune import Callback
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import Rules
 from twominds.recipes.space import Candidate, SearchSpace, candidates_of
-
-SHOWN = 5
-"""Best candidates in the table of a terminal."""
+from twominds.reports.search.terminal import best_table, score_text
+from twominds.search.outcomes import Outcome
+from twominds.search.store import SearchStore
+from twominds.search.trial import Rules
 
 PROCESS_DIED = "A candidate's process died"
 """How the cause begins."""
@@ -148,7 +145,7 @@ class SearchProgress(Callback):
             self._live.update(self._shown())
             return
         best = self.best
-        so_far = f"best {_score(best)}" if best else "none finished yet"
+        so_far = f"best {score_text(best)}" if best else "none finished yet"
         Console().print(
             f"candidate {self._done}/{self._trials}: {line}, {so_far}, about {self._minutes_left():.0f} min left",
             highlight=False,
@@ -162,7 +159,7 @@ class SearchProgress(Callback):
         if outcome.status == "ended":
             score = f"MF1 {outcome.mean:.3f}, " if outcome.results else ""
             return f"{score}ended after {len(outcome.results)} of {seeds} seeds"
-        return f"MF1 {_score(outcome)}" + (f" over {seeds} seeds" if seeds > 1 else "")
+        return f"MF1 {score_text(outcome)}" + (f" over {seeds} seeds" if seeds > 1 else "")
 
     def _minutes_left(self) -> float:
         done = self._done + self._under_way / 2  # who is under way is half done, on average
@@ -174,26 +171,6 @@ class SearchProgress(Callback):
         left = f"about {self._minutes_left():.0f} min left" if self._done > self._done_at_start else ""
         bar.add_task("candidates", total=self._trials, completed=self._done, left=left)
         return Group(bar, best_table(self._finished, self._rules))
-
-
-def best_table(finished: list[Outcome], rules: Rules) -> Table:
-    """The best finished candidates, and the settings in which they differ most visibly."""
-    table = Table("rank", "MF1", "candidate")
-    for rank, outcome in enumerate(sorted(finished, key=rules.rank, reverse=True)[:SHOWN], start=1):
-        table.add_row(str(rank), _score(outcome), _settings(outcome))
-    return table
-
-
-def _score(outcome: Outcome) -> str:
-    return f"{outcome.mean:.3f}" + (f" +- {outcome.std:.3f}" if len(outcome.results) > 1 else "")
-
-
-def _settings(outcome: Outcome) -> str:
-    candidate = outcome.candidate
-    told = ("hidden_dim", "num_layers", "dropout", "optimizer", "learning_rate")
-    names = [name for name in told if name in candidate] if "hidden_dim" in candidate else list(candidate)
-    values = {name: candidate[name] for name in names}
-    return ", ".join(f"{n} {v:.3g}" if isinstance(v, float) else f"{n} {v}" for n, v in values.items())
 
 
 def _error(trial: Any) -> BaseException | None:

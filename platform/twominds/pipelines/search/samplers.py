@@ -1,9 +1,8 @@
-"""What draws the candidates of a search: a plan's own points, and Ray Tune's samplers over the recipe's space."""
+"""What draws the candidates of a search, beside the plan's own points: Ray Tune's samplers over the recipe's space."""
 
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,9 +11,6 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.hyperopt import HyperOptSearch
 
-from twominds.pipelines.search.config import TuningConfig
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import SCORE, Rules, report_of, scores_of_finished
 from twominds.recipes.space import (
     CANDIDATES,
     Candidate,
@@ -23,51 +19,17 @@ from twominds.recipes.space import (
     LogUniform,
     Sampler,
     SearchSpace,
-    Value,
     as_setting,
     candidate_of,
-    check_candidate,
-    grid,
     settings_of,
-    size,
 )
+from twominds.search.config import TuningConfig
+from twominds.search.plan import Plan
+from twominds.search.store import SearchStore
+from twominds.search.trial import SCORE, Rules, report_of, scores_of_finished
 
 REDRAWS = 1000
 """Draws of something known after which nothing new is expected."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Which candidates a search tries."""
-
-    space: SearchSpace
-    first_points: Sequence[Mapping[str, Value]]
-    """Tried before the sampler's own."""
-    sampler: Sampler
-    trials: int
-    """How many; of a grid at most all."""
-    per_trial: int = 1
-    """Candidates that one trial trains together."""
-    shared: tuple[str, ...] = ()
-    """Settings in which these may not differ."""
-
-    def of_what_there_is(self) -> "Plan":
-        """This plan; but where the space has no more candidates than it tries, each of these once."""
-        candidates = size(self.space)
-        return self if candidates > self.trials else replace(self, sampler="grid", trials=int(candidates))
-
-    def points(self) -> list[Candidate]:
-        """The candidates that are known beforehand: the first ones, and of a grid the others too.
-
-        Raises:
-            ConfigError: one is outside of the space, or the space has no grid.
-        """
-        points = [dict(point) for point in self.first_points][: self.trials]
-        for point in points:
-            check_candidate(point, self.space)
-        if self.sampler == "grid":
-            points += [point for point in grid(self.space) if point not in points]
-        return points[: self.trials]
 
 
 class CandidateSampler(HyperOptSearch):

@@ -1,6 +1,6 @@
 """The engine of every search: Ray Tune and a sampler over a recipe's space, going on where it was interrupted.
 
-Every start is a new run of Tune over what is left: the store (`store.py`) knows which candidates are over, which
+Every start is a new run of Tune over what is left: the store (`search/store.py`) knows which candidates are over, which
 the sampler is told of before it draws, and which were begun, which come first. So nothing hangs on Tune's own state,
 and a search may be taken up with more candidates, on other nodes, or after a disk was full.
 """
@@ -21,21 +21,21 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, TuneError, 
 from upath import UPath
 
 from twominds.errors import ConfigError, TwomindsError
-from twominds.pipelines import tables
 from twominds.pipelines.cluster import lost_nodes
-from twominds.pipelines.search.config import TuningConfig
 from twominds.pipelines.search.progress import PROCESS_DIED, SearchProgress, last_line
-from twominds.pipelines.search.samplers import CandidateSampler, Packs, Plan, tune_space
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import SCORE, Rules, report_of, run_trial, scores_of_finished
-from twominds.recipes.space import Candidate
+from twominds.pipelines.search.samplers import CandidateSampler, Packs, tune_space
+from twominds.results import tables
+from twominds.search.config import TuningConfig
+from twominds.search.plan import Plan, points_left, trials_left
+from twominds.search.store import SearchStore
+from twominds.search.trial import SCORE, Rules, report_of, run_trial, scores_of_finished
 from twominds.storage import storage_of, write_whole
 
 MISSED_AFTER_S = 25.0
 """After which Ray has noticed the loss of a node: five checks that fail, three seconds apart, and some more."""
 
 TrainWith = Callable[..., Sequence[Exception | None]]
-"""`trial.Train`, given the search's parameters by name as well."""
+"""`search.trial.Train`, given the search's parameters by name as well."""
 
 
 class SearchError(TwomindsError):
@@ -70,7 +70,7 @@ def run_trials(
     left = trials_left(plan, store)
     if not left:
         return
-    outcomes, points = store.outcomes(), _points(plan, store)
+    outcomes, points = store.outcomes(), points_left(plan, store)
     over = [outcome.candidate for outcome in outcomes]
     finished = scores_of_finished(outcomes)
     known = [(o.candidate, report_of(o, finished, rules.std_penalty)[SCORE]) for o in outcomes]
@@ -117,18 +117,6 @@ def run_trials(
             raise SearchError(
                 f"Ray Tune broke off: {last_line(error)}. What is trained is not lost: run it again."
             ) from error
-
-
-def trials_left(plan: Plan, store: SearchStore) -> int:
-    """How many candidates a start would still try: without any it needs no cluster."""
-    most = len(_points(plan, store)) if plan.sampler == "grid" else plan.trials
-    return max(0, min(plan.trials - len(store.outcomes()), most))
-
-
-def _points(plan: Plan, store: SearchStore) -> list[Candidate]:
-    """What comes before any draw: what was begun, and the plan's own points."""
-    begun, over = store.unfinished(), [outcome.candidate for outcome in store.outcomes()]
-    return [point for point in [*begun, *(p for p in plan.points() if p not in begun)] if point not in over]
 
 
 @contextmanager

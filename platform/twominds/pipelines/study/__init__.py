@@ -1,1 +1,1 @@
-"""A paper's whole table: the parts that its rows share, the rows, and their report."""
+"""A paper's whole table: makes the parts that its rows share, trains the rows, and has them reported."""

@@ -1,107 +1,38 @@
-"""From the parts of a study to its rows: fusions trained over all seeds, and what each row answers.
+"""From the parts of a study to its rows: fusions trained over all seeds.
 
 Every row, also one encoder by itself, becomes an ensemble artifact, so that all are scored (and can be served) the same
 way. Rows that differ only in what they report of a fusion share it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import ray
 import torch
 from torch import Tensor
-from upath import UPath
 
-from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.errors import TrainingError
-from twominds.fusion.batch import fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import read_about
-from twominds.pipelines.labelled import clip_counts, clip_rows
-from twominds.pipelines.search.candidate import CandidateStore, LabelledInputs, SearchData, SeedResult, train_candidate
-from twominds.pipelines.study.answers import ensemble_answers, without
-from twominds.pipelines.study.parts import Part, Unmade
-from twominds.pipelines.study.results import SEEDS_LOST, Answers
+from twominds.pipelines.study.parts import Unmade
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Embedding, Modality, Split, View, absent
-from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
+from twominds.records import Split, View
+from twominds.reports.study.results import SEEDS_LOST
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, labelled
+from twominds.results.about import read_about
+from twominds.results.labelled import clip_counts
+from twominds.scoring.ensemble import save_ensemble
+from twominds.scoring.members import EnsembleConfig, seed_name
+from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
+from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
-Parts = Mapping[tuple[str, Modality], Part]
-"""By the recipe's name and the modality."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipEmbeddings:
-    """One clip and what the encoders of the study say of it."""
-
-    clip: Clip
-    by_encoder: Mapping[str, Embedding]
-    """By the encoder's place; without those that the clip could not be brought to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowModels:
-    """The trained models behind a row (and any other that differs only in what it reports of them)."""
-
-    recipe: Recipe
-    parts: tuple[Part, ...]
-    uri: str
-    """Their artifact: an ensemble without its encoders, which are parts of the study."""
-    protocol: SelectionProtocol
-
-    def inputs_of(self, clips: Sequence[ClipEmbeddings], hidden: Modality | None = None) -> list[dict[View, Embedding]]:
-        """What the models take of each clip; `hidden` counts as absent.
-
-        A clip that one of their encoders could not be brought to has nothing: where it is scored it fails, too.
-        """
-        return [self._inputs_of(clip, hidden) for clip in clips]
-
-    def _inputs_of(self, clip: ClipEmbeddings, hidden: Modality | None) -> dict[View, Embedding]:
-        if self.processed(clip):
-            return without({part.modality: clip.by_encoder[part.encoder] for part in self.parts}, hidden)
-        presence, clip_id = absent("it could not be processed"), clip.clip.clip_id
-        modalities = (part.modality for part in self.parts)
-        return {m: Embedding(clip_id=clip_id, view=m, presence=presence) for m in modalities}
-
-    def processed(self, clip: ClipEmbeddings) -> bool:
-        """Whether the clip came through to all encoders of the row."""
-        return all(part.encoder in clip.by_encoder for part in self.parts)
-
-    @cached_property
-    def ensemble(self) -> Ensemble:
-        """The finished artifact, loaded."""
-        return Ensemble.load(self.uri)
-
-    def card(self) -> Card | None:
-        """The card of the finished artifact; None while there is none."""
-        return artifacts.read_card(self.uri) if (UPath(self.uri) / artifacts.CARD).exists() else None
-
-
-def read_embeddings(parts: Sequence[Part], splits: Sequence[Split] | None = None) -> list[ClipEmbeddings]:
-    """All clips (of some splits), by id: also those that could not be brought to an encoder."""
-    clips: dict[str, Clip] = {}
-    seen: dict[str, dict[str, Embedding]] = {}
-    for part in parts:
-        columns = [*tables.WITHOUT_WORDS, *(f.name for f in tables.embedding_fields(part.modality))]
-        for row in clip_rows(part.embeddings, columns, splits):
-            clips[row["clip_id"]] = tables.clip_from_row(row)
-            by_encoder = seen.setdefault(row["clip_id"], {})
-            if not row["error"]:
-                by_encoder[part.encoder] = tables.embedding_from_row(row, part.modality)
-    return [ClipEmbeddings(clip=clips[clip_id], by_encoder=seen[clip_id]) for clip_id in sorted(clips)]
-
-
-def labelled(clips: Sequence[ClipEmbeddings], split: Split) -> list[ClipEmbeddings]:
-    """Those of one split that have a label."""
-    return [item for item in clips if item.clip.split == split and item.clip.label is not None]
+Parts = Mapping[tuple[str, View], StudyPart]
+"""By the recipe's name and the view."""
 
 
 def models_of(
@@ -111,14 +42,14 @@ def models_of(
     seen = [(split, item) for split in visible_splits(protocol) for item in labelled(clips, split)]
     found: dict[str, RowModels] = {}
     for recipe in recipes:
-        own = tuple(parts[recipe.name, modality] for modality in recipe.modalities)
+        own = tuple(parts[recipe.name, view] for view in recipe.views)
         row = RowModels(recipe=recipe, parts=own, uri="", protocol=protocol)
         labels = [[item.clip.clip_id, split, item.clip.label, row.processed(item)] for split, item in seen]
         fusion = recipe.fusion
         settings = [to_json(fusion.model), to_json(fusion.fit), to_json(fusion.loss), fusion.inputs, fusion.seeds]
         identity = [
             "encoder" if recipe.reports == "encoder" else settings,
-            [[part.modality, part.card.artifact_id] for part in own],
+            [[part.view, part.card.artifact_id] for part in own],
             [labels, protocol],
         ]
         found[recipe.name] = replace(row, uri=f"{folder}/fusions/{fingerprint(identity)}")
@@ -180,10 +111,9 @@ def selection_data(row: RowModels, clips: Sequence[ClipEmbeddings]) -> SearchDat
     for split in visible_splits(row.protocol):
         if found := labelled(clips, split):
             fusion = row.recipe.fusion
-            inputs = fusion_inputs(row.inputs_of(found), fusion.modalities, fusion.inputs, dims)
-            dims = inputs.dims
-            labels = torch.tensor([cast("int", item.clip.label) for item in found])
-            splits[split] = LabelledInputs(inputs=inputs, labels=labels)
+            labels = [item.clip.labels for item in found if item.clip.labels is not None]
+            splits[split] = labelled_inputs(row.inputs_of(found), labels, fusion, row.recipe.task.output, dims)
+            dims = splits[split].inputs.dims
     return LabelledSplits(splits).for_selection(row.protocol)
 
 
@@ -192,7 +122,7 @@ def _train_seed(recipe: Recipe, seed: int, data: SearchData, uri: str, device: s
     torch.set_num_threads(1)
     fusion, store = replace(recipe.fusion, seeds=(seed,)), CandidateStore(uri, {})
     try:
-        return train_candidate({}, fusion, data, store, num_outputs=recipe.task.num_outputs, device=device)[0]
+        return train_candidate({}, fusion, data, store, objective=recipe.objective, device=device)[0]
     except TrainingError as error:
         return Unmade(reason=str(error))
 
@@ -202,7 +132,7 @@ def _save_fusion(
 ) -> None:
     store, fusion = CandidateStore(row.uri, {}), row.recipe.fusion
     data = selection_data(row, clips)
-    config = EnsembleConfig(fusion=fusion.model, inputs=fusion.inputs, modalities=fusion.modalities, media=_media(row))
+    config = EnsembleConfig(fusion=fusion.model, inputs=fusion.inputs, views=fusion.views, media=_media(row))
     scores = [result.validation_score for result in results]
     metrics = {
         "validation_score_mean": float(np.mean(scores)),
@@ -211,19 +141,27 @@ def _save_fusion(
         **({SEEDS_LOST: {str(seed): reason for seed, reason in lost.items()}} if lost else {}),
     }
     card = _card(row, metrics, clip_counts(row.recipe.task, data.train.labels, data.validation.labels))
-    _save(row, {result.seed: store.state(result.seed) for result in results}, config, data.train.inputs.dims, card)
+    _save(
+        row,
+        {seed_name(result.seed): store.state(result.seed) for result in results},
+        config,
+        data.train.inputs.dims,
+        card,
+    )
     store.folder.fs.rm(store.folder.path, recursive=True)  # all of it is in the artifact now
 
 
 def _save_encoder_alone(row: RowModels) -> None:
-    """One encoder as an ensemble of one: a class-weighted sum over one modality is that modality's logits."""
+    """One encoder as an ensemble of one: a class-weighted sum over one view is that view's logits."""
     (part,) = row.parts
-    dims, model = {part.modality: row.recipe.task.num_outputs}, ClassWeightedConfig()
-    config = EnsembleConfig(fusion=model, inputs="logits", modalities=(part.modality,), media=_media(row))
+    dims, model = {part.view: row.recipe.task.num_outputs}, ClassWeightedConfig()
+    config = EnsembleConfig(fusion=model, inputs="logits", views=(part.view,), media=_media(row))
     state = build_fusion(model, dims=dims, num_outputs=row.recipe.task.num_outputs).state_dict()
-    of_encoder = {name: part.card.data[name] for name in ("clips", "train_labels")}
+    of_encoder = {
+        name: part.card.data[name] for name in ("clips", "train_labels", "train_means") if name in part.card.data
+    }
     card = _card(row, part.card.metrics, of_encoder)
-    _save(row, {row.recipe.encoder_seed: state}, config, dims, card)
+    _save(row, {seed_name(row.recipe.encoder_seed): state}, config, dims, card)
 
 
 def _card(row: RowModels, metrics: Mapping[str, Any], counts: Mapping[str, Any]) -> Card:
@@ -232,7 +170,7 @@ def _card(row: RowModels, metrics: Mapping[str, Any], counts: Mapping[str, Any])
         task=row.recipe.task,
         recipe=row.recipe.name,
         config={},
-        data={**counts, "encoders": {str(part.modality): part.card.artifact_id for part in row.parts}},
+        data={**counts, "encoders": {str(part.view): part.card.artifact_id for part in row.parts}},
         metrics=dict(metrics),
         selected_on=row.protocol,
     )
@@ -240,12 +178,12 @@ def _card(row: RowModels, metrics: Mapping[str, Any], counts: Mapping[str, Any])
 
 def _save(
     row: RowModels,
-    states: Mapping[int, Mapping[str, Tensor]],
+    states: Mapping[str, Mapping[str, Tensor]],
     config: EnsembleConfig,
     dims: Mapping[View, int],
     card: Card,
 ) -> None:
-    encoders = {part.modality: part.encoder for part in row.parts}
+    encoders = {part.view: part.encoder for part in row.parts}
     save_ensemble(row.uri, states, config, dims=dims, encoders=encoders, card=card, whole=False)
 
 
@@ -263,28 +201,12 @@ def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
         uri: Where to.
     """
     ensemble = row.ensemble
-    card, seeds = replace(ensemble.card, recipe=recipe.name), tuple(ensemble.models)
+    card, seeds = replace(ensemble.card, recipe=recipe.name), ensemble.card.seeds
     if recipe.reports == "single":
         by_seed: dict[str, float] = card.metrics["validation_score"]
         seeds = (max(seeds, key=lambda seed: by_seed[str(seed)]),)
         card = replace(card, metrics={"validation_score": by_seed[str(seeds[0])]})
-    states = {seed: ensemble.models[seed].state_dict() for seed in seeds}
-    dims = {Modality(name): int(size) for name, size in card.architecture["dims"].items()}
-    encoders = {part.modality: part.encoder for part in row.parts}
+    states = {seed_name(seed): ensemble.models[seed_name(seed)].state_dict() for seed in seeds}
+    dims = {str(name): int(size) for name, size in card.architecture["dims"].items()}
+    encoders = {part.view: part.encoder for part in row.parts}
     return save_ensemble(uri, states, ensemble.config, dims=dims, encoders=encoders, card=card)
-
-
-def answers(
-    row: RowModels, recipe: Recipe, clips: Sequence[ClipEmbeddings], majority: int, hidden: Modality | None = None
-) -> Answers:
-    """What a recipe reports of its models on some clips.
-
-    Args:
-        row: The models.
-        recipe: Says what of them is reported.
-        clips: N clips.
-        majority: What is predicted for a clip without any of the modalities.
-        hidden: A modality that counts as absent.
-    """
-    inputs = row.inputs_of(clips, hidden)
-    return ensemble_answers(row.ensemble, inputs, majority, each_seed=recipe.reports == "single")

@@ -19,30 +19,22 @@ from twominds import artifacts
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import TrainingError
 from twominds.model_card import publish
-from twominds.pipelines import tables
-from twominds.pipelines.about import absolute
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
-from twominds.pipelines.study.answers import baselines, ensemble_answers, label_of, mean_score
-from twominds.pipelines.study.comparison import OtherReport
-from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
-from twominds.pipelines.study.report import write_report
-from twominds.pipelines.study.results import RowResult, StudyResults, what_is_lost
-from twominds.pipelines.study.rows import (
-    ClipEmbeddings,
-    RowModels,
-    answers,
-    labelled,
-    models_of,
-    read_embeddings,
-    save_whole,
-    train_rows,
-)
-from twominds.pipelines.study.scores import measured
-from twominds.pipelines.submission import submission
-from twominds.pipelines.summary import Summary
+from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
+from twominds.pipelines.study.rows import models_of, save_whole, train_rows
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Modality, Score, Split
+from twominds.records import Clip, Score, Split, View
+from twominds.reports.study.answers import baselines, ensemble_answers, label_of, mean_score
+from twominds.reports.study.comparison import OtherReport
+from twominds.reports.study.report import write_report
+from twominds.reports.study.results import RowResult, StudyResults, what_is_lost
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, answers, labelled, read_embeddings
+from twominds.reports.study.scores import measured
+from twominds.reports.submission import submission
+from twominds.reports.summary import Summary
+from twominds.results import tables
+from twominds.results.about import absolute
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import require_writable, write_whole
 from twominds.training.metrics import majority
@@ -93,7 +85,7 @@ def run_study(
         warn_of_missing_gpus(config.use_gpu or config.gpus_per_fusion or config.resources.model_gpus)
         maker = PartsMaker(config, console)
         made = maker.make(recipes)
-        parts = {key: part for key, part in made.items() if isinstance(part, Part)}
+        parts = {key: part for key, part in made.items() if isinstance(part, StudyPart)}
         unmade = _rows_without(made)
         unique = list({part.encoder: part for part in parts.values()}.values())
         seen = read_embeddings(unique, visible_splits(config.protocol))
@@ -170,16 +162,16 @@ def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddi
     classes = recipe.task.num_outputs
     report = LabelledSplits(splits)
     clips = {split: report.for_report(split, artifact_id=card.artifact_id) for split in splits}
-    hidden = recipe.modalities if len(recipe.modalities) > 1 else ()
+    hidden = recipe.views if len(recipe.views) > 1 else ()
     return replace(
         _row_of(recipe, what_is_lost(card)),
         answers={split: answers(row, recipe, found, guess) for split, found in clips.items()},
         without={
-            modality: {
-                split: mean_score(answers(row, recipe, found, guess, modality), [item.clip for item in found], classes)
+            view: {
+                split: mean_score(answers(row, recipe, found, guess, view), [item.clip for item in found], classes)
                 for split, found in clips.items()
             }
-            for modality in hidden
+            for view in hidden
         },
         seeds=card.seeds,
         parameters=_parameters(row, recipe),
@@ -195,7 +187,7 @@ def _row_of(recipe: Recipe, note: str) -> RowResult:
     return RowResult(
         recipe=recipe.name,
         description=recipe.description,
-        modalities=recipe.modalities,
+        views=recipe.views,
         reports=recipe.reports,
         answers={},
         note=note,
@@ -203,7 +195,7 @@ def _row_of(recipe: Recipe, note: str) -> RowResult:
     )
 
 
-def _rows_without(made: Mapping[tuple[str, Modality], Part | Unmade]) -> dict[str, str]:
+def _rows_without(made: Mapping[tuple[str, View], StudyPart | Unmade]) -> dict[str, str]:
     """Why a part of a recipe is not there, by the recipe, of those that lack one."""
     reasons: dict[str, list[str]] = {}
     for (recipe, _), part in made.items():

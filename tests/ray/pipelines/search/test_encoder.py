@@ -13,8 +13,6 @@ import torch
 from twominds import artifacts
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.classical import ClassicalTextConfig
-from twominds.pipelines import tables
-from twominds.pipelines.about import About, claim_folder
 from twominds.pipelines.search import encoder as job
 from twominds.pipelines.search.encoder import EncoderSearchConfig, search_encoder
 from twominds.pipelines.train import read_examples
@@ -22,6 +20,8 @@ from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import EncoderSearch, Recipe
 from twominds.recipes.space import Choice
 from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
+from twominds.results import tables
+from twominds.results.about import About, claim_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -32,7 +32,7 @@ def recipe(name: str) -> Recipe:
     """Row 4 counting single words, which may be searched to count pairs, or what next to nobody says."""
     found = find_recipe(name)
     space = {"min_clips": Choice(values=(2, 1000)), "ngram_max": Choice(values=(1, 2))}
-    encoders = replace(found.encoders, text=ClassicalTextConfig(ngram_max=1, c=100.0))
+    encoders = {**found.encoders, "text": ClassicalTextConfig(ngram_max=1, c=100.0)}
     return replace(
         found, encoders=encoders, encoder_searches={TEXT: EncoderSearch(space=space, sampler="grid", trials=3)}
     )
@@ -63,9 +63,7 @@ def test_the_settings_that_see_pairs_of_words_win_and_a_second_run_trains_nothin
     monkeypatch.setattr(job, "find_recipe", recipe)
     write_features(Path("features"))
     Path("models").mkdir()
-    config = EncoderSearchConfig(
-        modality=TEXT, features="features", models="models", search="search", output="encoders"
-    )
+    config = EncoderSearchConfig(view=TEXT, features="features", models="models", search="search", output="encoders")
     summary = search_encoder(config)
     assert dict(summary.facts)["candidates trained"] == "2 of 3", "no word is said in 1000 clips"
     assert "best 1.000" in capsys.readouterr().out.splitlines()[-1]

@@ -17,15 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from twominds import artifacts
-from twominds.pipelines.search import setup as search_setup
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.search.tuning import SearchError
-from twominds.pipelines.summary import Summary
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.space import Candidate, Choice
+from twominds.reports.summary import Summary
+from twominds.search import setup as search_setup
+from twominds.search.config import SearchConfig
+from twominds.search.outcomes import Outcome
+from twominds.search.store import SearchStore
 from twominds.training.stopping import StoppingConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from twominds import artifacts
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
+from twominds.pipelines.search.fusion import search_fusion
+from twominds.search.config import SearchConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

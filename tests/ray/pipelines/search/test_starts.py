@@ -11,12 +11,13 @@ import torch
 from twominds import artifacts
 from twominds.errors import ConfigError
 from twominds.pipelines.search import fusion
-from twominds.pipelines.search.fusion import SearchConfig, search_fusion
-from twominds.pipelines.search.setup import prepare
-from twominds.pipelines.search.store import SearchStore
+from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.search.tuning import SearchError
 from twominds.recipes.catalog import find_recipe
 from twominds.scoring.decision import DecisionFit
+from twominds.search.config import SearchConfig
+from twominds.search.setup import prepare
+from twominds.search.store import SearchStore
 from twominds.training.fit_together import OWN_SETTINGS
 from twominds.training.stopping import StoppingConfig
 

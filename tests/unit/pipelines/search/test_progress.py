@@ -13,12 +13,12 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from rich.console import Console
 
 from twominds.pipelines.search import progress as module
-from twominds.pipelines.search.candidate import SeedResult
 from twominds.pipelines.search.progress import SearchProgress
-from twominds.pipelines.search.results import Outcome, Status
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import Rules
 from twominds.recipes.space import Candidate, Choice
+from twominds.search.candidate import SeedResult
+from twominds.search.outcomes import Outcome, Status
+from twominds.search.store import SearchStore
+from twominds.search.trial import Rules
 
 SPACE = {"d": Choice(values=(1, 2, 3, 4))}
 RULES = Rules(seeds=(42, 2025))

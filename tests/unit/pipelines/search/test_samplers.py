@@ -5,13 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from twominds.errors import ConfigError
-from twominds.pipelines.search.candidate import SeedResult
-from twominds.pipelines.search.config import TuningConfig
-from twominds.pipelines.search.results import Outcome
-from twominds.pipelines.search.samplers import CandidateSampler, Packs, Plan, tune_space
-from twominds.pipelines.search.store import SearchStore
-from twominds.pipelines.search.trial import SCORE, Rules
+from twominds.pipelines.search.samplers import CandidateSampler, Packs, tune_space
 from twominds.recipes.leya import leya
 from twominds.recipes.leya_searches import FACE_SEARCH, HEAD_SEARCH
 from twominds.recipes.space import (
@@ -26,6 +20,12 @@ from twominds.recipes.space import (
     grid,
 )
 from twominds.records import Modality
+from twominds.search.candidate import SeedResult
+from twominds.search.config import TuningConfig
+from twominds.search.outcomes import Outcome
+from twominds.search.plan import Plan
+from twominds.search.store import SearchStore
+from twominds.search.trial import SCORE, Rules
 
 OWN = leya().encoder_candidate(Modality.TEXT)
 
@@ -71,18 +71,6 @@ def test_a_grid_is_tried_whole_the_recipes_own_first() -> None:
     assert candidates[0] == own
     assert len(candidates) == len(grid(FACE_SEARCH.space))
     assert all(point in candidates for point in grid(FACE_SEARCH.space))
-
-
-def test_a_shorter_grid_is_its_beginning() -> None:
-    plan = Plan(space={"a": Choice(values=(1, 2, 3))}, first_points=({"a": 2},), sampler="grid", trials=2)
-    assert plan.points() == [{"a": 2}, {"a": 1}]
-
-
-def test_points_outside_of_the_space_are_refused() -> None:
-    with pytest.raises(ConfigError, match="dropout"):
-        Plan(space=HEAD_SEARCH.space, first_points=({**OWN, "dropout": 0.9},), sampler="random", trials=1).points()
-    with pytest.raises(ConfigError, match="hidden_dims"):
-        candidate_of({**OWN, "hidden_dims": "(7,)"}, HEAD_SEARCH.space)
 
 
 LINE: SearchSpace = {"x": Uniform(low=0.0, high=1.0), "widths": Choice(values=((8,), (8, 8)))}

@@ -14,16 +14,17 @@ from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BACKBONES, BackboneStore, BundleEntry, add_to_bundle
 from twominds.errors import BackboneError, TrainingError
-from twominds.pipelines import tables
-from twominds.pipelines.about import ABOUT, About, absolute, claim_folder, read_about
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.preprocess import PreprocessConfig, features_fingerprint
 from twominds.pipelines.study import parts as study_parts
-from twominds.pipelines.study.parts import Part, PartsMaker, StudyConfig, Unmade
+from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
+from twominds.records import AH_VIDEO, Clip, Modality, Split, View, clip_labels
+from twominds.reports.study.rows import StudyPart
+from twominds.results import tables
+from twominds.results.about import ABOUT, About, absolute, claim_folder, read_about
 
 SCENE, FACE, AUDIO, TEXT = Modality
 
@@ -59,8 +60,8 @@ class Jobs:
         recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
         if config.detector:
             recipe = replace(recipe, media=replace(recipe.media, detector=config.detector))
-        config = replace(config, modalities=config.modalities or recipe.modalities)
-        parts = {modality: features_fingerprint(recipe, store, modality) for modality in config.modalities}
+        config = replace(config, views=config.views or recipe.views)
+        parts = {view: features_fingerprint(recipe, store, view) for view in config.views}
         about = About(
             recipe=recipe.name,
             corpus=absolute(config.corpus),
@@ -72,10 +73,10 @@ class Jobs:
             fingerprint=fingerprint(parts),
         )
         claim_folder(config.output, about)
-        self.asked.append(config.modalities)
+        self.asked.append(config.views)
         file = Path(config.output) / "clips.parquet"
         if not file.exists():
-            self.passes.append(config.modalities)
+            self.passes.append(config.views)
             labels = self.labels.get(config.corpus, {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 1})
             clips = [
                 Clip(clip_id=f"{s}-clip", video_uri="", split=s, labels=clip_labels(label))
@@ -84,19 +85,19 @@ class Jobs:
             pq.write_table(tables.clips_to_table(clips), file)
 
     def train_encoders(self, config: TrainConfig) -> None:
-        recipe, (modality,) = find_recipe(config.recipe), config.modalities
-        uri, part = f"{config.output}/{modality}", read_about(config.features).parts[modality]
+        recipe, (view,) = find_recipe(config.recipe), config.views
+        uri, part = f"{config.output}/{view}", read_about(config.features).parts[view]
         if not Path(uri).exists():
-            self.trained.append(f"{modality} of {recipe.name}")
-            settings = [to_json(recipe.encoders.of(modality)), part, config.output, read_about(config.features).corpus]
+            self.trained.append(f"{view} of {recipe.name}")
+            settings = [to_json(recipe.encoders[view]), part, config.output, read_about(config.features).corpus]
             card = Card(kind="encoder", task=AH_VIDEO, recipe=recipe.name, config={"made of": settings})
             artifacts.save(uri, {"w": torch.zeros(1)}, replace(card, selected_on=config.protocol))
 
     def embed_features(self, config: EmbedConfig) -> None:
-        (modality,) = config.modalities
+        (view,) = config.views
         if not Path(config.output).exists():
-            self.embedded.append(modality)
-        parts = {modality: artifacts.read_card(f"{config.encoders}/{modality}").artifact_id}
+            self.embedded.append(view)
+        parts = {view: artifacts.read_card(f"{config.encoders}/{view}").artifact_id}
         claim_folder(config.output, replace(read_about(config.features), parts=parts, fingerprint=fingerprint(parts)))
 
     def forget(self) -> None:
@@ -120,14 +121,14 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     return stand_ins(monkeypatch)
 
 
-Make = Callable[..., dict[tuple[str, Modality], Part]]
+Make = Callable[..., dict[tuple[str, View], StudyPart]]
 
 
 @pytest.fixture
 def make(tmp_path: Path, models: str, jobs: Jobs) -> Make:
     """`make(*recipes, **settings)`: the parts of a study in this test's folder."""
 
-    def make(*recipes: str | Recipe, **settings: str) -> dict[tuple[str, Modality], Part]:
+    def make(*recipes: str | Recipe, **settings: str) -> dict[tuple[str, View], StudyPart]:
         places = {"corpus": "/corpora/a", "models": models, "folder": str(tmp_path / "study")}
         config = replace(StudyConfig(), **(places | settings))
         found = [each if isinstance(each, Recipe) else find_recipe(each) for each in recipes]
@@ -136,18 +137,18 @@ def make(tmp_path: Path, models: str, jobs: Jobs) -> Make:
     return make
 
 
-def made(found: Mapping[tuple[str, Modality], Part | Unmade]) -> dict[tuple[str, Modality], Part]:
+def made(found: Mapping[tuple[str, View], StudyPart | Unmade]) -> dict[tuple[str, View], StudyPart]:
     """All of them: none is lacking."""
-    parts = {key: part for key, part in found.items() if isinstance(part, Part)}
+    parts = {key: part for key, part in found.items() if isinstance(part, StudyPart)}
     assert len(parts) == len(found)
     return parts
 
 
-def place(part: Part) -> tuple[str, str, str]:
+def place(part: StudyPart) -> tuple[str, str, str]:
     return part.features, part.encoder, part.embeddings
 
 
-Parts = dict[tuple[str, Modality], Part]
+Parts = dict[tuple[str, View], StudyPart]
 
 
 @dataclass
@@ -175,11 +176,11 @@ def table(tmp_path_factory: pytest.TempPathFactory, models: str) -> Table:
 def test_an_encoder_that_comes_to_nothing_is_missing_alone(
     tmp_path: Path, models: str, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried: list[Modality] = []
+    tried: list[View] = []
 
     def train(config: TrainConfig) -> None:
-        tried.extend(config.modalities)
-        if AUDIO in config.modalities:
+        tried.extend(config.views)
+        if AUDIO in config.views:
             raise TrainingError("The audio encoder could not be trained. The training loss is nan.")
         jobs.train_encoders(config)
 
@@ -188,8 +189,8 @@ def test_an_encoder_that_comes_to_nothing_is_missing_alone(
     rows = [find_recipe(f"leya/{number}") for number in ("01", "03", "14")]
     found = PartsMaker(config, Console(quiet=True)).make(rows)
     lacking = {key: part.reason for key, part in found.items() if isinstance(part, Unmade)}
-    assert set(found) == {(row.name, modality) for row in rows for modality in row.modalities}
-    assert set(lacking) == {(row.name, AUDIO) for row in rows if AUDIO in row.modalities}
+    assert set(found) == {(row.name, view) for row in rows for view in row.views}
+    assert set(lacking) == {(row.name, AUDIO) for row in rows if AUDIO in row.views}
     assert ("leya/03", AUDIO) in lacking
     assert set(lacking.values()) == {"The audio encoder could not be trained. The training loss is nan."}
     assert tried.count(AUDIO) == 1, "rows that share an encoder try it once"
@@ -199,42 +200,42 @@ def test_the_whole_table_takes_three_passes_and_seven_encoders(table: Table) -> 
     """All four modalities are made in one; of the three inputs that text encoders have, two are left for text alone."""
     jobs, parts = table.jobs, table.parts
     assert jobs.passes == jobs.asked
-    assert [set(modalities) for modalities in jobs.passes] == [set(Modality), {TEXT}, {TEXT}]
-    assert all(len(set(modalities)) == len(modalities) for modalities in jobs.passes)
+    assert [set(views) for views in jobs.passes] == [set(Modality), {TEXT}, {TEXT}]
+    assert all(len(set(views)) == len(views) for views in jobs.passes)
     assert sorted(made.split(" ")[0] for made in jobs.trained) == ["audio", "face", "scene", *["text"] * 4]
     assert sorted(jobs.embedded) == ["audio", "face", "scene", *["text"] * 4]
-    assert set(parts) == {(row.name, modality) for row in find_study("leya/all") for modality in row.modalities}
+    assert set(parts) == {(row.name, view) for row in find_study("leya/all") for view in row.views}
     unimodal = {1: FACE, 2: SCENE, 3: AUDIO, 4: TEXT, 5: TEXT, 6: TEXT, 7: TEXT}
-    own = {number: parts[f"leya/{number:02}", modality] for number, modality in unimodal.items()}
+    own = {number: parts[f"leya/{number:02}", view] for number, view in unimodal.items()}
     assert len({part.encoder for part in own.values()}) == 7
     assert len({part.embeddings for part in own.values()}) == 7
     assert own[4].features == own[5].features, "the bare words are those of both"
     assert len({own[number].features for number in (4, 6, 7)}) == 3
     # The paper's IDs: rows 8 to 10 are made of another text system each, all others of row 7's.
     text = {8: 4, 9: 5, 10: 6} | dict.fromkeys((11, 12, 13, 14, 16, 18, 20, 21, 22, 24), 7)
-    for (name, modality), part in parts.items():
+    for (name, view), part in parts.items():
         number = int(name[-2:])
-        same = {FACE: 1, SCENE: 2, AUDIO: 3, TEXT: text.get(number, number)}[modality]
-        assert place(part) == place(own[same]), name
+        same: dict[View, int] = {FACE: 1, SCENE: 2, AUDIO: 3, TEXT: text.get(number, number)}
+        assert place(part) == place(own[same[view]]), name
 
 
 def test_every_folder_holds_what_its_row_asks_for(table: Table, models: str) -> None:
     store = BackboneStore(uri=models)
     unimodal = {key: part for key, part in table.parts.items() if key[0] <= "leya/07"}
     assert len(unimodal) == 7
-    for (name, modality), part in unimodal.items():
-        asked = features_fingerprint(find_recipe(name), store, modality)
-        assert read_about(part.features).parts[modality] == asked
-        assert read_about(part.embeddings).parts == {modality: part.card.artifact_id}
+    for (name, view), part in unimodal.items():
+        asked = features_fingerprint(find_recipe(name), store, view)
+        assert read_about(part.features).parts[view] == asked
+        assert read_about(part.embeddings).parts == {view: part.card.artifact_id}
 
 
 def test_a_row_after_the_table_makes_nothing(table: Table) -> None:
     jobs = table.jobs_again
     assert (jobs.passes, jobs.trained, jobs.embedded) == ([], [], [])
-    assert table.again.keys() == {("leya/11", modality) for modality in Modality}
+    assert table.again.keys() == {("leya/11", view) for view in Modality}
     assert all(place(part) == place(table.parts[key]) for key, part in table.again.items())
     # A folder goes on with all that it holds: a clip that joined the corpus must not get half of its modalities.
-    assert {frozenset(modalities) for modalities in jobs.asked} == {frozenset({TEXT}), frozenset(Modality)}
+    assert {frozenset(views) for views in jobs.asked} == {frozenset({TEXT}), frozenset(Modality)}
 
 
 def test_features_of_another_job_are_used_for_the_same_corpus_alone(
@@ -290,12 +291,12 @@ def test_weights_that_join_the_bundle_remake_what_they_bear_on(jobs: Jobs, tmp_p
     bundle(tmp_path, [WHISPER])
     jobs.forget()
     after = made(PartsMaker(config, Console(quiet=True)).make(find_study("leya/16")))
-    assert {modality for modalities in jobs.passes for modality in modalities} >= {TEXT}
+    assert {view for views in jobs.passes for view in views} >= {TEXT}
     assert set(place(before["leya/16", TEXT])).isdisjoint(place(after["leya/16", TEXT]))
     store = BackboneStore(uri=models)
-    for modality in (FACE, TEXT):
-        made_of = read_about(after["leya/16", modality].features).parts[modality]
-        assert made_of == features_fingerprint(find_recipe("leya/16"), store, modality)
+    for view in (FACE, TEXT):
+        made_of = read_about(after["leya/16", view].features).parts[view]
+        assert made_of == features_fingerprint(find_recipe("leya/16"), store, view)
 
 
 def test_clips_that_are_read_otherwise_are_read_again(make: Make, jobs: Jobs, tmp_path: Path, models: str) -> None:
@@ -315,15 +316,15 @@ def test_clips_that_are_read_otherwise_are_read_again(make: Make, jobs: Jobs, tm
 def test_an_encoder_is_that_of_its_settings_and_of_the_labels_that_it_may_see(make: Make, jobs: Jobs) -> None:
     first = make("leya/01")["leya/01", FACE]
     face = find_recipe("leya/01")
-    fit = replace(face.encoder_fits, face=replace(face.encoder_fits.face, epochs=3))
-    mlp = replace(face.encoders, face=replace(face.encoders.face, dropout=0.1))
-    changed: list[Part] = []
+    fit = {**face.encoder_fits, FACE: replace(face.encoder_fits[FACE], epochs=3)}
+    mlp = {**face.encoders, FACE: replace(face.encoders[FACE], dropout=0.1)}
+    changed: list[StudyPart] = []
     for recipe in (replace(face, encoder_fits=fit), replace(face, encoders=mlp), replace(face, encoder_seed=1)):
         changed += make(recipe).values()
     changed += make("leya/01", protocol="validation+test").values()
     labels = Path(first.features) / "clips.parquet"
 
-    def relabelled(**told: int) -> Part:
+    def relabelled(**told: int) -> StudyPart:
         clips = [
             Clip(clip_id=f"{s}-clip", video_uri="", split=Split(s), labels=clip_labels(label))
             for s, label in told.items()

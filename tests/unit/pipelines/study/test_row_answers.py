@@ -11,9 +11,10 @@ import torch
 from twominds import artifacts
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
-from twominds.pipelines.study.rows import ClipEmbeddings, RowModels, answers, labelled, save_whole
+from twominds.pipelines.study.rows import save_whole
 from twominds.recipes.recipe import Recipe
-from twominds.records import Embedding, Modality, Split, absent
+from twominds.records import Embedding, Modality, Split, View, absent
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, answers, labelled
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 
@@ -27,24 +28,22 @@ FACE, AUDIO = Modality.FACE, Modality.AUDIO
 FAST = FitConfig(epochs=1, batch_size=8, patience=1)
 
 
-def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: Modality | None = None) -> Floats:
+def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: View | None = None) -> Floats:
     """[S, N]: probability of the last class of each seed's model, clip by clip; NaN where it has nothing."""
     saved, card = artifacts.load_tensors(row.uri), artifacts.read_card(row.uri)
-    dims = {Modality(name): size for name, size in card.architecture["dims"].items()}
+    dims: dict[View, int] = dict(card.architecture["dims"])
     found: list[list[float]] = []
     for seed in card.seeds:
         model = build_fusion(row.recipe.fusion.model, dims=dims, num_outputs=2).eval()
         model.load_state_dict({n.split(".", 1)[1]: t for n, t in saved.items() if n.startswith(f"seed-{seed}.")})
         found.append([])
         for item in clips:
-            given = {part.modality: item.by_encoder[part.encoder] for part in row.parts}
+            given = {part.view: item.by_encoder[part.encoder] for part in row.parts}
             seen = {m: e for m, e in given.items() if e.presence.present and m != hidden}
             if not seen:
                 found[-1].append(float("nan"))
                 continue
-            tokens = {
-                m: torch.from_numpy(seen[m].vectors)[None] if m in seen else torch.zeros(1, dims[m]) for m in dims
-            }
+            tokens = {m: torch.from_numpy(seen[m].vectors) if m in seen else torch.zeros(1, dims[m]) for m in dims}
             with torch.no_grad():
                 logits = model(FusionInputs(tokens=tokens, mask=torch.tensor([[m in seen for m in dims]]))).logits
             found[-1].append(float(torch.softmax(logits.double(), dim=1)[0, 1]))
@@ -82,7 +81,7 @@ def test_an_encoder_alone_reports_its_own_softmax(made_up: "MadeUpStudy", tiny: 
     row, clips = made_up.trained(alone)["alone"], labelled(made_up.clips(), Split.TEST)
     assert ray_here.started == [], "there is nothing to train"
     given = [item.by_encoder[made_up.part(AUDIO).encoder] for item in clips]
-    expected = np.array([np.nan if e.probabilities is None else e.probabilities[1] for e in given])
+    expected = np.array([np.nan if e.probabilities is None else e.probabilities[0, 1] for e in given])
     assert np.isnan(expected).sum() == 3
     for majority in (0, 1):
         found = answers(row, alone, clips, majority)
@@ -124,8 +123,8 @@ def test_it_is_saved_whole_with_its_encoders(made_up: "MadeUpStudy", tiny: Tiny,
     assert artifacts.read_card(whole).recipe == "both"
     assert save_whole(models["single"], single, str(made_up.root / "of single")).recipe == "single"
     np.testing.assert_array_equal(Ensemble.load(whole).probabilities(scored), expected)
-    for modality in (FACE, AUDIO):
-        places = f"{whole}/encoders/{modality}", made_up.part(modality).encoder
+    for view in (FACE, AUDIO):
+        places = f"{whole}/encoders/{view}", made_up.part(view).encoder
         assert artifacts.read_card(places[0]) == artifacts.read_card(places[1])
     assert not (Path(row.uri) / "encoders").exists(), "there are many rows, and the encoders are large"
 

@@ -16,28 +16,20 @@ import torch
 from twominds import artifacts
 from twominds.errors import SelectionError
 from twominds.fusion.simple import ClassWeightedConfig
-from twominds.pipelines import tables
-from twominds.pipelines.search.candidate import CandidateStore, train_candidate
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
-from twominds.pipelines.study.parts import Part
-from twominds.pipelines.study.results import what_is_lost
-from twominds.pipelines.study.rows import (
-    ClipEmbeddings,
-    answers,
-    labelled,
-    models_of,
-    read_embeddings,
-    save_whole,
-    selection_data,
-    train_rows,
-)
+from twominds.pipelines.study.rows import models_of, save_whole, selection_data, train_rows
 from twominds.recipes.recipe import Recipe
-from twominds.records import Modality, Split, clip_labels
+from twominds.records import Modality, Split, View, clip_labels
+from twominds.reports.study.results import what_is_lost
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, answers, labelled, read_embeddings
+from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
+from twominds.search.candidate import CandidateStore, train_candidate
 from twominds.training.fit import FitConfig, FitResult, fit
 from twominds.training.losses import FusionLoss
 from twominds.training.metrics import macro_f1
+from twominds.training.objective import Objective
 from twominds.training.selection import SelectionProtocol
 
 if TYPE_CHECKING:
@@ -164,14 +156,14 @@ def test_the_test_splits_labels_bear_on_nothing_that_selects(made_up: "MadeUpStu
 def test_inputs_and_labels_are_the_clips_own(made_up: "MadeUpStudy", tiny: Tiny) -> None:
     models, clips = made_up.models(tiny("fusion", AUDIO, FACE)), made_up.clips()
     view = selection_data(models["fusion"], clips)
-    audio, face = (made_up.part(modality).encoder for modality in (AUDIO, FACE))
+    audio, face = (made_up.part(view).encoder for view in (AUDIO, FACE))
     for split, found in ((view.train, Split.TRAIN), (view.validation, Split.VALIDATION)):
         own = [item for item in clips if item.clip.split == found]
         assert split.labels.tolist() == [item.clip.label for item in own]
         assert list(split.inputs.tokens) == [AUDIO, FACE]
         assert split.inputs.mask.tolist() == [[item.by_encoder[audio].presence.present, True] for item in own]
         for row, item in enumerate(own):
-            np.testing.assert_array_equal(split.inputs.tokens[FACE][row].numpy(), item.by_encoder[face].vectors)
+            np.testing.assert_array_equal(split.inputs.tokens[FACE][row].numpy()[None], item.by_encoder[face].vectors)
 
 
 def test_a_split_that_the_protocol_needs_must_have_labels(made_up: "MadeUpStudy", tiny: Tiny) -> None:
@@ -201,7 +193,7 @@ def test_every_seed_is_the_candidate_trained_by_itself(made_up: "MadeUpStudy", t
     scores: list[float] = []
     for seed in (11, 22, 33):
         store, of_seed = CandidateStore(str(made_up.root / f"seed-{seed}"), {}), replace(fusion.fusion, seeds=(seed,))
-        (result,) = train_candidate({}, of_seed, selection_data(row, clips), store, num_outputs=2)
+        (result,) = train_candidate({}, of_seed, selection_data(row, clips), store, objective=Objective())
         for name, tensor in store.state(seed).items():
             assert torch.equal(saved[f"seed-{seed}.{name}"], tensor), "the same seed is not the same, bit for bit"
         assert card.metrics["validation_score"][str(seed)] == result.validation_score
@@ -277,7 +269,7 @@ def diverge(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
         config = replace(config, learning_rate=1e30) if seed in seeds else config
         return fit(model, train, validation, config, seed=seed, **rest)
 
-    monkeypatch.setattr("twominds.pipelines.search.candidate.fit", steep)
+    monkeypatch.setattr("twominds.search.candidate.fit", steep)
 
 
 def test_a_seed_that_diverges_leaves_its_row_to_the_others(
@@ -317,34 +309,34 @@ def test_a_row_of_which_every_seed_diverges_is_not_made_and_the_others_are(
 # --- embeddings from disk ---
 
 
-BROKEN = {FACE: "train-00", AUDIO: "val-20"}
+BROKEN: dict[View, str] = {FACE: "train-00", AUDIO: "val-20"}
 """The clip that each encoder could not be brought to."""
 
 
 @pytest.fixture
-def on_disk(made_up: "MadeUpStudy") -> list[Part]:
+def on_disk(made_up: "MadeUpStudy") -> list[StudyPart]:
     """The made-up embeddings of face and audio as `jobs/embed.py` leaves them."""
     parts = [made_up.part(FACE), made_up.part(AUDIO)]
     for part in parts:
-        columns = [*tables.WITHOUT_WORDS, *(field.name for field in tables.embedding_fields(part.modality))]
+        columns = [*tables.WITHOUT_WORDS, *(field.name for field in tables.embedding_fields(part.view))]
         fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-        schema = pa.schema([*fields, *tables.embedding_fields(part.modality), *ERROR_FIELDS])
+        schema = pa.schema([*fields, *tables.embedding_fields(part.view), *ERROR_FIELDS])
         rows = list[tables.Row]()
         for item in made_up.clips():
             row = tables.clip_to_row(replace(item.clip, video_uri="/v.mp4"))
             row |= tables.embedding_to_row(item.by_encoder[part.encoder])
-            broken = item.clip.clip_id == BROKEN[part.modality]
+            broken = item.clip.clip_id == BROKEN[part.view]
             rows.append(row | {"error_stage": "encoders", "error": "/v.mp4 is broken" if broken else ""})
         ClipSink(part.embeddings, columns).write_table(pa.Table.from_pylist(rows, schema=schema))
     return parts
 
 
-def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStudy", on_disk: list[Part]) -> None:
+def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStudy", on_disk: list[StudyPart]) -> None:
     found, expected = read_embeddings(on_disk), made_up.clips()
     assert [replace(item.clip, video_uri="") for item in found] == [item.clip for item in expected]
     for one, other in zip(found, expected, strict=True):
         for part in on_disk:
-            if one.clip.clip_id == BROKEN[part.modality]:
+            if one.clip.clip_id == BROKEN[part.view]:
                 assert part.encoder not in one.by_encoder
                 continue
             ours, theirs = one.by_encoder[part.encoder], other.by_encoder[part.encoder]
@@ -359,7 +351,7 @@ def test_embeddings_come_back_from_disk_and_no_clip_is_lost(made_up: "MadeUpStud
 
 
 def test_a_clip_that_an_encoder_could_not_be_brought_to_counts_and_has_no_score(
-    made_up: "MadeUpStudy", on_disk: list[Part], tiny: Tiny, ray_here: "RayHere"
+    made_up: "MadeUpStudy", on_disk: list[StudyPart], tiny: Tiny, ray_here: "RayHere"
 ) -> None:
     both, face = tiny("both", FACE, AUDIO, fit=FAST), tiny("face", FACE, fit=FAST)
     clips = read_embeddings(on_disk)
@@ -383,7 +375,7 @@ def test_a_clip_that_an_encoder_could_not_be_brought_to_counts_and_has_no_score(
 
 @pytest.mark.parametrize("name", ["both", "audio"])
 def test_a_card_and_a_table_measure_the_same(
-    made_up: "MadeUpStudy", on_disk: list[Part], tiny: Tiny, ray_here: "RayHere", name: str
+    made_up: "MadeUpStudy", on_disk: list[StudyPart], tiny: Tiny, ray_here: "RayHere", name: str
 ) -> None:
     """Of 12 validation clips one was broken, and of three there is no sound: they count in both."""
     recipes = {"both": tiny("both", FACE, AUDIO, fit=FAST), "audio": tiny("audio", AUDIO, fit=FAST)}

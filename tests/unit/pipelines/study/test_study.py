@@ -11,14 +11,14 @@ import pytest
 from twominds import artifacts
 from twominds.errors import TrainingError
 from twominds.pipelines.study import run as study
-from twominds.pipelines.study.answers import mean_score
-from twominds.pipelines.study.parts import Part, StudyConfig, Unmade
-from twominds.pipelines.study.results import StudyResults
-from twominds.pipelines.study.rows import ClipEmbeddings, labelled
+from twominds.pipelines.study.parts import StudyConfig, Unmade
 from twominds.pipelines.study.run import run_study
-from twominds.pipelines.summary import Summary
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split
+from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View
+from twominds.reports.study.answers import mean_score
+from twominds.reports.study.results import StudyResults
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, labelled
+from twominds.reports.summary import Summary
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 from twominds.training.selection import SelectionProtocol, visible_splits
@@ -30,14 +30,16 @@ Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[StudyResults, Summary]]
 
 FACE, AUDIO = Modality.FACE, Modality.AUDIO
-RIGHT = {
+RIGHT: dict[View, dict[Split, int]] = {
     FACE: {Split.TRAIN: 20, Split.VALIDATION: 12, Split.TEST: 4},
     AUDIO: {Split.TRAIN: 20, Split.VALIDATION: 9, Split.TEST: 12},
 }
 """How many of a split's clips an encoder is right on: of 12 in validation and in test."""
 
 
-def planted(clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Sequence[Part]) -> list[ClipEmbeddings]:
+def planted(
+    clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Sequence[StudyPart]
+) -> list[ClipEmbeddings]:
     """The same clips, on which the encoders are right as often as `RIGHT` says, by the labels of `truth`."""
     seen: dict[Split, int] = {}
     found: list[ClipEmbeddings] = []
@@ -48,13 +50,13 @@ def planted(clips: Sequence[ClipEmbeddings], truth: Mapping[str, int], parts: Se
         seen[split] += 1
         by_encoder: dict[str, Embedding] = {}
         for part in parts:
-            right = place < RIGHT[part.modality].get(split, 99)
+            right = place < RIGHT[part.view].get(split, 99)
             logit = 2.0 * (2 * truth.get(item.clip.clip_id, 0) - 1) * (1 if right else -1)
             by_encoder[part.encoder] = replace(
                 item.by_encoder[part.encoder],
                 presence=PRESENT,
-                vector=np.zeros(4 if part.modality == FACE else 3, np.float32),
-                logits=np.array([-logit, logit], np.float32),
+                vectors=np.zeros((1, 4 if part.view == FACE else 3), np.float32),
+                logits=np.array([[-logit, logit]], np.float32),
             )
         found.append(replace(item, by_encoder=by_encoder))
     return found
@@ -69,14 +71,14 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
         tiny("both", FACE, AUDIO, fit=FitConfig(epochs=1, patience=1)),
     )
     parts, results = made_up.parts(*recipes), list[StudyResults]()
-    lacking: dict[tuple[str, Modality], Unmade] = {}
+    lacking: dict[tuple[str, View], Unmade] = {}
     broken = Clip(clip_id="broken", video_uri="", split=Split.PRIVATE)
     truth = {item.clip.clip_id: item.clip.label for item in made_up.clips() if item.clip.label is not None}
 
     class MadeBefore:
         def __init__(self, *_: object) -> None: ...
 
-        def make(self, _: object) -> Mapping[tuple[str, Modality], Part | Unmade]:
+        def make(self, _: object) -> Mapping[tuple[str, View], StudyPart | Unmade]:
             return parts | lacking
 
         def quarantined(self, _: object) -> list[Failure]:
@@ -101,7 +103,7 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
         flipped: Sequence[Split] = (),
         protocol: SelectionProtocol = "validation",
         folder: str = "study",
-        unmade: Sequence[tuple[str, Modality]] = (),
+        unmade: Sequence[tuple[str, View]] = (),
     ) -> tuple[StudyResults, Summary]:
         lacking.update({key: Unmade(reason=f"The {key[1]} encoder could not be trained.") for key in unmade})
         clips = planted(made_up.clips(flipped=flipped), truth, [parts["face", FACE], parts["audio", AUDIO]])
@@ -138,7 +140,7 @@ def chosen(results: StudyResults) -> list[object]:
             [a.predictions.tolist() for a in row.answers.values()],
         )
         for row in results.rows
-        if row.modalities
+        if row.views
     ]
     return [results.headline, rows]
 
@@ -158,12 +160,12 @@ def test_under_the_papers_protocol_they_choose_and_it_is_said(run: Run, made_up:
     assert paper.headline == "audio", "of the two it has the better mean"
     assert "audio, best on validation+test" in dict(summary.facts)["headline"]
     assert artifacts.read_card(str(made_up.root / "study" / "report" / "headline")).selected_on == "validation+test"
-    assert {row.selected_on for row in paper.rows if row.modalities} == {"validation+test"}
+    assert {row.selected_on for row in paper.rows if row.views} == {"validation+test"}
     flipped, _ = run(flipped=[Split.TEST], protocol="validation+test", folder="flipped")
     assert flipped.headline == "face"
     honest, summary = run()
     assert "face, best on validation:" in dict(summary.facts)["headline"]
-    assert {row.selected_on for row in honest.rows if row.modalities} == {"validation"}
+    assert {row.selected_on for row in honest.rows if row.views} == {"validation"}
 
 
 def test_a_row_that_could_not_be_made_says_why_and_takes_no_other_along(run: Run) -> None:

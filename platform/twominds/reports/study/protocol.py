@@ -1,0 +1,110 @@
+"""How a study's numbers were made, in words, and what to beware of."""
+
+from collections.abc import Sequence
+
+from twominds.records import Split
+from twominds.reports.study.results import StudyResults
+from twominds.reports.study.scores import StudyScores
+from twominds.training.bootstrap import RESAMPLES, SEED
+
+
+def banners(scores: StudyScores) -> list[str]:
+    """What a reader must know before any number."""
+    results, texts = scores.results, list[str]()
+    if branded := [row.recipe for row in results.rows if row.selected_on == "validation+test"]:
+        texts.append(
+            f"Selected on validation+test: the test labels chose {_named(branded, results)}. "
+            "Such test scores are optimistic, and no estimate of how a system does on new people."
+        )
+    if debug := [row.recipe for row in results.rows if row.weights == "debug"]:
+        texts.append(
+            f"Debug weights: seeded random backbones are behind {_named(debug, results)}. "
+            "These numbers say nothing about the paper's system."
+        )
+    if results.failures:
+        texts.append(
+            f"Quarantine: {results.failures} clips could not be processed. Those with a label count all the same: "
+            "every row has the training majority for them."
+        )
+    notes: dict[str, list[str]] = {}
+    for row in results.rows:
+        if row.note:
+            notes.setdefault(row.note, []).append(row.recipe)
+    texts += [f"Not whole: {', '.join(recipes)}. {note}" for note, recipes in notes.items()]
+    other = scores.comparison and scores.comparison.other
+    if other and other.selected_on != scores.headline.row.selected_on:
+        texts.append(
+            f"The comparison is uneven: {other.name} was selected on {other.selected_on}, {results.headline} on "
+            f"{scores.headline.row.selected_on}."
+        )
+    return texts
+
+
+def protocol(scores: StudyScores) -> list[str]:
+    """How the numbers were made, in words."""
+    results = scores.results
+    ways = dict.fromkeys(row.selected_on for row in results.rows if row.views)
+    chosen = {way: [row.recipe for row in results.rows if row.views and row.selected_on == way] for way in ways}
+    texts = [
+        f"Data: {len(results.train)} training clips; {sizes(scores)}. All labelled clips of a split count; one "
+        "without a score, because it could not be processed or has none of a row's modalities, gets the training "
+        f"majority. Clips in quarantine: {results.failures}.",
+        "Macro F1 is the unweighted mean of the classes' F1; a class that is neither true nor predicted counts as 0. A "
+        "row of several single models shows the mean of their scores, a row of an ensemble the score of their mean "
+        "probability.",
+        *(
+            f"Epochs and configurations were selected on {way}: {_named(recipes, results)}."
+            for way, recipes in chosen.items()
+        ),
+    ]
+    if set(ways) == {"validation"}:
+        texts.append(
+            "Test is only reported: its labels chose nothing. Validation chose, so its scores are optimistic, "
+            "and its intervals do not show that."
+        )
+    texts += [
+        f"95 % CI: percentile bootstrap. People, not clips, are drawn with replacement ({RESAMPLES:,} resamples, seed "
+        f"{SEED}; a clip of nobody known counts as a person of its own); every row is scored on the same resamples. "
+        "It shows how the choice of people matters, not that of the training seed: for that see the seeds' spread "
+        "(population standard deviation).",
+        _comparison(scores),
+    ]
+    if scores.comparison is not None:
+        texts.append(
+            f"Comparison with {scores.comparison.other.name}, from the report at {scores.comparison.other.place}: both "
+            "on the clips that both reports have, and on the same resamples of people."
+        )
+    if any(not row.views for row in results.rows):
+        texts.append("Baselines see no video: the training majority, and for every question its training majority.")
+    if any(row.published for row in results.rows):
+        texts.append(
+            "The paper ranks its systems by the mean of validation and public test, and its public code stops and "
+            "selects on that mean: the test split chose among its checkpoints, so its test scores are optimistic. Here "
+            "the mean is shown to compare with, and selects nothing unless a row says so. The paper's mean is taken of "
+            "its printed numbers, and may differ from its own by 0.01."
+        )
+    return texts
+
+
+def sizes(scores: StudyScores) -> str:
+    """How many labelled clips there are of how many people."""
+    clips = scores.results.clips
+    return ", ".join(f"{len(clips[s])} {split_name(s)} clips of {scores.people[s]} people" for s in scores.splits)
+
+
+def _comparison(scores: StudyScores) -> str:
+    if scores.best_unimodal is None or Split.TEST not in scores.splits:
+        return "Rows are not compared: that takes a unimodal row, a validation split that chooses it, and a test split."
+    return (
+        f"Difference: paired bootstrap on test over {scores.best_unimodal}, the unimodal row that is best on "
+        "validation; two-sided p values, not adjusted for the number of rows."
+    )
+
+
+def _named(recipes: Sequence[str], results: StudyResults) -> str:
+    return "every row" if len(recipes) == sum(bool(row.views) for row in results.rows) else ", ".join(recipes)
+
+
+def split_name(split: Split) -> str:
+    """In words: validation, test."""
+    return split.name.lower()

@@ -1,0 +1,167 @@
+"""The report of a study, or of one ensemble: tables to paste and to compute with, everything as JSON, and a page.
+
+    table.md       Table 1 and ablation, modality drop, protocol
+    table.csv      every row
+    groups.csv     the headline row per question, gender, age range and ethnicity
+    scores.csv     what the ensemble that is saved says of every labelled clip
+    results.json   every number, in [0, 1]
+    report.html    all of it with figures, in one file that loads nothing from anywhere
+
+Numbers are in percent with two decimals, as papers print them, except in `scores.csv` and `results.json`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.table import Column, Table
+from upath import UPath
+
+from twominds.reports.page import render
+from twominds.reports.study.comparison import RESULTS, SCORES, Comparison, OtherReport
+from twominds.reports.study.protocol import banners, protocol, sizes, split_name
+from twominds.reports.study.results import StudyResults
+from twominds.reports.study.scores import REPORTED, StudyScores, score_study
+from twominds.reports.study.tables import (
+    NONE,
+    as_csv,
+    comparison_cells,
+    drop_cells,
+    estimate,
+    group_cells,
+    group_rows,
+    in_words,
+    markdown,
+    paper,
+    points,
+    row_cells,
+    score_rows,
+    sections,
+    signed,
+    table_rows,
+    unseen,
+)
+from twominds.reports.summary import Summary
+from twominds.storage import write_whole
+from twominds.training.bootstrap import RESAMPLES, SEED
+
+if TYPE_CHECKING:
+    from twominds.reports.charts import Plot
+
+FILES = ("table.md", "table.csv", "groups.csv", SCORES, RESULTS, "report.html")
+
+
+def write_report(results: StudyResults, uri: str, other: OtherReport | None = None) -> Summary:
+    """Writes the report.
+
+    Args:
+        results: Every row's answers. A split may be missing; without test there is no comparison of rows.
+        uri: Folder, local or s3://.
+        other: Another report, whose ensemble is compared with that of the headline row.
+
+    Raises:
+        ValueError: neither validation nor test has a clip.
+        ConfigError: the other report has none of the clips, or other labels.
+    """
+    from twominds.reports.study.plots import draw_plots  # brings matplotlib with it
+
+    scores = score_study(results, other)
+    tables = (as_csv(rows) for rows in (table_rows(scores), group_rows(scores), score_rows(results)))
+    texts = (markdown(scores), *tables, _json(scores), _page(scores, draw_plots(scores)))
+    for name, text in zip(FILES, texts, strict=True):
+        write_whole(UPath(uri) / name, text.encode())
+    summary = Summary(title=f"Report of {results.study}", where=f"{uri}/report.html", tables=[_terminal_table(scores)])
+    for banner in banners(scores):
+        summary.add("beware", banner)
+    summary.add("clips", sizes(scores))
+    if scores.comparison:
+        summary.add("compared with", scores.comparison.other.name)
+        for split, paired in scores.comparison.splits.items():
+            summary.add(f"  on {split_name(split)}", in_words(paired))
+    summary.add("best unimodal row", scores.best_unimodal or "none")
+    summary.add("in quarantine", results.failures)
+    summary.add("files", ", ".join(FILES))
+    return summary
+
+
+def _page(scores: StudyScores, plots: "Sequence[Plot]") -> str:
+    return render(
+        "study/report.html.j2",
+        scores=scores,
+        banners=banners(scores),
+        protocol=protocol(scores),
+        sizes=sizes(scores),
+        sections=[(title, [row_cells(row, scores) for row in rows]) for title, rows in sections(scores)],
+        groups=group_cells(scores),
+        drops=drop_cells(scores),
+        comparison=comparison_cells(scores.comparison) if scores.comparison else None,
+        plots={plot.name: plot for plot in plots},
+        headline=row_cells(scores.headline, scores),
+    )
+
+
+def _json(scores: StudyScores) -> str:
+    results = scores.results
+    rows = [
+        {
+            "recipe": score.row.recipe,
+            "section": score.section,
+            "description": score.row.description,
+            "modalities": score.row.views,
+            "reports": score.row.reports,
+            "seeds": score.row.seeds,
+            "splits": {split: asdict(found) for split, found in score.splits.items()},
+            "mean_score": score.average,
+            "over_best_unimodal_on_test": score.over_unimodal and asdict(score.over_unimodal),
+            "published_percent": score.row.published and asdict(score.row.published),
+            "parameters": score.row.parameters,
+            "selected_on": score.row.selected_on if score.row.views else None,
+            "weights": score.row.weights if score.row.views and score.row.answers else None,
+            "artifact_id": score.row.artifact_id,
+            "note": score.row.note,
+        }
+        for score in scores.rows
+    ]
+    whole = {
+        "study": results.study,
+        "headline": results.headline,
+        "best_unimodal": scores.best_unimodal,
+        "banners": banners(scores),
+        "protocol": protocol(scores),
+        "clips": {"train": len(results.train)} | {split: len(results.clips[split]) for split in scores.splits},
+        "people": scores.people,
+        "quarantined": results.failures,
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "unit": "participant"},
+        "rows": rows,
+        "groups": [asdict(group) for group in scores.groups],
+        "reliability": {split: asdict(found) for split, found in scores.reliability.items()},
+        "modality_drop": [asdict(drop) for drop in scores.drops],
+        "comparison": scores.comparison and _json_comparison(scores.comparison),
+    }
+    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
+
+
+def _json_comparison(comparison: Comparison) -> dict[str, object]:
+    """Without what each clip was answered."""
+    other = {
+        "name": comparison.other.name,
+        "place": comparison.other.place,
+        "selected_on": comparison.other.selected_on,
+    }
+    return {"other": other, "splits": {split: asdict(paired) for split, paired in comparison.splits.items()}}
+
+
+def _terminal_table(scores: StudyScores) -> Table:
+    any_paper = any(score.row.published for score in scores.rows)
+    measured = [Column(split_name(split), no_wrap=True) for split in REPORTED]
+    theirs = ["paper (val / test)"] if any_paper else []
+    title = "Macro F1 (%) [95 % CI over people]"
+    table = Table("recipe", *measured, *theirs, "test − best unimodal", "no score (val / test)", title=title)
+    for score in scores.rows:
+        found = [score.splits.get(split) for split in REPORTED]
+        theirs = [" / ".join(points(value) for value in paper(score.row)[:2]) if score.row.published else NONE]
+        over = NONE if score.over_unimodal is None else signed(score.over_unimodal.value)
+        cells = [NONE if split is None else estimate(split.mf1, digits=1) for split in found]
+        table.add_row(score.row.recipe, *cells, *(theirs if any_paper else []), over, unseen(score))
+    return table

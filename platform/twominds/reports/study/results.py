@@ -1,0 +1,89 @@
+"""What a study or an evaluation found: every row's answers on the labelled clips, before any statistics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from twominds.artifacts import Card, Weights
+from twominds.recipes.recipe import PublishedScores, Reports
+from twominds.records import Clip, Split, View
+from twominds.training.metrics import IntArray
+from twominds.training.selection import SelectionProtocol
+
+SEEDS_LOST = "seeds_lost"
+"""In a card's metrics: why a seed came to nothing, by the seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the models of one row say of one split's labelled clips, in the order of `StudyResults.clips`.
+
+    A row has S models: the five seeds where it reports a single fusion, else one (the encoder, the ensemble).
+    """
+
+    predictions: IntArray
+    """int64 [S, N]. A clip that has no score gets the training majority."""
+    probabilities: npt.NDArray[np.float64]
+    """float64 [S, N] of the last class; NaN where the clip has no score: it could not be processed, or has none of the
+    row's modalities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowResult:
+    """One row of the table."""
+
+    recipe: str
+    """As in `--recipe`; of an evaluation, which part of the ensemble it is."""
+    description: str
+    views: tuple[View, ...]
+    """Empty for a baseline that sees no video."""
+    reports: Reports
+    answers: Mapping[Split, Answers]
+    """Per labelled split that is reported; none at all where the row could not be made."""
+    note: str = ""
+    """What its recipe promises and is not there, and why: some of the seeds, or the whole row."""
+    published: PublishedScores | None = None
+    without: Mapping[View, Mapping[Split, float]] = field(default_factory=dict[View, Mapping[Split, float]])
+    """Macro F1 with one modality masked in every clip (rows that fuse)."""
+    seeds: tuple[int, ...] = ()
+    parameters: int = 0
+    """Trained here, in one model: encoders count in their own rows."""
+    selected_on: SelectionProtocol = "validation"
+    weights: Weights = "published"
+    artifact_id: str = ""
+    artifact: str = ""
+    """Where the artifact of the row is; empty for a baseline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResults:
+    """A whole table."""
+
+    study: str
+    """As in `--recipe`, or the ensemble that is evaluated."""
+    num_outputs: int
+    clips: Mapping[Split, tuple[Clip, ...]]
+    """The labelled clips of each reported split: label, participant, question, attributes."""
+    train: tuple[Clip, ...]
+    """The labelled training clips, which the baselines learn from."""
+    rows: tuple[RowResult, ...]
+    """Baselines first, then the recipes in their order."""
+    headline: str
+    """The recipe of the row that the report is about."""
+    headline_is: str
+    """Why it is that one, in words."""
+    served: Mapping[Split, Answers]
+    """What the artifact of the headline row says as it is saved and served: one answer to each clip."""
+    failures: int = 0
+    """Clips in quarantine. Those of them that have a label count."""
+
+
+def what_is_lost(card: Card) -> str:
+    """Says which of the seeds that a row promises came to nothing, and why; "" where all are there."""
+    lost: dict[str, str] = card.metrics.get(SEEDS_LOST, {})
+    if not lost:
+        return ""
+    reasons = " ".join(f"Seed {seed}: {reason}" for seed, reason in lost.items())
+    return f"{len(card.seeds)} of {len(card.seeds) + len(lost)} seeds. {reasons}"

@@ -1,0 +1,122 @@
+"""The members of an ensemble: models, what each looks at, and what each counts.
+
+Five seeds of one fusion are five equal weights (LEYA, section 4.2); a late fusion of encoders, a blend of checkpoints
+or a head of its own for the text are weights, too, fixed by the recipe or fitted on validation.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from twominds.errors import ConfigError
+from twominds.fusion.batch import FusionInputs, InputKind
+from twominds.fusion.catalog import Fusion, FusionConfig, build_fusion
+from twominds.media.reader import MediaConfig
+from twominds.records import Modality, View
+from twominds.scoring.decision import Decision
+
+
+def seed_name(seed: int) -> str:
+    """What the member is called that a seed made."""
+    return f"seed-{seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One model of the ensemble, and what it counts."""
+
+    name: str
+    """Before the names of its tensors, such as `seed-42`."""
+    fusion: FusionConfig | None = None
+    """What it is; None: the ensemble's fusion."""
+    views: tuple[View, ...] = ()
+    """What it looks at, in the order of its tokens; empty: what the ensemble does."""
+    inputs: InputKind | None = None
+    """What of each embedding it takes; None: what the ensemble does."""
+    weight: float | tuple[float, ...] = 1.0
+    """Its share of the mean, of which all together make 1; or one for each output."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a negative weight."""
+        if np.min(self.weight) < 0:
+            raise ConfigError(f"The weight of {self.name} must be 0 or more, got {self.weight}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """What the ensemble's card holds: how a clip is read and how its embeddings become a decision."""
+
+    fusion: FusionConfig
+    """The fusion model that each seed trained."""
+    inputs: InputKind = "emb"
+    """What of each view's embedding the fusion takes."""
+    views: tuple[View, ...] = tuple(Modality)
+    """All that its members look at, in the order of the tokens."""
+    media: MediaConfig = field(default_factory=MediaConfig)
+    """How the encoders' training media were read."""
+    decision: Decision = field(default_factory=Decision)
+    """Calibration, smoothing, threshold and the like."""
+    members: tuple[Member, ...] = ()
+    """Weighted models; empty: one for each of the card's seeds, all alike."""
+
+    @property
+    def takes_pooled(self) -> bool:
+        """Whether a member takes `pooled` features, which nothing else needs."""
+        return "pooled" in (self.inputs, *(member.inputs for member in self.members))
+
+    def members_of(self, seeds: Sequence[int]) -> tuple[Member, ...]:
+        """The members with what they share filled in: its own, or one for each seed."""
+        members = self.members or tuple(Member(name=f"seed-{seed}") for seed in seeds)
+        return tuple(
+            replace(
+                member,
+                fusion=member.fusion or self.fusion,
+                views=member.views or self.views,
+                inputs=member.inputs or self.inputs,
+            )
+            for member in members
+        )
+
+
+def member_models(
+    states: Mapping[str, Mapping[str, Tensor]], members: Sequence[Member], dims: Mapping[View, int], num_outputs: int
+) -> dict[str, Fusion]:
+    """The trained model of each member (all with their fusion and views), ready to predict.
+
+    Raises:
+        RuntimeError: a state dict is not that of such a model.
+    """
+    models: dict[str, Fusion] = {}
+    for member in members:
+        if member.fusion is None:
+            raise ValueError(f"the member {member.name} has no fusion")
+        own = {view: dims[view] for view in member.views}
+        models[member.name] = build_fusion(member.fusion, dims=own, num_outputs=num_outputs).eval()
+        models[member.name].load_state_dict(states[member.name])
+    return models
+
+
+@torch.inference_mode()
+def ensemble_logits(models: Mapping[str, Fusion], inputs: FusionInputs) -> npt.NDArray[np.float64]:
+    """Logits of models that take the same inputs: [models, points, outputs]."""
+    return torch.stack([model(inputs).logits.double() for model in models.values()]).numpy()
+
+
+def weighted_mean(
+    by_member: npt.NDArray[np.float64], weights: Sequence[float | tuple[float, ...]]
+) -> npt.NDArray[np.float64]:
+    """Mean [N, K] of what S members say [S, N, K], by their weights; one that says nothing of a point (NaN) has none.
+
+    NaN where nobody says anything.
+    """
+    if all(weight == weights[0] for weight in weights) and not np.isnan(by_member).any():
+        return by_member.mean(axis=0)
+    each = np.stack([np.broadcast_to(np.asarray(weight, np.float64), by_member.shape[2:]) for weight in weights])
+    shares = np.where(np.isnan(by_member), 0.0, each[:, None])
+    total = shares.sum(axis=0)
+    said = (shares * np.nan_to_num(by_member)).sum(axis=0)
+    return np.divide(said, total, out=np.full_like(said, np.nan), where=total > 0)

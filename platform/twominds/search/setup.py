@@ -1,0 +1,128 @@
+"""What a search is of, from its settings: data, recipe, rules, and the folder where it rests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from twominds import artifacts
+from twominds.artifacts import Weights, fingerprint, to_json
+from twominds.recipes.catalog import find_recipe
+from twominds.recipes.recipe import FusionRecipe, Recipe
+from twominds.records import Classes, Intensities, View
+from twominds.results import tables
+from twominds.results.about import About, absolute, read_about
+from twominds.results.labelled import labelled_rows, labels_fingerprint
+from twominds.search.config import SearchConfig
+from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
+from twominds.search.outcomes import SearchResults
+from twominds.search.plan import Plan
+from twominds.search.store import SearchStore
+from twominds.search.trial import Rules
+from twominds.training.fit_together import OWN_SETTINGS
+from twominds.training.selection import SelectionProtocol
+from twominds.workspace import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched, with what, and where it rests."""
+
+    recipe: Recipe
+    fusion: FusionRecipe
+    data: SearchData
+    about: About
+    rules: Rules
+    plan: Plan
+    given: tuple[str, ...]
+    """Dimensions that are not the recipe's."""
+    store: SearchStore
+    weights: Weights
+    """`debug` where an encoder rests on random backbones."""
+
+
+def prepare(config: SearchConfig) -> Search:
+    """Reads what is to be searched.
+
+    Raises:
+        MissingInputError: embeddings or encoders are not there.
+        SelectionError: a split that the protocol needs has no labelled clip.
+        ArtifactError: an encoder is not there.
+        ConfigError: a first candidate is outside of the space, or the settings name a space that is none.
+    """
+    require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
+    require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
+    about = read_about(config.embeddings)
+    recipe = find_recipe(config.recipe or about.recipe)
+    fusion = replace(
+        recipe.fusion.searched_in(config.space),
+        inputs=config.inputs or recipe.fusion.inputs,
+        trials=config.trials or recipe.fusion.trials,
+        seeds=config.seeds or recipe.fusion.seeds,
+    )
+    plan = Plan(
+        space=fusion.space,
+        first_points=fusion.first_points,
+        sampler=config.sampler,
+        trials=fusion.trials,
+        per_trial=config.candidates_per_trial,
+        shared=tuple(name for name in fusion.space if name not in OWN_SETTINGS),
+    ).of_what_there_is()
+    plan.points()  # refuses what is wrong with it before a cluster is started
+    cards = [artifacts.read_card(f"{config.encoders}/{view}") for view in fusion.views]
+    # A search is what it searches: the same settings on the same data go on, others start anew beside it.
+    labels = labels_fingerprint(config.embeddings, config.protocol)
+    identity = [about.fingerprint, labels, to_json(replace(fusion, trials=0)), config.sampler, config.sampler_seed]
+    identity += [config.random_starts, config.protocol, config.std_penalty, to_json(config.stopping)]
+    identity += sorted(config.space)  # in JSON a range is one, logarithmic or not
+    return Search(
+        recipe=recipe,
+        fusion=fusion,
+        data=read_search_data(config.embeddings, fusion, config.protocol, recipe.task.output),
+        about=about,
+        rules=Rules(seeds=fusion.seeds, std_penalty=config.std_penalty, stopping=config.stopping),
+        plan=plan,
+        given=config.space,
+        # Absolute: a trial has a working folder of its own.
+        store=SearchStore(f"{absolute(config.output)}/{fingerprint(*identity)}"),
+        weights="debug" if any(card.weights == "debug" for card in cards) else "published",
+    )
+
+
+def read_search_data(
+    embeddings_uri: str, fusion: FusionRecipe, protocol: SelectionProtocol, output: Classes | Intensities
+) -> SearchData:
+    """Inputs of the fusion from a folder of embeddings, of the splits that the protocol may see.
+
+    Raises:
+        SelectionError: a split has no labelled clip.
+    """
+    columns = [f.name for f in tables.embedding_fields(*fusion.views)]
+
+    def inputs(rows: list[tables.Row], dims: Mapping[View, int] | None = None) -> LabelledInputs:
+        clips = [{view: tables.embedding_from_row(row, view) for view in fusion.views} for row in rows]
+        labels = [said for row in rows if (said := tables.labels_from_row(row)) is not None]
+        return labelled_inputs(clips, labels, fusion, output, dims)
+
+    rows = labelled_rows(embeddings_uri, columns, protocol)
+    dims = inputs(rows.train).inputs.dims
+    return rows.map(lambda split: inputs(split, dims))
+
+
+def results_of(search: Search) -> SearchResults:
+    """The search as far as it got."""
+    made = search.store.description()
+    return SearchResults(
+        recipe=search.recipe.name,
+        description=search.recipe.description,
+        space=search.fusion.space,
+        given=search.given,
+        seeds=search.fusion.seeds,
+        sampler=search.plan.sampler,
+        std_penalty=search.rules.std_penalty,
+        stopping=search.rules.stopping,
+        selected_on=search.data.selected_on,
+        weights=search.weights,
+        planned=search.plan.trials,
+        outcomes=tuple(search.store.outcomes()),
+        incidents=tuple(search.store.incidents()),
+        node_share=made.get("node_share", 1.0),
+    )

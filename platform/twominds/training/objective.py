@@ -1,0 +1,137 @@
+"""What a model is trained for, answers and is judged by: all of it follows from the task's output.
+
+Classes: cross entropy, softmax, the most frequent class as the answer that needs no model. Intensities: a loss of the
+predicted numbers, a sigmoid between the least and the most, and the training mean.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from twominds.encoders.encoder import activated
+from twominds.errors import ConfigError
+from twominds.records import AH_VIDEO, Classes, Task
+from twominds.training.losses import Number, balanced_class_weights, cross_entropy_of_logits
+from twominds.training.metrics import Metric, majority, metric_of
+
+CriterionName = Literal["cross_entropy", "sigmoid_cross_entropy", "mse", "pearson", "ccc"]
+"""The loss of the logits. `sigmoid_cross_entropy` takes each class for a question of its own."""
+
+_SMALL = 1e-7
+"""Added to a deviation before it divides (HSEmotion's public code)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The task as training sees it."""
+
+    task: Task = AH_VIDEO
+    """What is recognised."""
+    criterion: CriterionName | None = None
+    """The loss; None: cross entropy of classes, mean squared error of intensities."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where the loss is not one of such outputs."""
+        of_classes = self.name in ("cross_entropy", "sigmoid_cross_entropy")
+        if of_classes != isinstance(self.task.output, Classes):
+            kind = "classes" if of_classes else "intensities"
+            raise ConfigError(f"The loss {self.name} is one of {kind}, which {self.task.name} is not about.")
+
+    @property
+    def name(self) -> CriterionName:
+        """The loss's name."""
+        return self.criterion or ("cross_entropy" if isinstance(self.task.output, Classes) else "mse")
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that a model gives for a point."""
+        return self.task.num_outputs
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What answers are judged by."""
+        return metric_of(self.task)
+
+    def class_weights(self, labels: Tensor) -> Tensor | None:
+        """Weights [C] that balance the classes of the training labels [N]; None of intensities."""
+        return balanced_class_weights(labels, self.num_outputs) if isinstance(self.task.output, Classes) else None
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, label_smoothing: Number = 0.0
+    ) -> Tensor:
+        """Mean loss of N points.
+
+        Args:
+            logits: [N, K].
+            labels: int64 [N] classes, or float [N, K] intensities.
+            class_weights: [C]; of classes alone.
+            label_smoothing: of classes alone.
+        """
+        if self.name == "cross_entropy":
+            return cross_entropy_of_logits(logits, labels, class_weights, label_smoothing)
+        if self.name == "sigmoid_cross_entropy":
+            truth = F.one_hot(labels, self.num_outputs).to(logits)
+            truth = truth * (1 - label_smoothing) + label_smoothing / 2
+            of_points = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
+            weights = torch.ones_like(of_points) if class_weights is None else class_weights[labels]
+            return (of_points * weights).sum() / weights.sum()
+        return _OF_INTENSITIES[self.name](activated(logits, self.task.output), labels.to(logits))
+
+    def answers(self, logits: Tensor) -> npt.NDArray[Any]:
+        """What the metric is asked about, from logits [N, K]: classes [N], or intensities [N, K]."""
+        if isinstance(self.task.output, Classes):
+            return logits.argmax(dim=1).cpu().numpy()
+        return activated(logits, self.task.output).cpu().numpy()
+
+    def constant(self, labels: Tensor) -> npt.NDArray[Any]:
+        """The answer that sees no clip, from all labels of training: the most frequent class [], or the mean [K]."""
+        known = labels.cpu().numpy()
+        return np.asarray(majority(known, self.num_outputs) if known.ndim == 1 else known.mean(axis=0))
+
+    def score(self, labels: Tensor, left_out: Tensor, logits: Tensor, constant: npt.NDArray[Any]) -> float:
+        """The metric over all labelled points of a split; those that can't be answered get the constant.
+
+        Args:
+            labels: Of the points that logits [N, K] answer.
+            left_out: Of the others, on the CPU.
+            logits: The answers.
+            constant: As `constant` gives it for training.
+        """
+        truth = torch.cat([labels.cpu(), left_out]).numpy()
+        guesses = np.broadcast_to(constant, (len(left_out), *constant.shape))
+        return self.metric(truth, np.concatenate([self.answers(logits), guesses]))
+
+
+def _mse(predicted: Tensor, truth: Tensor) -> Tensor:
+    return F.mse_loss(predicted, truth)
+
+
+def _moments(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Population variances of both, their covariance and the difference of their means, per output [K]."""
+    means = predicted.mean(dim=0), truth.mean(dim=0)
+    covariance = ((predicted - means[0]) * (truth - means[1])).mean(dim=0)
+    return predicted.var(dim=0, correction=0), truth.var(dim=0, correction=0), covariance, means[0] - means[1]
+
+
+def _pearson(predicted: Tensor, truth: Tensor) -> Tensor:
+    """1 - mean over the outputs of Pearson's correlation in the batch (HSEmotion's loss for mimicry)."""
+    of_predicted, of_truth, covariance, _ = _moments(predicted, truth)
+    # The root of a variance of 0 has no slope: a constant output would stop training.
+    return 1 - (covariance / ((of_predicted * of_truth + _SMALL**2).sqrt() + _SMALL)).mean()
+
+
+def _ccc(predicted: Tensor, truth: Tensor) -> Tensor:
+    """1 - mean over the outputs of Lin's concordance in the batch."""
+    of_predicted, of_truth, covariance, apart = _moments(predicted, truth)
+    return 1 - (2 * covariance / (of_predicted + of_truth + apart.square() + _SMALL)).mean()
+
+
+_OF_INTENSITIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": _mse, "pearson": _pearson, "ccc": _ccc}
+"""From predicted and true intensities [N, K] to the loss."""
