@@ -7,11 +7,9 @@ warping, tells when each token begins. A word ends where the next one begins.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from twominds.records import FloatArray
 
@@ -30,9 +28,10 @@ def token_starts_s(attention: FloatArray, *, smoothed_over: int = 7) -> npt.NDAr
     """
     spread = attention.std(axis=1, keepdims=True)
     level = (attention - attention.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
-    size = (1, 1, smoothed_over)
-    smooth: npt.NDArray[np.float64] = cast("Any", ndimage).median_filter(level.astype(np.float64), size, mode="mirror")
-    return (_first_columns(-smooth.mean(axis=0)) * FRAME_S).astype(np.float64)
+    side = smoothed_over // 2
+    padded = np.pad(level.astype(np.float64), ((0, 0), (0, 0), (side, side)), mode="reflect")
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, smoothed_over, axis=2), axis=-1)
+    return FRAME_S * _first_columns(-smooth.mean(axis=0)).astype(np.float64)
 
 
 def word_ranges(tokens: Sequence[str]) -> list[range]:
@@ -41,7 +40,7 @@ def word_ranges(tokens: Sequence[str]) -> list[range]:
     return [range(begin, end) for begin, end in pairwise([*begins, len(tokens)])]
 
 
-def _first_columns(cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _first_columns(cost: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
     """[N]: where each row is entered by the cheapest path through [N, F] from corner to corner.
 
     A step goes to the next row, the next column, or both. One diagonal after the other is worked out at once.
@@ -51,15 +50,15 @@ def _first_columns(cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     total[0, 0] = 0.0
     came = np.zeros((rows, columns), np.int8)
     for diagonal in range(rows + columns - 1):
-        row = np.arange(max(0, diagonal - columns + 1), min(rows - 1, diagonal) + 1)
+        row = np.arange(max(0, diagonal - columns + 1), min(rows - 1, diagonal) + 1, dtype=np.int64)
         column = diagonal - row
         before = np.stack([total[row, column], total[row, column + 1], total[row + 1, column]])
         came[row, column] = before.argmin(axis=0)
         total[row + 1, column + 1] = cost[row, column] + before.min(axis=0)
     firsts = np.zeros(rows, np.int64)
-    row, column = rows - 1, columns - 1
-    while row >= 0:
-        firsts[row] = column
-        down, right = ((1, 1), (1, 0), (0, 1))[came[row, column]]
-        row, column = row - down, column - right
+    place = rows - 1, columns - 1
+    while place[0] >= 0:
+        firsts[place[0]] = place[1]
+        down, right = ((1, 1), (1, 0), (0, 1))[int(came[place])]
+        place = place[0] - down, place[1] - right
     return firsts

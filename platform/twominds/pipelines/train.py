@@ -217,9 +217,8 @@ def _train_one(
         if workers.first and time.monotonic() - shown > PROGRESS_INTERVAL_S:
             minutes, seconds = divmod(round(report.seconds * (epochs - report.epoch)), 60)
             left = f"at most about {minutes}:{seconds:02} left"
-            lines.put(
-                f"{view}: epoch {report.epoch}/{epochs}, validation {recipe.task.score_name} {report.validation_score:.3f}, {left}"
-            )
+            score = f"validation {recipe.task.score_name} {report.validation_score:.3f}"
+            lines.put(f"{view}: epoch {report.epoch}/{epochs}, {score}, {left}")
             shown = time.monotonic()
         # Not after every epoch: Ray Train takes a report every two seconds, and the loop waits until it does. It also
         # waits until all workers have reported.

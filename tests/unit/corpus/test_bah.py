@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from twominds.corpus.annotations import read_annotations, read_frame_labels
-from twominds.corpus.bah import continuous_times, find_bah, read_bah, read_transcript
+from twominds.corpus.bah import continuous_times, find_bah, read_bah, read_transcript, read_words
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
-from twominds.records import Split
+from twominds.records import Split, Word
 
 CLIP = "Videos/31/Visite_1/31_Question_2_2000-01-02_10-20-30_Video.mp4"
 SPACED = "Videos/32/Visite 1/32 Question 7 2000-01-02_10-20-30_Video-DESKTOP-AB12 (1).mp4"
@@ -159,6 +160,85 @@ def test_windows_of_a_single_chunk_and_open_ends() -> None:
     assert continuous_times([(0.0, 28.0), (0.0, 28.5), (0.0, 3.0)]) == [(0.0, 28.0), (28.0, 56.5), (56.5, 59.5)]
     assert continuous_times([(0.0, None), (0.0, 2.0)]) == [(0.0, None), (30.0, 32.0)]
     assert continuous_times([]) == []
+
+
+def test_an_open_end_within_a_window_is_no_new_window() -> None:
+    assert continuous_times([(5.0, None), (7.0, 9.0), (0.5, 2.0)]) == [(5.0, None), (7.0, 9.0), (9.5, 11.0)]
+
+
+def transcription(tree: Path, clip: str, chunks: str) -> None:
+    folder = tree / "transcription" / clip
+    folder.mkdir(parents=True)
+    (folder / f"{Path(clip).stem}.yml").write_text(f"{chunks}text: as the recogniser wrote it\n")
+
+
+THREE_RESTARTS = """chunks:
+- {language: english, text: ' one', timestamp: !!python/tuple [0.0, 12.5]}
+- {language: english, text: ' two', timestamp: !!python/tuple [12.5, 29.0]}
+- {language: english, text: ' three', timestamp: !!python/tuple [0.0, 4.0]}
+- {language: english, text: ' ', timestamp: !!python/tuple [4.0, 5.0]}
+- {language: english, text: ' four five', timestamp: !!python/tuple [6.0, null]}
+- {language: english, text: ' six', timestamp: !!python/tuple [8.0, 28.0]}
+- {language: english, text: ' seven', timestamp: !!python/tuple [1.0, 27.0]}
+- {language: english, text: ' eight', timestamp: !!python/tuple [0.0, 3.0]}
+- {language: english, text: ' nine', timestamp: !!python/tuple [3.5, null]}
+"""
+
+
+def test_words_over_three_restarts_and_open_ends(tree: Path) -> None:
+    """Worked out by hand: the windows begin at 0, at 29, at 29 + 28 = 57, and at 57 + 27 = 84."""
+    transcription(tree, CLIP, THREE_RESTARTS)
+    expected = [
+        ("one", 0.0, 12.5),
+        ("two", 12.5, 29.0),
+        ("three", 29.0, 33.0),
+        ("four five", 35.0, 37.0),  # until the next one begins
+        ("six", 37.0, 57.0),
+        ("seven", 58.0, 84.0),
+        ("eight", 84.0, 87.0),
+        ("nine", 87.5, 87.5),  # nobody knows
+    ]
+    words = read_words(str(tree), CLIP)
+    assert words is not None
+    assert [(word.text, word.start_s, word.end_s) for word in words] == expected
+    first, second, *_ = read_bah(str(tree)).clips
+    assert first.words == words
+    assert first.transcript == "Well, yes, and, no."  # the split file's, as ever
+    assert second.words is None
+    assert read_words(str(tree), SPACED) is None
+
+
+def test_a_file_that_cannot_be_read_costs_the_times_alone_unless_the_words_are_needed_from_it(tree: Path) -> None:
+    transcription(tree, CLIP, "chunks: [{text: a, timestamp: soon}]\n")
+    transcription(tree, SPACED, "chunks: [{text: ' Sure', timestamp: !!python/tuple [0.0, 1.0]}]\n")
+    corpus = read_bah(str(tree))
+    assert corpus.clips[0].words is None
+    assert corpus.clips[1].words == (Word(text="Sure", start_s=0.0, end_s=1.0),)
+    (note,) = corpus.notes
+    assert note.startswith("1 clips' words have no times.")
+    assert "chunk 1" in note
+    (tree / "split" / "train.txt").write_text(f"{CLIP},1\n")
+    with pytest.raises(CorpusError, match="chunk 1"):
+        read_bah(str(tree))
+
+
+def test_each_transcription_is_opened_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twominds.corpus import bah
+
+    transcription(tree, CLIP, THREE_RESTARTS)
+    transcription(tree, SPACED, THREE_RESTARTS)
+    (tree / "split" / "train.txt").write_text(f"{CLIP},1\n{SPACED},0,Sure\n")
+    opened: list[str] = []
+    own = bah.read_yaml
+
+    def counted(path: UPath) -> object:
+        opened.append(path.name)
+        return own(path)
+
+    monkeypatch.setattr(bah, "read_yaml", counted)
+    clips = read_bah(str(tree)).clips
+    assert clips[0].transcript == "as the recogniser wrote it"
+    assert sorted(opened) == sorted(["meta_data.yml", *(f"{Path(clip).stem}.yml" for clip in (CLIP, SPACED))])
 
 
 def test_annotations(tree: Path) -> None:

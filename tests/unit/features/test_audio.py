@@ -175,3 +175,32 @@ def test_a_hidden_state_beyond_the_layers_is_a_wrong_setting(store: BackboneStor
 def test_settings_are_checked(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"audio.{next(iter(setting))}"):
         AudioFeaturesConfig(**setting)
+
+
+@pytest.mark.parametrize("window_s", [60.0, 1.0])
+def test_rows_are_timed_by_the_middle_of_what_they_saw(
+    store: BackboneStore, make_clip: MakeClip, window_s: float
+) -> None:
+    """A pulse moves the convolutions' rows around it, and no others (state 0 is still mixed over time, a little)."""
+    extractor = AudioFeatures(AudioFeaturesConfig(hidden_state=0, window_s=window_s), store)
+    quiet = np.random.default_rng(0).normal(0, 1e-3, 40_000).astype(np.float32)
+    loud = quiet.copy()
+    loud[28_000:28_040] += 0.5  # at 1.75 s
+    clips = [make_clip(audio=quiet, audio_start_s=-0.5), make_clip(audio=loud, audio_start_s=-0.5)]
+    before, after = extractor.extract(clips)
+    assert before.values is not None
+    assert after.values is not None
+    assert after.times_s is not None
+    assert after.times_s.shape == (len(after.values),)
+    seen = convolved(extractor, loud, window_s) - convolved(extractor, quiet, window_s)
+    moved = after.times_s[np.abs(seen).max(axis=1) > 1e-3 * np.abs(seen).max()]
+    assert moved.tolist() == pytest.approx([1.25] * len(moved), abs=0.0125 + 0.0025)  # half a field, and the pulse
+    assert after.times_s[:2].tolist() == pytest.approx([0.0125 - 0.5, 0.0325 - 0.5])
+
+
+def convolved(extractor: AudioFeatures, audio: FloatArray, window_s: float) -> FloatArray:
+    """[T, D]: what the convolutions make of each window, before anything is mixed over time."""
+    size, model = int(window_s * 16_000), cast(Any, extractor)._model
+    pieces = [torch.from_numpy(audio[start : start + size])[None] for start in range(0, len(audio), size)]
+    with torch.no_grad():
+        return np.concatenate([model.feature_extractor(piece)[0].T.numpy() for piece in pieces])

@@ -107,7 +107,7 @@ def test_blocks_are_what_plain_decoding_gives(shared_media: Path, clip: str) -> 
         height, width = image.shape[:2]
         turned = (height > width) != (frame.height > frame.width)
         size = {"width": height, "height": width} if turned else {"width": width, "height": height}
-        theirs = frame.reformat(**size, format="rgb24").to_ndarray().astype(int)
+        theirs = cast(ByteArray, frame.reformat(**size, format="rgb24").to_ndarray()).astype(int)
         assert abs(image.mean() - theirs.mean()) < 1.5
         if not turned:
             assert np.abs(image.astype(int) - theirs).mean() < 3
@@ -121,7 +121,7 @@ def test_they_are_the_frames_that_sampling_takes(write_video: Write) -> None:
     every = [image for block in blocks_of(path) for image in block.frames]
     shown = np.searchsorted(times_of(path), sampled.face_times_s, side="right") - 1
     for image, number in zip(sampled.faces, shown, strict=True):
-        np.testing.assert_array_equal(image, every[number])
+        np.testing.assert_array_equal(image, every[int(number)])
 
 
 def test_frames_are_turned_and_shrunk_as_they_are_for_the_faces(write_video: Write) -> None:

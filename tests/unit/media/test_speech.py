@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 
 from twominds.backbones import BackboneStore
 from twominds.errors import BackboneError
@@ -16,64 +14,6 @@ from twominds.records import FloatArray
 
 Write = Callable[..., Path]
 AddRole = Callable[[str, Path], BackboneStore]
-
-
-def save_whisper(folder: Path) -> None:
-    """A tiny Whisper that says "hi" to anything: each position of the decoder embeds the token to be said next."""
-    from transformers import (
-        GenerationConfig,
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-        WhisperProcessor,
-        WhisperTokenizer,
-    )
-
-    h, i, end, start, no_timestamps = range(5)  # what comes after "no time stamps" would be a time stamp
-    vocabulary = {
-        "<|endoftext|>": end,
-        "<|startoftranscript|>": start,
-        "<|notimestamps|>": no_timestamps,
-        "h": h,
-        "i": i,
-    }
-    tokenizer = cast(Any, WhisperTokenizer)(vocab=vocabulary, merges=[])
-    sizes: dict[str, Any] = {
-        f"{half}_{name}": size
-        for half in ("encoder", "decoder")
-        for name, size in (("layers", 1), ("attention_heads", 1), ("ffn_dim", 8))
-    }
-    config = WhisperConfig(
-        vocab_size=8,
-        d_model=8,
-        max_target_positions=16,
-        pad_token_id=end,
-        bos_token_id=end,
-        eos_token_id=end,
-        decoder_start_token_id=start,
-        **sizes,
-    )
-    model: Any = WhisperForConditionalGeneration(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        decoder = model.model.decoder
-        decoder.layer_norm.weight.fill_(1)
-        decoder.embed_tokens.weight.copy_(torch.eye(8))
-        for position, token in ((1, h), (2, i), (3, end)):  # position 0 holds the start, 1 "no time stamps"
-            decoder.embed_positions.weight[position, token] = 10.0
-    model.generation_config = GenerationConfig(
-        decoder_start_token_id=start, eos_token_id=end, pad_token_id=end, no_timestamps_token_id=no_timestamps
-    )
-    model.save_pretrained(folder)
-    cast(Any, WhisperProcessor)(WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whisper")
-    save_whisper(folder)
-    return folder
 
 
 def noise(seconds: float) -> FloatArray:

@@ -107,6 +107,31 @@ def test_media_round_trip_keeps_arrays_reasons_and_unicode() -> None:
     assert back.face_detected.tolist() == [True, False]
 
 
+def test_times_travel_and_an_upload_s_bytes_do_not() -> None:
+    times_s = np.array([0.1, 0.2])
+    media = ClipMedia(
+        clip_id="a",
+        duration_s=1.0,
+        scene_frames=None,
+        scene_times_s=times_s,
+        face_crops=None,
+        face_detected=None,
+        audio=None,
+        audio_start_s=-0.25,
+        transcript=None,
+        transcript_source="",
+        presence=dict.fromkeys(Modality, PRESENT),
+        points_s=times_s + 1,
+        video="s3://bucket/a.mp4",
+    )
+    back = tables.unpack_media(tables.pack_media(media))
+    assert (back.video, back.audio_start_s, back.face_times_s) == ("s3://bucket/a.mp4", -0.25, None)
+    np.testing.assert_array_equal(back.scene_times_s, times_s)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(back.points_s, times_s + 1)  # pyright: ignore[reportArgumentType]
+    uploaded = replace(media, video=np.zeros(9, np.uint8))
+    assert tables.unpack_media(tables.pack_media(uploaded)).video is None
+
+
 def test_features_round_trip_keeps_type_shape_and_bits(tmp_path: Path) -> None:
     values = RNG.integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
     pooled = RNG.standard_normal(6).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -114,6 +115,23 @@ def test_a_file_that_breaks_the_decoder_is_the_file_s_fault(monkeypatch: pytest.
 def test_a_backbone_that_is_missing_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackboneError):
         decode(monkeypatch, BackboneError("No weights."))
+
+
+@pytest.mark.parametrize("keeps_video", [False, True])
+def test_an_upload_travels_on_where_an_encoder_reads_it(monkeypatch: pytest.MonkeyPatch, keeps_video: bool) -> None:
+    class Reader:
+        def read(self, clip: Clip, *, transcript: str | None, source: ByteArray) -> ClipMedia:
+            return replace(media(clip.clip_id), video=source)
+
+    def stand_in(*_: object) -> Reader:
+        return Reader()
+
+    monkeypatch.setattr("twominds.media.reader.MediaReader", stand_in)
+    decoder = MediaDecoder(SETTINGS, MediaConfig(), tuple(Modality), AH_VIDEO, keeps_video)
+    video = np.array([7, 8], np.uint8)
+    decoded = asyncio.run(decoder.decode("0f8f", video, None))
+    assert isinstance(decoded, ClipMedia)
+    assert decoded.video is (video if keeps_video else None)
 
 
 def test_the_stand_in_reads_as_the_reader_does() -> None:

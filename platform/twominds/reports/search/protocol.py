@@ -41,8 +41,8 @@ def protocol(results: SearchResults) -> list[str]:
     given = [f"Where the search looked was given in place of the recipe's: {', '.join(results.given)}."]
     return [
         *(given if results.given else []),
-        f"Every candidate is trained with the same seeds ({seeds}). Each training scores the {results.score_name} of its "
-        f"best epoch on {_where(results)}. The candidate's score is their mean"
+        f"Every candidate is trained with the same seeds ({seeds}). Each training scores the {results.score_name} of "
+        f"its best epoch on {_where(results)}. The candidate's score is their mean"
         f"{f', minus {penalty:g} times their standard deviation' if penalty else ''}. Standard deviations are the "
         "population's, over the seeds.",
         "Only a candidate with every seed can win; of equal scores the one with the lower loss does. The mean of fewer "
