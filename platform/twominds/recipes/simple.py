@@ -33,6 +33,8 @@ SPACE: SearchSpace = {
 """Where the search of a simple fusion looks."""
 
 _SEEDS = (42, 2025)
+_MEDIA = MediaConfig(face_frames=8)
+"""Of a face that is tracked, these frames alone say whether there is one."""
 
 _POINTS = FitConfig(
     epochs=12,
@@ -72,7 +74,7 @@ def ah_frame() -> Recipe:
         description="A/H per frame: face and voice around each moment, with a timeline",
         source="ours",
         task=AH_FRAME,
-        media=MediaConfig(),
+        media=_MEDIA,
         features={
             Modality.FACE: FaceTrackFeaturesConfig(rate_hz=5.0),
             Modality.AUDIO: AudioFeaturesConfig(),
@@ -95,7 +97,7 @@ def expression() -> Recipe:
         description="eight expressions per frame: the face around each moment, with a timeline",
         source="ours",
         task=EXPRESSION,
-        media=MediaConfig(),
+        media=_MEDIA,
         features={Modality.FACE: FaceTrackFeaturesConfig(rate_hz=5.0)},
         encoders={Modality.FACE: PointEncoderConfig(alignment="linear", steps=3, step_s=0.2, dropout=0.3)},
         encoder_fits={Modality.FACE: _POINTS},
