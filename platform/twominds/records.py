@@ -71,6 +71,9 @@ class Labels:
     """[P]: which points somebody annotated."""
     times_s: Times | None = None
     """[P]; None for the one point of a clip, and for frames in the video's own order, until the video is looked at."""
+    ends_s: Times | None = None
+    """[P]: of segments, which are known from `times_s` until then rather than at a moment; None: they are no segments.
+    `corpus.labels.labels_at` says what is known at the points of a video."""
 
     def __post_init__(self) -> None:
         points = len(self.values)

@@ -141,7 +141,7 @@ def test_of_single_models_the_best_on_validation_is_saved(
     whole = str(made_up.root / "whole")
     save_whole(row, single, whole)
     ensemble = Ensemble.load(whole)
-    assert (tuple(ensemble.models), ensemble.card.seeds) == ((22,), (22,))
+    assert (tuple(ensemble.models), ensemble.card.seeds) == (("seed-22",), (22,))
     assert ensemble.card.metrics["validation_score"] == 0.75
     scored = row.inputs_of(clips)
     np.testing.assert_array_equal(ensemble.probabilities(scored)[0], Ensemble.load(row.uri).probabilities(scored)[1])
