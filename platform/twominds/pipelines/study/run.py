@@ -24,7 +24,7 @@ from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.study.rows import models_of, save_whole, train_rows
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import Score, Split, Task, View
+from twominds.records import Clip, Score, Split, Task, View
 from twominds.reports.study.answers import answers_of, baselines, mean_score, scored
 from twominds.reports.study.comparison import OtherReport
 from twominds.reports.study.points import LabelledPoints

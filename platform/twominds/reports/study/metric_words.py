@@ -44,7 +44,7 @@ _WORDS = {
     "positive_f1": MetricWords(short="PF1", long="F1 of the positive class"),
     "accuracy": MetricWords(short="accuracy", long="accuracy"),
     "average_precision": MetricWords(short="AP", long="average precision"),
-    "average_precision_1000": MetricWords(short="AP 1000", long="average precision at 1000 thresholds"),
+    "average_precision_1000": MetricWords(short="AP 1000", long="challenge's average precision (1000 thresholds)"),
     "pearson": MetricWords(short="PCC", long="mean Pearson correlation", percent=False),
     "ccc": MetricWords(short="CCC", long="mean concordance correlation", percent=False),
 }

@@ -36,7 +36,7 @@ class SplitScore:
     """Mean over the models of the counts; row = true class, column = predicted class. None of intensities."""
     unseen: int
     """Clips without a score: the constant of training is predicted for them."""
-    others: Mapping[str, float] = field(default_factory=dict[str, float])
+    other_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     """By every other metric of such answers, mean over the models."""
 
 
@@ -191,7 +191,7 @@ def _split_score(answers: Answers, points: LabelledPoints, draws: PeopleBootstra
         spread=float(np.std(by_model)),
         confusion=counts,
         unseen=points.count(~answers.answered),
-        others={name: _by_metric(name, answers, points.truth, results) for name in other_metrics(task)},
+        other_metrics={name: _by_metric(name, answers, points.truth, results) for name in other_metrics(task)},
     )
 
 

@@ -159,7 +159,7 @@ def metric_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
     for score in scores.rows:
         if score.section == "baseline" or score is scores.headline:
             found = [score.splits.get(split) for split in scores.splits]
-            cells = (" / ".join(percent(one and one.others[name]) for one in found) for name in names)
+            cells = (" / ".join(percent(one and one.other_metrics[name]) for one in found) for name in names)
             rows.append([score.row.recipe, *cells])
     return [f"Recipe: {told}", *(words(name).title for name in names)], rows
 
