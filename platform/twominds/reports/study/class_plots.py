@@ -36,7 +36,7 @@ def confusions(scores: StudyScores) -> list[Plot]:
         axes.set_xticks(range(classes))
         axes.set_yticks(range(classes))
         axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, **({"labelsize": 7} if classes > 4 else {}))
         if number % COLUMNS == 0:
             axes.set_ylabel("true class")
         if number + COLUMNS >= len(rows):
@@ -45,11 +45,11 @@ def confusions(scores: StudyScores) -> list[Plot]:
         f"{row.row.recipe} " + " / ".join(" ".join(f"{n:.1f}" for n in line) for line in counts.tolist())
         for row, counts in rows
     )
-    named = ", ".join(f"{i} {name}" for i, name in enumerate(scores.task.names))
+    task, named = scores.task, ", ".join(f"{i} {name}" for i, name in enumerate(scores.task.names))
     caption = (
-        f"{'Frames' if scores.task.per_frame else 'Clips'} of the {NAMES[split]} split, mean over each row's models; the "
-        f"colour is the share of the true class. Classes in the order of the task "
-        f"({'A/H: 0 absent, 1 present' if scores.task.name.startswith('ah-') else named})."
+        f"{'Frames' if task.per_frame else 'Clips'} of the {NAMES[split]} split, mean over each row's models; the colour is "
+        f"the share of the true class. Classes in the order of the task "
+        f"({'A/H: 0 absent, 1 present' if task.name.startswith('ah-') else named})."
     )
     alt = f"Confusion matrices on {NAMES[split]}, true classes as lines: {told}."
     return [plot_of("confusion", "Confusion matrices", alt, caption, figure)]

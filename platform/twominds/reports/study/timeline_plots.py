@@ -1,6 +1,5 @@
 """The figure of a few clips over time: what people said of their frames, and what the headline says."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +54,7 @@ def timelines(scores: StudyScores) -> list[Plot]:
     if not clips:
         return []
     of_classes = isinstance(task.output, Classes)
-    strip = 0.16 * (2 if of_classes else task.num_outputs)
+    strip = 0.21 * (2 if of_classes else task.num_outputs)
     figure = Figure(figsize=(WIDTH_IN, len(clips) * (1.2 + strip) + 0.9))
     panels = figure.subplots(2 * len(clips), 1, squeeze=False, height_ratios=[strip, 0.9] * len(clips))[:, 0]
     for i, clip in enumerate(clips):
@@ -68,8 +67,6 @@ def timelines(scores: StudyScores) -> list[Plot]:
             axes.set_xlim(float(borders[0]), float(borders[-1]))
     panels[-1].set_xlabel("seconds")
     handles = [Patch(color=_color(task, i), label=name) for i, name in enumerate(task.names)]
-    if not of_classes:
-        handles = [Patch(color=MANY[1 + i % 8], label=name) for i, name in enumerate(task.names)]
     handles.append(Patch(color=_UNKNOWN, label="not annotated"))
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     told = "; ".join(f"clip {clip.number} {_told(clip, of_classes)}" for clip in clips)
@@ -98,6 +95,7 @@ def _told(clip: ShownClip, of_classes: bool) -> str:
 
 
 def _color(task: Task, label: int) -> str:
+    """Of a class, or of the line of an intensity."""
     return CLASSES[label] if task.is_binary else MANY[label % len(MANY)]
 
 
@@ -125,7 +123,7 @@ def _intensity_bands(axes: Axes, clip: ShownClip, task: Task) -> None:
     low, high = (task.output.low, task.output.high) if not isinstance(task.output, Classes) else (0.0, 1.0)
     borders, rows = borders_of(clip.timeline.points_s), np.arange(task.num_outputs + 1) - 0.5
     shades = np.ma.masked_invalid(clip.truth.T)
-    axes.pcolormesh(borders, rows, shades, cmap="Greys", vmin=low, vmax=high, rasterized=False)
+    axes.pcolormesh(borders, rows, shades, cmap="Greys", vmin=low, vmax=high)
     axes.set_yticks(range(task.num_outputs), list(task.names), fontsize=7)
     axes.set_ylim(task.num_outputs - 0.5, -0.5)
     _bare(axes)
@@ -139,21 +137,15 @@ def _bare(axes: Axes) -> None:
 def _lines(axes: Axes, clip: ShownClip, task: Task) -> None:
     times, outputs = clip.timeline.points_s, clip.timeline.outputs
     if task.is_binary:
-        _line(axes, times, outputs[:, -1], "#333333")
+        axes.plot(times, outputs[:, -1], color="#333333", linewidth=1.1)
         axes.axhline(clip.threshold, color="#777777", linestyle="--", linewidth=0.9)
     elif isinstance(task.output, Classes):
-        _line(axes, times, outputs.max(axis=1), "#333333")
+        axes.plot(times, outputs.max(axis=1), color="#333333", linewidth=1.1)
     else:
         for i, own in enumerate(outputs.T):
-            _line(axes, times, own, MANY[1 + i % 8])
+            axes.plot(times, own, color=_color(task, i), linewidth=1.1)
     low, high = (0.0, 1.0) if isinstance(task.output, Classes) else (task.output.low, task.output.high)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.set_yticks([low, (low + high) / 2, high])
     axes.tick_params(labelsize=8)
     axes.grid(axis="y", color="#eeeeee")
-
-
-def _line(
-    axes: Axes, times: Sequence[float] | npt.NDArray[np.float64], values: npt.NDArray[np.float64], color: str
-) -> None:
-    axes.plot(times, values, color=color, linewidth=1.1)
