@@ -66,7 +66,8 @@ def config(tmp_path: Path) -> EvaluateConfig:
     for uri in encoders.values():
         artifacts.save(uri, {"w": torch.zeros(1)}, Card(kind="encoder", task=AH_FRAME, recipe="leya/demo", config={}))
     parts = {view: artifacts.read_card(uri).artifact_id for view, uri in encoders.items()}
-    config = EvaluateConfig(**{n: str(tmp_path / n) for n in ("ensemble", "embeddings", "output")})
+    ensemble, embeddings, output = (str(tmp_path / name) for name in ("ensemble", "embeddings", "output"))
+    config = EvaluateConfig(ensemble=ensemble, embeddings=embeddings, output=output)
     claim_folder(
         config.embeddings,
         About(recipe="leya/demo", corpus="drawn", fingerprint="0" * 12, models="none", parts=parts),

@@ -111,7 +111,7 @@ def _at_points(
     return Answers(
         predictions=predictions,
         probabilities=outputs[..., -1] if task.is_binary else None,
-        answered=~silent.all(axis=0),
+        answered=np.asarray(~silent.all(axis=0)),
     )
 
 
@@ -124,11 +124,11 @@ def baselines(train: LabelledPoints, splits: Mapping[Split, LabelledPoints], tas
     if not isinstance(task.output, Classes):
         return [_baseline("training mean", "the mean intensities of training", always, task)]
     rows = [_baseline("majority", f"the most frequent class of training{_published(guess, task)}", always, task)]
-    asked = [train.clips[owner].question for owner in train.owners]
+    asked = [clip.question for clip in train.clip_of_each]
     if not task.per_frame and any(question is not None for question in asked):
         by_question = {
             split: question_baseline(
-                train.truth, asked, [points.clips[owner].question for owner in points.owners], task.num_outputs
+                train.truth, asked, [clip.question for clip in points.clip_of_each], task.num_outputs
             )
             for split, points in splits.items()
         }

@@ -47,8 +47,8 @@ def confusions(scores: StudyScores) -> list[Plot]:
     )
     task, named = scores.task, ", ".join(f"{i} {name}" for i, name in enumerate(scores.task.names))
     caption = (
-        f"{'Frames' if task.per_frame else 'Clips'} of the {NAMES[split]} split, mean over each row's models; the colour is "
-        f"the share of the true class. Classes in the order of the task "
+        f"{'Frames' if task.per_frame else 'Clips'} of the {NAMES[split]} split, mean over each row's models; the "
+        f"colour is the share of the true class. Classes in the order of the task "
         f"({'A/H: 0 absent, 1 present' if task.name.startswith('ah-') else named})."
     )
     alt = f"Confusion matrices on {NAMES[split]}, true classes as lines: {told}."

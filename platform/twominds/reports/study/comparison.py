@@ -121,7 +121,7 @@ def compare(results: StudyResults, other: OtherReport) -> Comparison:
 
 def point_names(points: LabelledPoints, split: Split, task: Task) -> list[Point]:
     """What each point [N] is called in `scores.csv`."""
-    owners = (points.clips[owner].clip_id for owner in points.owners)
+    owners = [clip.clip_id for clip in points.clip_of_each]
     if not task.per_frame:
         return [(str(split), clip_id, "", "") for clip_id in owners]
     times = ["" if np.isnan(at) else repr(at) for at in points.times_s.tolist()]
@@ -152,7 +152,7 @@ def _paired(results: StudyResults, split: Split, other: OtherReport) -> Paired |
     people = [person for person, there in zip(points.people, both, strict=True) if there]
     draws = PeopleBootstrap(labels, people, metric_of(task))
     right, other_right = own[0] == labels, predicted == labels
-    of_classes, shared = isinstance(task.output, Classes), {points.clips[owner].clip_id for owner in owners}
+    of_classes, shared = isinstance(task.output, Classes), {name[1] for name in names if name in other.answers}
     either = {clip.clip_id for clip in points.clips} | {name[1] for name in other.answers if name[0] == split.value}
     return Paired(
         clips=len(shared),

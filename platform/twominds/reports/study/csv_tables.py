@@ -75,8 +75,8 @@ def score_rows(results: StudyResults) -> list[list[str]]:
     for split, points in results.points.items():
         said = results.served[split]
         chances = np.full(len(points), np.nan) if said.probabilities is None else said.probabilities[0]
-        for i, name in enumerate(point_names(points, split, task)):
-            clip = points.clips[points.owners[i]]
+        named = zip(points.clip_of_each, point_names(points, split, task), strict=True)
+        for i, (clip, name) in enumerate(named):
             cells = [clip.clip_id, str(split), clip.participant_id or ""]
             cells += [*_numbers(points.truth[i]), *_numbers(said.predictions[0][i])]
             if task.is_binary:

@@ -59,10 +59,17 @@ class LabelledPoints:
         return len(self.owners)
 
     @property
+    def clip_of_each(self) -> list[Clip]:
+        """The clip that owns each point [N]."""
+        owners: list[int] = self.owners.tolist()
+        return [self.clips[owner] for owner in owners]
+
+    @property
     def people(self) -> list[str]:
         """Who is in each point [N]; a clip of nobody known counts as a person of its own."""
         names = [clip.participant_id or f"nobody known, clip {i}" for i, clip in enumerate(self.clips)]
-        return [names[owner] for owner in self.owners]
+        owners: list[int] = self.owners.tolist()
+        return [names[owner] for owner in owners]
 
     def of_clips(self) -> Iterator[tuple[int, slice]]:
         """Each clip's place, and where its points are."""

@@ -104,7 +104,7 @@ def evaluation(task: Task, clips: int = 12, seed: int = 0) -> MadeUp:
                     presence=PRESENT if there else absent("left out on purpose"),
                     vectors=said if there else None,
                     logits=said if there else None,
-                    probabilities=chances if there else None,
+                    probabilities=np.asarray(chances, np.float32) if there else None,
                     points_s=times_s,
                 )
             inputs.setdefault(split, []).append(own)

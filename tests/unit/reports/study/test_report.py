@@ -50,7 +50,7 @@ CLIPS = {
 def answers(*predictions: list[int], probabilities: list[float] | None = None) -> Answers:
     predicted = np.array(predictions, dtype=np.int64)
     given = predicted.astype(np.float64) if probabilities is None else np.array([probabilities] * len(predicted))
-    return Answers(predictions=predicted, probabilities=given, answered=~np.isnan(given).all(axis=0))
+    return Answers(predictions=predicted, probabilities=given, answered=np.asarray(~np.isnan(given).all(axis=0)))
 
 
 MAJORITY = RowResult(
