@@ -103,7 +103,7 @@ def _one(config: PlantedTruthConfig, preset: PresetName, seed: int) -> dict[str,
         )
         evaluate(report)
         rows = json.loads(Path(report.output, "results.json").read_text())["rows"]
-        results[kind] = [row["splits"]["test"]["mf1"]["value"] for row in rows]
+        results[kind] = [row["splits"]["test"]["score"]["value"] for row in rows]
     return results
 
 

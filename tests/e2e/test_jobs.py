@@ -204,7 +204,7 @@ def test_every_labelled_clip_counts_in_cards_and_in_the_report(finished: "Finish
     for view in Modality:
         card = artifacts.read_card(f"{finished.workspace.encoders}/{view}")
         assert card.data["clips"] == {s: labelled[s] for s in ("train", "val")}
-        assert rows[view]["splits"]["val"]["mf1"]["value"] == pytest.approx(card.metrics["validation_score"])
+        assert rows[view]["splits"]["val"]["score"]["value"] == pytest.approx(card.metrics["validation_score"])
     card = artifacts.read_card(finished.workspace.ensemble)
     of_seeds = [*card.metrics["validation_score"].values()]
     assert rows["single fusion"]["splits"]["val"]["by_model"] == pytest.approx(of_seeds)

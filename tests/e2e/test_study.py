@@ -95,7 +95,7 @@ def test_the_table_says_what_the_models_say(study: tuple[EvaluateConfig, Summary
     found = rows[BOTH]["splits"]["test"]
     assert found["unseen"] == len(broken)
     assert found["by_model"] == pytest.approx(expected)
-    assert found["mf1"]["value"] == pytest.approx(np.mean(expected))
+    assert found["score"]["value"] == pytest.approx(np.mean(expected))
     assert rows[BOTH]["seeds"] == [42, 2025, 7777, 12345, 31415]
     assert rows[FACE]["splits"]["test"]["spread"] == 0
 

@@ -3,12 +3,14 @@
     embeddings ─▶ answers of the ensemble, of its parts and of baselines ─▶ report
 
 To score is a second's work for thousands of clips, so it is done here and not on the cluster. Test labels are read
-here, where nothing is chosen any more. Every labelled clip of a split counts (`reports/study/answers.py`).
+here, where nothing is chosen any more. Every labelled point of a split counts (`reports/study/answers.py`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
+
+import numpy as np
 
 from twominds import artifacts
 from twominds.artifacts import Card
@@ -16,16 +18,18 @@ from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
-from twominds.records import Clip, Embedding, Failure, Modality, Split, View
+from twominds.records import Classes, Embedding, Failure, Split, Task, View
 from twominds.reports.study.answers import (
+    answers_of,
     baselines,
     encoder_answers,
     ensemble_answers,
-    label_of,
     mean_score,
+    scored,
     without,
 )
 from twominds.reports.study.comparison import read_report
+from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.report import write_report
 from twominds.reports.study.results import Answers, RowResult, StudyResults, what_is_lost
 from twominds.reports.study.scores import REPORTED, measured
@@ -34,10 +38,9 @@ from twominds.results import tables
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_rows, is_labelled
 from twominds.results.tables import Row
-from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble, class_shares
+from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble, training_prior
 from twominds.scoring.scorer import encoder_uri
 from twominds.storage import require_writable
-from twominds.training.metrics import majority
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, require
 
@@ -105,7 +108,7 @@ def _check_encoders(config: EvaluateConfig, card: Card) -> None:
     about, encoders = read_about(config.embeddings), cast("dict[str, str]", card.architecture["encoders"])
     # An ensemble of a search also says of which features; an imported one, or a study's, knows its encoders alone.
     same_features = card.data.get("embeddings", about.fingerprint) == about.fingerprint
-    same_encoders = all(about.parts.get(Modality(view)) == encoder for view, encoder in encoders.items())
+    same_encoders = all(about.parts.get(view) == encoder for view, encoder in encoders.items())
     if not (same_features and same_encoders):
         raise ArtifactError(
             f"The embeddings at {config.embeddings} were not made by the encoders of the ensemble at "
@@ -130,26 +133,27 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
     Raises:
         MissingInputError: no clip of validation or test has a label.
     """
-    card = ensemble.card
+    card, task = ensemble.card, ensemble.card.task
     labelled = [row for row in rows if is_labelled(row)]
     by_split = {split: [row for row in labelled if row["split"] == split] for split in (Split.TRAIN, *REPORTED)}
-    clips = {split: tuple(tables.clip_from_row(row) for row in found) for split, found in by_split.items()}
-    train, reported = clips[Split.TRAIN], {split: clips[split] for split in REPORTED if clips[split]}
+    points = {split: _points(found, task) for split, found in by_split.items()}
+    train, reported = points[Split.TRAIN], {split: points[split] for split in REPORTED if len(points[split])}
     if not reported:
         raise MissingInputError("No clip of the splits val and test has a label: there is nothing to evaluate on.")
     inputs = {split: [_inputs(row, ensemble) for row in by_split[split]] for split in reported}
-    shares = class_shares(card)  # of a training elsewhere, where there is none here
-    guess = majority([label_of(clip) for clip in train], len(shares)) if train else shares.index(max(shares))
-    served = {split: ensemble_answers(ensemble, found, guess) for split, found in inputs.items()}
-    parts = [_encoder(view, uri, inputs, guess) for view in ensemble.config.views]
+    # Of a training elsewhere, where there is none here.
+    prior = train.prior(task) if len(train) else tuple(training_prior(card))
+    scores = {split: scored(ensemble, found) for split, found in inputs.items()}
+    served = {split: answers_of(found, reported[split], prior, task) for split, found in scores.items()}
+    parts = [_encoder(view, uri, inputs, reported, prior, task) for view in ensemble.config.views]
     whole = RowResult(
         recipe="ensemble",
-        description=f"mean probability of {len(card.seeds)} seeds" if len(card.seeds) > 1 else "one seed",
+        description=_described(ensemble),
         views=ensemble.config.views,
         reports="ensemble",
         answers=served,
         note=what_is_lost(card),
-        without=_hidden(ensemble, inputs, reported, guess) if len(parts) > 1 else {},
+        without=_hidden(ensemble, inputs, reported, prior) if len(parts) > 1 else {},
         seeds=card.seeds,
         parameters=sum(p.numel() for p in next(iter(ensemble.models.values())).parameters()),
         selected_on=cast("SelectionProtocol", card.selected_on),
@@ -157,7 +161,10 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
         artifact_id=card.artifact_id,
         artifact=uri,
     )
-    each_seed = {split: ensemble_answers(ensemble, found, guess, each_seed=True) for split, found in inputs.items()}
+    each_seed = {
+        split: ensemble_answers(ensemble, found, reported[split], prior, each_member=True)
+        for split, found in inputs.items()
+    }
     single = replace(
         whole,
         recipe="single fusion",
@@ -168,19 +175,41 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
     )
     return StudyResults(
         study=card.recipe,
-        num_outputs=card.task.num_outputs,
-        clips=reported,
+        task=task,
+        points=reported,
         train=train,
-        rows=(*baselines(train, reported, card.task.num_outputs), *parts, *([single] * (len(card.seeds) > 1)), whole),
+        prior=prior,
+        rows=(*baselines(train, reported, task), *parts, *([single] * (len(card.seeds) > 1)), whole),
         headline=whole.recipe,
         headline_is="the ensemble, as it is served",
         served=served,
+        scores=scores,
         failures=sum(bool(row["error"]) for row in rows),
     )
 
 
+def _points(rows: Sequence[Row], task: Task) -> LabelledPoints:
+    """What is known of labelled clips, at the points for which their encoders were asked."""
+    cells = [row.get(tables.POINTS) for row in rows]
+    points_s = [None if cell is None else np.asarray(cell, np.float64) for cell in cells]
+    return LabelledPoints.of([tables.clip_from_row(row) for row in rows], task, points_s)
+
+
+def _described(ensemble: Ensemble) -> str:
+    seeds, members = len(ensemble.card.seeds), len(ensemble.members)
+    if members != seeds:
+        return f"weighted mean of {members} members"
+    what = "probability" if isinstance(ensemble.card.task.output, Classes) else "answer"
+    return f"mean {what} of {seeds} seeds" if seeds > 1 else "one seed"
+
+
 def _encoder(
-    view: View, ensemble_uri: str, inputs: Mapping[Split, Sequence[EmbeddingsOfClip]], guess: int
+    view: View,
+    ensemble_uri: str,
+    inputs: Mapping[Split, Sequence[EmbeddingsOfClip]],
+    points: Mapping[Split, LabelledPoints],
+    prior: Sequence[float],
+    task: Task,
 ) -> RowResult:
     uri = encoder_uri(ensemble_uri, view)
     card = artifacts.read_card(uri)
@@ -189,7 +218,10 @@ def _encoder(
         description=f"the {view} encoder by itself",
         views=(view,),
         reports="encoder",
-        answers={split: encoder_answers([clip[view] for clip in found], guess) for split, found in inputs.items()},
+        answers={
+            split: encoder_answers([clip[view] for clip in found], points[split], prior, task)
+            for split, found in inputs.items()
+        },
         seeds=card.seeds,
         parameters=int(card.architecture.get("parameters", 0)),
         selected_on=cast("SelectionProtocol", card.selected_on),
@@ -202,16 +234,15 @@ def _encoder(
 def _hidden(
     ensemble: Ensemble,
     inputs: Mapping[Split, Sequence[EmbeddingsOfClip]],
-    clips: Mapping[Split, Sequence[Clip]],
-    guess: int,
+    points: Mapping[Split, LabelledPoints],
+    prior: Sequence[float],
 ) -> dict[View, dict[Split, float]]:
-    """Macro F1 with one view masked in every clip."""
+    """The score with one view masked in every clip."""
 
     def masked(split: Split, view: View) -> Answers:
-        return ensemble_answers(ensemble, [without(clip, view) for clip in inputs[split]], guess)
+        return ensemble_answers(ensemble, [without(clip, view) for clip in inputs[split]], points[split], prior)
 
-    classes = ensemble.card.task.num_outputs
     return {
-        view: {split: mean_score(masked(split, view), clips[split], classes) for split in inputs}
+        view: {split: mean_score(masked(split, view), points[split], ensemble.card.task) for split in inputs}
         for view in ensemble.config.views
     }

@@ -19,6 +19,10 @@ from twominds.training.bootstrap import Estimate
 COLORS = {Split.VALIDATION: "#e69f00", Split.TEST: "#0072b2"}
 NAMES = {Split.VALIDATION: "validation", Split.TEST: "test"}
 PAPER = "#d55e00"
+CLASSES = ("#56b4e9", "#d55e00")
+"""Without and with the last of two classes."""
+MANY = ("#999999", "#d55e00", "#009e73", "#000000", "#e69f00", "#0072b2", "#cc79a7", "#56b4e9", "#f0e442")
+"""Of more classes, or of several outputs."""
 WIDTH_IN = 6.2
 """Narrow, so that letters can be read on a phone."""
 
@@ -59,14 +63,24 @@ def chart(rows: int, row_in: float) -> tuple[Figure, Axes]:
 
 
 def draw_bars(axes: Axes, marks: Sequence[tuple[float, Estimate]], split: Split, thickness: float) -> None:
-    """Macro F1 as bars, with their intervals."""
+    """Scores as bars, with their intervals."""
     y = [at for at, _ in marks]
-    axes.barh(y, [100 * mf1.value for _, mf1 in marks], height=thickness, color=COLORS[split], label=NAMES[split])
-    sure = [(at, 100 * mf1.interval[0], 100 * mf1.interval[1]) for at, mf1 in marks if mf1.interval]
+    axes.barh(y, [100 * score.value for _, score in marks], height=thickness, color=COLORS[split], label=NAMES[split])
+    sure = [(at, 100 * score.interval[0], 100 * score.interval[1]) for at, score in marks if score.interval]
     if sure:
         at, low, high = zip(*sure, strict=True)
         axes.hlines(at, low, high, color="white", linewidth=2.8, zorder=3)  # so that the line shows on its bar
         axes.hlines(at, low, high, color="#111111", linewidth=1.2, zorder=3)
+
+
+def offsets(splits: Sequence[Split]) -> dict[Split, float]:
+    """Where each split's mark is, from the middle of its row."""
+    return {splits[0]: 0.0} if len(splits) == 1 else {split: -0.2 + 0.4 * i for i, split in enumerate(splits)}
+
+
+def thickness(splits: Sequence[Split]) -> float:
+    """Of each split's bar in a row."""
+    return 0.7 if len(splits) == 1 else 0.38
 
 
 def finish(axes: Axes, labels: Sequence[str], x_label: str) -> None:

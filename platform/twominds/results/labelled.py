@@ -61,7 +61,7 @@ def labels_fingerprint(uri: str, protocol: SelectionProtocol, *, words: bool = T
         words: Whether what is trained hangs on the corpus's words.
     """
     rows = clip_rows(uri, [*tables.LABEL_COLUMNS, "source"], visible_splits(protocol))
-    known = [[row["clip_id"], row["split"], _said(row)] for row in rows]
+    known = [[row["clip_id"], row["split"], labels_json(tables.clip_from_row(row))] for row in rows]
     return fingerprint(known, [None if row["error"] else _made_of(row, words=words) for row in rows])
 
 
@@ -71,10 +71,9 @@ def is_labelled(row: Row) -> bool:
     return labels is not None and bool(labels.known.any())
 
 
-def _said(row: Row) -> int | list[object] | None:
+def labels_json(clip: Clip) -> int | list[object] | None:
     """A clip's labels as JSON; of one class per clip its index alone, which digests of older versions are of."""
-    label = tables.clip_from_row(row).label
-    labels = tables.labels_from_row(row)
+    label, labels = clip.label, clip.labels
     if labels is None or label is not None:
         return label
     times = [None if array is None else array.tolist() for array in (labels.times_s, labels.ends_s)]

@@ -26,13 +26,13 @@ from twominds.pipelines.model_stages import with_scores
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.records import AH_VIDEO, Clip, Embedding, Modality, Split, View, clip_labels
-from twominds.reports.study.answers import label_of
 from twominds.reports.study.report import FILES
 from twominds.reports.submission import submission
 from twominds.results import tables
 from twominds.results.about import claim_folder, read_about
 from twominds.results.quarantine import quarantined_clips
-from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
+from twominds.scoring.ensemble import Ensemble, save_ensemble
+from twominds.scoring.members import EnsembleConfig, seed_name
 
 DIM = 4
 SILENT, FACELESS = "clip-025", "clip-033"
@@ -57,6 +57,7 @@ def config(tmp_path: Path, write_embeddings: Callable[..., None]) -> EvaluateCon
     rows = table.to_pylist()
     for row in rows:
         row["video_uri"] = f"/videos/{row['clip_id']}.mp4"
+        row["question"] = 1 + int(row["clip_id"][-1]) % 3
         odds = np.exp(row["face_vector"][0] - 0.5)
         row["face_probabilities"] = [1 / (1 + odds), odds / (1 + odds)]
     for m in Modality:
@@ -68,8 +69,8 @@ def config(tmp_path: Path, write_embeddings: Callable[..., None]) -> EvaluateCon
         clip = Clip(clip_id=stage, video_uri=f"/videos/{stage}.mp4", split=split, labels=clip_labels(label))
         ClipSink(config.embeddings, []).quarantine([clip], stage=stage, reason=f"{clip.video_uri} is broken.")
     fusion, dims = ConcatMLPConfig(hidden_dim=8, dropout=0.0), {str(m): DIM for m in Modality}
-    states: dict[int, dict[str, torch.Tensor]] = {
-        seed: build_fusion(fusion, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 2025)
+    states: dict[str, dict[str, torch.Tensor]] = {
+        seed_name(seed): build_fusion(fusion, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 2025)
     }
     labels = {"train_labels": {"no_ah": 10, "ah": 10}}
     card = Card(kind="ensemble", task=AH_VIDEO, recipe="leya/demo", config={}, data=labels)
@@ -96,7 +97,7 @@ def test_every_labelled_clip_counts_and_one_without_a_score_gets_the_majority(
     by_seed = Ensemble.load(config.ensemble).probabilities(clips)[..., 1]
     assert np.ptp(by_seed.mean(axis=0)) > 0.01
     truth = {
-        row["clip_id"]: (row["split"], label_of(tables.clip_from_row(row)))
+        row["clip_id"]: (row["split"], tables.clip_from_row(row).label or 0)
         for row in tables.read_rows(config.embeddings)
     }
     truth |= {clip_id: (split.value, label) for clip_id, (split, label) in BROKEN.items()}
@@ -120,14 +121,14 @@ def test_every_labelled_clip_counts_and_one_without_a_score_gets_the_majority(
         labels = [truth[i][1] for i in ids]
         whole = found["ensemble"]["splits"][split]
         assert whole["unseen"] == without
-        assert whole["mf1"]["value"] == pytest.approx(mf1(labels, [int(scored.get(i, 0.0) >= 0.5) for i in ids]))
+        assert whole["score"]["value"] == pytest.approx(mf1(labels, [int(scored.get(i, 0.0) >= 0.5) for i in ids]))
         at = {row["clip_id"]: column for column, row in enumerate(rows)}
         of_seeds = [mf1(labels, [int(i in at and own[at[i]] >= 0.5) for i in ids]) for own in by_seed]
         assert found["single fusion"]["splits"][split]["by_model"] == pytest.approx(of_seeds)
         faces = {row["clip_id"]: row["face_probabilities"] for row in rows if row["face_probabilities"]}
         assert found["face"]["splits"][split]["unseen"] == without + (split == "test"), FACELESS
         predicted = [int(i in faces and faces[i][1] > 0.5) for i in ids]
-        assert found["face"]["splits"][split]["mf1"]["value"] == pytest.approx(mf1(labels, predicted))
+        assert found["face"]["splits"][split]["score"]["value"] == pytest.approx(mf1(labels, predicted))
     reasons = {failure.clip_id: (failure.stage, failure.reason) for failure in summary.failures}
     assert reasons.keys() == {SILENT, *BROKEN}
     assert reasons["decode"] == ("decode", "The file is broken.")
@@ -140,7 +141,7 @@ def test_the_report_is_that_of_a_study(config: EvaluateConfig) -> None:
     assert sorted(path.name for path in Path(config.output).iterdir()) == sorted(FILES)
     report = report_of(config)
     assert (report["headline"], report["quarantined"]) == ("ensemble", 3)
-    drops = {drop["view"]: drop["mf1"]["test"] for drop in report["modality_drop"]}
+    drops = {drop["modality"]: drop["score"]["test"] for drop in report["modality_drop"]}
     assert drops.keys() == set(Modality)
     rows = tables.read_rows(config.embeddings, None, [Split.TEST])
     clips: list[dict[View, Embedding]] = [
@@ -151,7 +152,7 @@ def test_the_report_is_that_of_a_study(config: EvaluateConfig) -> None:
     assert not hidden[Modality.FACE].presence.present
     chance = blind.probabilities([clip | hidden for clip in clips])[..., 1].mean(axis=0)
     labels = [
-        *(label_of(tables.clip_from_row(row)) for row in rows),
+        *(tables.clip_from_row(row).label or 0 for row in rows),
         *(label for split, label in BROKEN.values() if split == Split.TEST),
     ]
     assert drops[Modality.FACE] == pytest.approx(mf1(labels, [*(int(p >= 0.5) for p in chance), 0, 0]))

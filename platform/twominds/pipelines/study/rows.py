@@ -24,7 +24,7 @@ from twominds.records import Split, View
 from twominds.reports.study.results import SEEDS_LOST
 from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, labelled
 from twominds.results.about import read_about
-from twominds.results.labelled import clip_counts
+from twominds.results.labelled import clip_counts, labels_json
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
 from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
@@ -44,7 +44,7 @@ def models_of(
     for recipe in recipes:
         own = tuple(parts[recipe.name, view] for view in recipe.views)
         row = RowModels(recipe=recipe, parts=own, uri="", protocol=protocol)
-        labels = [[item.clip.clip_id, split, item.clip.label, row.processed(item)] for split, item in seen]
+        labels = [[item.clip.clip_id, split, labels_json(item.clip), row.processed(item)] for split, item in seen]
         fusion = recipe.fusion
         settings = [to_json(fusion.model), to_json(fusion.fit), to_json(fusion.loss), fusion.inputs, fusion.seeds]
         identity = [

@@ -24,12 +24,21 @@ from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.study.rows import models_of, save_whole, train_rows
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Score, Split, View
-from twominds.reports.study.answers import baselines, ensemble_answers, label_of, mean_score
+from twominds.records import Clip, Score, Split, Task, View
+from twominds.reports.study.answers import answers_of, baselines, mean_score, scored
 from twominds.reports.study.comparison import OtherReport
+from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.report import write_report
 from twominds.reports.study.results import RowResult, StudyResults, what_is_lost
-from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, answers, labelled, read_embeddings
+from twominds.reports.study.rows import (
+    ClipEmbeddings,
+    RowModels,
+    StudyPart,
+    answers,
+    labelled,
+    labelled_points,
+    read_embeddings,
+)
 from twominds.reports.study.scores import measured
 from twominds.reports.submission import submission
 from twominds.reports.summary import Summary
@@ -37,7 +46,6 @@ from twominds.results import tables
 from twominds.results.about import absolute
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import require_writable, write_whole
-from twominds.training.metrics import majority
 from twominds.training.selection import LabelledSplits, visible_splits
 from twominds.workspace import require
 
@@ -127,48 +135,58 @@ def _results(
     place: str,
 ) -> StudyResults:
     """Every row's answers, and those of the headline as it is saved at `place`; from here on nothing is trained."""
-    classes = recipes[0].task.num_outputs
+    task = recipes[0].task
     every = {split: found for split in (Split.TRAIN, *REPORTED) if (found := labelled(clips, split))}
     splits = {split: every[split] for split in REPORTED if split in every}
-    train = tuple(item.clip for item in every[Split.TRAIN])
-    guess = majority([label_of(clip) for clip in train], classes)
+    points = {split: labelled_points(found, task) for split, found in every.items()}
+    train, reported = points[Split.TRAIN], {split: points[split] for split in splits}
+    prior = train.prior(task)
     rows: list[RowResult] = []
     with _progress(console, "rows", len(recipes)) as on_done:
         for recipe in recipes:
             reason = unmade.get(recipe.name)
-            rows.append(_row(recipe, models[recipe.name], splits, guess) if reason is None else _row_of(recipe, reason))
+            if reason is None:
+                rows.append(_row(recipe, models[recipe.name], splits, reported, prior))
+            else:
+                rows.append(_row_of(recipe, reason))
             on_done()
-    clips_of = {split: tuple(item.clip for item in found) for split, found in every.items()}
-    headline = _headline([row for row in rows if row.answers], clips_of, classes)
+    headline = _headline([row for row in rows if row.answers], points, task)
     best = models[headline]
     save_whole(best, next(recipe for recipe in recipes if recipe.name == headline), place)
     saved = Ensemble.load(place)
-    reported = {split: clips_of[split] for split in splits}
+    scores = {split: scored(saved, best.inputs_of(found)) for split, found in splits.items()}
     return StudyResults(
         study=name,
-        num_outputs=classes,
-        clips=reported,
+        task=task,
+        points=reported,
         train=train,
-        rows=(*baselines(train, reported, classes), *rows),
+        prior=prior,
+        rows=(*baselines(train, reported, task), *rows),
         headline=headline,
         headline_is="the one that is best on what selects",
-        served={split: ensemble_answers(saved, best.inputs_of(found), guess) for split, found in splits.items()},
+        served={split: answers_of(found, reported[split], prior, task) for split, found in scores.items()},
+        scores=scores,
         failures=failures,
     )
 
 
-def _row(recipe: Recipe, row: RowModels, splits: Mapping[Split, list[ClipEmbeddings]], guess: int) -> RowResult:
+def _row(
+    recipe: Recipe,
+    row: RowModels,
+    splits: Mapping[Split, list[ClipEmbeddings]],
+    points: Mapping[Split, LabelledPoints],
+    prior: Sequence[float],
+) -> RowResult:
     card = artifacts.read_card(row.uri)
-    classes = recipe.task.num_outputs
     report = LabelledSplits(splits)
     clips = {split: report.for_report(split, artifact_id=card.artifact_id) for split in splits}
     hidden = recipe.views if len(recipe.views) > 1 else ()
     return replace(
         _row_of(recipe, what_is_lost(card)),
-        answers={split: answers(row, recipe, found, guess) for split, found in clips.items()},
+        answers={split: answers(row, recipe, found, points[split], prior) for split, found in clips.items()},
         without={
             view: {
-                split: mean_score(answers(row, recipe, found, guess, view), [item.clip for item in found], classes)
+                split: mean_score(answers(row, recipe, found, points[split], prior, view), points[split], recipe.task)
                 for split, found in clips.items()
             }
             for view in hidden
@@ -211,13 +229,13 @@ def _parameters(row: RowModels, recipe: Recipe) -> int:
     return sum(p.numel() for p in next(iter(row.ensemble.models.values())).parameters())
 
 
-def _headline(rows: Sequence[RowResult], splits: Mapping[Split, Sequence[Clip]], classes: int) -> str:
-    """The row with the best mean macro F1 on the splits that its protocol selects on; of equals the first."""
+def _headline(rows: Sequence[RowResult], splits: Mapping[Split, LabelledPoints], task: Task) -> str:
+    """The row with the best mean score on the splits that its protocol selects on; of equals the first."""
     view = LabelledSplits({split: (split, found) for split, found in splits.items()})
 
     def merit(row: RowResult) -> float:
         return view.for_selection(row.selected_on).selection_score(
-            lambda found: mean_score(row.answers[found[0]], found[1], classes)
+            lambda found: mean_score(row.answers[found[0]], found[1], task)
         )
 
     return max(rows, key=merit).recipe
@@ -225,7 +243,7 @@ def _headline(rows: Sequence[RowResult], splits: Mapping[Split, Sequence[Clip]],
 
 def _submit(row: RowModels, corpus: Sequence[Clip], ensemble: Ensemble, output: str, summary: Summary) -> None:
     """What the headline says of the challenge's clips, which have no label; every one of them has a line."""
-    ids = [c.clip_id for c in corpus if c.split == Split.PRIVATE or (c.split is None and c.label is None)]
+    ids = [c.clip_id for c in corpus if c.split == Split.PRIVATE or (c.split is None and c.labels is None)]
     if not ids:
         return
     own = [item for item in read_embeddings(row.parts) if item.clip.clip_id in set(ids)]

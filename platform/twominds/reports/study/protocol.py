@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from twominds.records import Split
+from twominds.records import Classes, Split
 from twominds.reports.study.results import StudyResults
 from twominds.reports.study.scores import StudyScores
 from twominds.training.bootstrap import RESAMPLES, SEED
@@ -24,7 +24,7 @@ def banners(scores: StudyScores) -> list[str]:
     if results.failures:
         texts.append(
             f"Quarantine: {results.failures} clips could not be processed. Those with a label count all the same: "
-            "every row has the training majority for them."
+            f"every row has the training {_constant(results)} for them."
         )
     notes: dict[str, list[str]] = {}
     for row in results.rows:
@@ -46,12 +46,11 @@ def protocol(scores: StudyScores) -> list[str]:
     ways = dict.fromkeys(row.selected_on for row in results.rows if row.views)
     chosen = {way: [row.recipe for row in results.rows if row.views and row.selected_on == way] for way in ways}
     texts = [
-        f"Data: {len(results.train)} training clips; {sizes(scores)}. All labelled clips of a split count; one "
-        "without a score, because it could not be processed or has none of a row's modalities, gets the training "
-        f"majority. Clips in quarantine: {results.failures}.",
-        "Macro F1 is the unweighted mean of the classes' F1; a class that is neither true nor predicted counts as 0. A "
-        "row of several single models shows the mean of their scores, a row of an ensemble the score of their mean "
-        "probability.",
+        f"Data: {len(results.train.clips)} training clips; {sizes(scores)}. All labelled {_units(results)} of a split "
+        f"count; one without a score, because {_it(results)} could not be processed or has none of a row's modalities, "
+        f"gets the training {_constant(results)}. Clips in quarantine: {results.failures}.",
+        f"{_METRICS[results.task.metric]} A row of several single models shows the mean of their scores, a row of an "
+        f"ensemble the score of their mean {'probability' if _of_classes(results) else 'answer'}.",
         *(
             f"Epochs and configurations were selected on {way}: {_named(recipes, results)}."
             for way, recipes in chosen.items()
@@ -75,7 +74,9 @@ def protocol(scores: StudyScores) -> list[str]:
             "on the clips that both reports have, and on the same resamples of people."
         )
     if any(not row.views for row in results.rows):
-        texts.append("Baselines see no video: the training majority, and for every question its training majority.")
+        asked = any(row.recipe == "question only" for row in results.rows)
+        also = ", and for every question its training majority" if asked else ""
+        texts.append(f"Baselines see no video: the training {_constant(results)}{also}.")
     if any(row.published for row in results.rows):
         texts.append(
             "The paper ranks its systems by the mean of validation and public test, and its public code stops and "
@@ -88,8 +89,39 @@ def protocol(scores: StudyScores) -> list[str]:
 
 def sizes(scores: StudyScores) -> str:
     """How many labelled clips there are of how many people."""
-    clips = scores.results.clips
-    return ", ".join(f"{len(clips[s])} {split_name(s)} clips of {scores.people[s]} people" for s in scores.splits)
+    points, per_frame = scores.results.points, scores.task.per_frame
+    frames = {s: f" ({len(points[s]):,} labelled frames)" if per_frame else "" for s in scores.splits}
+    return ", ".join(
+        f"{len(points[s].clips)} {split_name(s)} clips{frames[s]} of {scores.people[s]} people" for s in scores.splits
+    )
+
+
+_NOWHERE = "a class that is neither true nor predicted counts as 0."
+_METRICS = {
+    "macro_f1": f"Macro F1 is the unweighted mean of the classes' F1; {_NOWHERE}",
+    "weighted_f1": f"Weighted F1 is the mean of the classes' F1 by how often each is true; {_NOWHERE}",
+    "positive_f1": "F1 is that of the last class.",
+    "accuracy": "Accuracy is the share of right answers.",
+    "pearson": "The score is the mean over the outputs of Pearson's correlation; that with a constant counts as 0.",
+    "ccc": "The score is the mean over the outputs of Lin's concordance; that with a constant counts as 0.",
+}
+
+
+def _of_classes(results: StudyResults) -> bool:
+    return isinstance(results.task.output, Classes)
+
+
+def _constant(results: StudyResults) -> str:
+    """The answer to what has no score."""
+    return "majority" if _of_classes(results) else "mean"
+
+
+def _units(results: StudyResults) -> str:
+    return "frames" if results.task.per_frame else "clips"
+
+
+def _it(results: StudyResults) -> str:
+    return "its clip" if results.task.per_frame else "it"
 
 
 def _comparison(scores: StudyScores) -> str:

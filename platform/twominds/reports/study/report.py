@@ -1,13 +1,14 @@
 """The report of a study, or of one ensemble: tables to paste and to compute with, everything as JSON, and a page.
 
-    table.md       Table 1 and ablation, modality drop, protocol
+    table.md       Table 1 and ablation, other metrics, modality drop, contributions, protocol
     table.csv      every row
     groups.csv     the headline row per question, gender, age range and ethnicity
-    scores.csv     what the ensemble that is saved says of every labelled clip
+    scores.csv     what the ensemble that is saved says of every labelled clip (or frame)
     results.json   every number, in [0, 1]
     report.html    all of it with figures, in one file that loads nothing from anywhere
 
-Numbers are in percent with two decimals, as papers print them, except in `scores.csv` and `results.json`.
+Rows are scored by the task's metric, which every file names. Numbers are in percent with two decimals, as papers print
+them (correlations times 100), except in `scores.csv` and `results.json`.
 """
 
 import json
@@ -19,27 +20,25 @@ from rich.table import Column, Table
 from upath import UPath
 
 from twominds.reports.page import render
+from twominds.reports.study.cells import NONE, estimate, points, signed
 from twominds.reports.study.comparison import RESULTS, SCORES, Comparison, OtherReport
+from twominds.reports.study.csv_tables import as_csv, group_rows, score_rows, table_rows
+from twominds.reports.study.metric_words import words
 from twominds.reports.study.protocol import banners, protocol, sizes, split_name
 from twominds.reports.study.results import StudyResults
 from twominds.reports.study.scores import REPORTED, StudyScores, score_study
 from twominds.reports.study.tables import (
-    NONE,
-    as_csv,
+    about_contributions,
     comparison_cells,
+    contribution_cells,
     drop_cells,
-    estimate,
     group_cells,
-    group_rows,
     in_words,
     markdown,
+    metric_cells,
     paper,
-    points,
     row_cells,
-    score_rows,
     sections,
-    signed,
-    table_rows,
     unseen,
 )
 from twominds.reports.summary import Summary
@@ -95,7 +94,11 @@ def _page(scores: StudyScores, plots: "Sequence[Plot]") -> str:
         sections=[(title, [row_cells(row, scores) for row in rows]) for title, rows in sections(scores)],
         groups=group_cells(scores),
         drops=drop_cells(scores),
-        comparison=comparison_cells(scores.comparison) if scores.comparison else None,
+        metrics=metric_cells(scores),
+        contributions=contribution_cells(scores),
+        about_contributions=about_contributions(scores),
+        comparison=comparison_cells(scores.comparison, scores) if scores.comparison else None,
+        metric=words(scores.task.metric),
         plots={plot.name: plot for plot in plots},
         headline=row_cells(scores.headline, scores),
     )
@@ -125,18 +128,26 @@ def _json(scores: StudyScores) -> str:
     ]
     whole = {
         "study": results.study,
+        "task": results.task.name,
+        "metric": results.task.metric,
         "headline": results.headline,
         "best_unimodal": scores.best_unimodal,
         "banners": banners(scores),
         "protocol": protocol(scores),
-        "clips": {"train": len(results.train)} | {split: len(results.clips[split]) for split in scores.splits},
+        "clips": {"train": len(results.train.clips)}
+        | {split: len(results.points[split].clips) for split in scores.splits},
+        "points": {"train": len(results.train)} | {split: len(results.points[split]) for split in scores.splits},
         "people": scores.people,
         "quarantined": results.failures,
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "unit": "participant"},
         "rows": rows,
         "groups": [asdict(group) for group in scores.groups],
         "reliability": {split: asdict(found) for split, found in scores.reliability.items()},
-        "modality_drop": [asdict(drop) for drop in scores.drops],
+        "modality_drop": [
+            {"recipe": drop.recipe, "modality": drop.view, "score": drop.score, "change": drop.change}
+            for drop in scores.drops
+        ],
+        "contributions": [asdict(group) for group in scores.contributions],
         "comparison": scores.comparison and _json_comparison(scores.comparison),
     }
     return json.dumps(whole, indent=2, allow_nan=False) + "\n"
@@ -156,12 +167,13 @@ def _terminal_table(scores: StudyScores) -> Table:
     any_paper = any(score.row.published for score in scores.rows)
     measured = [Column(split_name(split), no_wrap=True) for split in REPORTED]
     theirs = ["paper (val / test)"] if any_paper else []
-    title = "Macro F1 (%) [95 % CI over people]"
+    title = f"{words(scores.task.metric).axis} [95 % CI over people]"
+    title = title[0].upper() + title[1:]
     table = Table("recipe", *measured, *theirs, "test − best unimodal", "no score (val / test)", title=title)
     for score in scores.rows:
         found = [score.splits.get(split) for split in REPORTED]
         theirs = [" / ".join(points(value) for value in paper(score.row)[:2]) if score.row.published else NONE]
         over = NONE if score.over_unimodal is None else signed(score.over_unimodal.value)
-        cells = [NONE if split is None else estimate(split.mf1, digits=1) for split in found]
+        cells = [NONE if split is None else estimate(split.score, digits=1) for split in found]
         table.add_row(score.row.recipe, *cells, *(theirs if any_paper else []), over, unseen(score))
     return table

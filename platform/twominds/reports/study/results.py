@@ -1,15 +1,16 @@
-"""What a study or an evaluation found: every row's answers on the labelled clips, before any statistics."""
+"""What a study or an evaluation found: every row's answers at the labelled points, before any statistics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from twominds.artifacts import Card, Weights
 from twominds.recipes.recipe import PublishedScores, Reports
-from twominds.records import Clip, Split, View
-from twominds.training.metrics import IntArray
+from twominds.records import BoolArray, Clip, Score, Split, Task, View
+from twominds.reports.study.points import LabelledPoints
 from twominds.training.selection import SelectionProtocol
 
 SEEDS_LOST = "seeds_lost"
@@ -18,16 +19,18 @@ SEEDS_LOST = "seeds_lost"
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What the models of one row say of one split's labelled clips, in the order of `StudyResults.clips`.
+    """What the models of one row say at the N known points of one split, in the order of `StudyResults.points`.
 
     A row has S models: the five seeds where it reports a single fusion, else one (the encoder, the ensemble).
     """
 
-    predictions: IntArray
-    """int64 [S, N]. A clip that has no score gets the training majority."""
-    probabilities: npt.NDArray[np.float64]
-    """float64 [S, N] of the last class; NaN where the clip has no score: it could not be processed, or has none of the
-    row's modalities."""
+    predictions: npt.NDArray[Any]
+    """int64 [S, N] classes, or float64 [S, N, K] intensities. A point that has no score gets the constant of training:
+    its majority, or its means."""
+    probabilities: npt.NDArray[np.float64] | None
+    """float64 [S, N] of the last of two classes; NaN where the point has no score. None of other tasks."""
+    answered: BoolArray
+    """[N]: which points have a score of any model: the clip could be processed, and has one of the row's modalities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +44,12 @@ class RowResult:
     """Empty for a baseline that sees no video."""
     reports: Reports
     answers: Mapping[Split, Answers]
-    """Per labelled split that is reported; none at all where the row could not be made."""
+    """Per split that is reported; none at all where the row could not be made."""
     note: str = ""
     """What its recipe promises and is not there, and why: some of the seeds, or the whole row."""
     published: PublishedScores | None = None
     without: Mapping[View, Mapping[Split, float]] = field(default_factory=dict[View, Mapping[Split, float]])
-    """Macro F1 with one modality masked in every clip (rows that fuse)."""
+    """The score with one view masked in every clip (rows that fuse)."""
     seeds: tuple[int, ...] = ()
     parameters: int = 0
     """Trained here, in one model: encoders count in their own rows."""
@@ -63,11 +66,14 @@ class StudyResults:
 
     study: str
     """As in `--recipe`, or the ensemble that is evaluated."""
-    num_outputs: int
-    clips: Mapping[Split, tuple[Clip, ...]]
-    """The labelled clips of each reported split: label, participant, question, attributes."""
-    train: tuple[Clip, ...]
+    task: Task
+    """What is recognised, and what rows are scored by."""
+    points: Mapping[Split, LabelledPoints]
+    """The labelled clips of each reported split, and what is known of them."""
+    train: LabelledPoints
     """The labelled training clips, which the baselines learn from."""
+    prior: tuple[float, ...]
+    """What training says without a look at any clip: the classes' shares, or the mean intensities."""
     rows: tuple[RowResult, ...]
     """Baselines first, then the recipes in their order."""
     headline: str
@@ -75,9 +81,16 @@ class StudyResults:
     headline_is: str
     """Why it is that one, in words."""
     served: Mapping[Split, Answers]
-    """What the artifact of the headline row says as it is saved and served: one answer to each clip."""
+    """What the artifact of the headline row says as it is saved and served: one answer to each point."""
+    scores: Mapping[Split, tuple[Score | None, ...]] = field(default_factory=dict[Split, tuple[Score | None, ...]])
+    """Its scores of the clips, in their order; None where there is none."""
     failures: int = 0
     """Clips in quarantine. Those of them that have a label count."""
+
+    @property
+    def clips(self) -> dict[Split, tuple[Clip, ...]]:
+        """The labelled clips of each reported split: labels, participant, question, attributes."""
+        return {split: points.clips for split, points in self.points.items()}
 
 
 def what_is_lost(card: Card) -> str:

@@ -9,8 +9,9 @@ from upath import UPath
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Embedding, Split, View, absent
+from twominds.records import Clip, Embedding, Split, Task, View, absent
 from twominds.reports.study.answers import ensemble_answers, without
+from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.results import Answers
 from twominds.results import tables
 from twominds.results.labelled import clip_rows
@@ -101,20 +102,36 @@ def read_embeddings(parts: Sequence[StudyPart], splits: Sequence[Split] | None =
 
 def labelled(clips: Sequence[ClipEmbeddings], split: Split) -> list[ClipEmbeddings]:
     """Those of one split that have a label."""
-    return [item for item in clips if item.clip.split == split and item.clip.label is not None]
+    return [
+        item
+        for item in clips
+        if item.clip.split == split and item.clip.labels is not None and item.clip.labels.known.any()
+    ]
+
+
+def labelled_points(clips: Sequence[ClipEmbeddings], task: Task) -> LabelledPoints:
+    """What is known of labelled clips, at the points for which their encoders were asked."""
+    points_s = [next((e.points_s for e in item.by_encoder.values() if e.points_s is not None), None) for item in clips]
+    return LabelledPoints.of([item.clip for item in clips], task, points_s)
 
 
 def answers(
-    row: RowModels, recipe: Recipe, clips: Sequence[ClipEmbeddings], majority: int, hidden: View | None = None
+    row: RowModels,
+    recipe: Recipe,
+    clips: Sequence[ClipEmbeddings],
+    points: LabelledPoints,
+    prior: Sequence[float],
+    hidden: View | None = None,
 ) -> Answers:
-    """What a recipe reports of its models on some clips.
+    """What a recipe reports of its models at some points.
 
     Args:
         row: The models.
         recipe: Says what of them is reported.
-        clips: N clips.
-        majority: What is predicted for a clip without any of the modalities.
-        hidden: A modality that counts as absent.
+        clips: Those of the points.
+        points: Where answers are wanted.
+        prior: What training says without a look; see `ensemble_answers`.
+        hidden: A view that counts as absent.
     """
     inputs = row.inputs_of(clips, hidden)
-    return ensemble_answers(row.ensemble, inputs, majority, each_seed=recipe.reports == "single")
+    return ensemble_answers(row.ensemble, inputs, points, prior, each_member=recipe.reports == "single")

@@ -1,23 +1,16 @@
-"""The tables of a study's report, for people (Markdown, the page) and for programs (CSV).
+"""The tables of a study's report for people: Markdown, and the cells of the page."""
 
-Numbers are in percent with two decimals, as papers print them.
-"""
-
-import csv
 import html
-import io
 from collections.abc import Sequence
 
-import numpy as np
-
+from twominds.records import Classes, Modality
+from twominds.reports.study.cells import NONE, difference, estimate, p_value, percent, points, signed
 from twominds.reports.study.comparison import Comparison, Paired
+from twominds.reports.study.contributions import GroupContributions
+from twominds.reports.study.metric_words import other_metrics, words
 from twominds.reports.study.protocol import banners, protocol, split_name
-from twominds.reports.study.results import RowResult, StudyResults
+from twominds.reports.study.results import RowResult
 from twominds.reports.study.scores import REPORTED, RowScore, StudyScores
-from twominds.training.bootstrap import Difference, Estimate
-
-NONE = "–"
-"""In a cell that has nothing to say."""
 
 
 def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
@@ -27,15 +20,16 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
     any_note = any(each.note for each in scores.results.rows)
     found = [score.splits.get(split) for split in REPORTED]
     several = any(len(split.by_model) > 1 for split in found if split)
-    validation, test = (NONE if split is None else estimate(split.mf1) for split in found)
+    validation, test = (NONE if split is None else estimate(split.score) for split in found)
+    metric = words(scores.task.metric).short
     theirs = " / ".join(points(value) for value in paper(row))
     spread = " / ".join(percent(None if split is None else split.spread) for split in found)
     return {
         "Recipe": row.recipe,
         "Description": row.description,
         "Modalities": ", ".join(row.views) or "none",
-        "Validation MF1 [95 % CI]": validation,
-        "Test MF1 [95 % CI]": test,
+        f"Validation {metric} [95 % CI]": validation,
+        f"Test {metric} [95 % CI]": test,
         "Mean": percent(score.average),
         "No score: val / test": unseen(score),
         **({"Paper: val / test / mean / private": theirs if row.published else NONE} if any_paper else {}),
@@ -81,12 +75,17 @@ def markdown(scores: StudyScores) -> str:
         for row in cells:
             row["Recipe"] += " (headline)" if row["Recipe"] == scores.results.headline else ""
         lines += [f"## {title}", "", *_md_table([*cells[0]], [[*row.values()] for row in cells]), ""]
-    lines += [f"Macro F1 (MF1) in percent. The headline row is {scores.results.headline_is}.", ""]
+    metric = words(scores.task.metric)
+    lines += [f"{metric.title} ({metric.short}) {metric.unit}. The headline row is {scores.results.headline_is}.", ""]
+    lines += ["## Other metrics", "", *_md_table(*metric_cells(scores)), ""]
     if scores.comparison:
         title = f"## Compared with {_md(scores.comparison.other.name)}"
-        lines += [title, "", *_md_table(*comparison_cells(scores.comparison)), ""]
+        lines += [title, "", *_md_table(*comparison_cells(scores.comparison, scores)), ""]
     if scores.drops:
         lines += ["## Modality drop", "", *_md_table(*drop_cells(scores)), ""]
+    if scores.contributions:
+        lines += ["## Contributions of the modalities", "", _md(about_contributions(scores)), ""]
+        lines += [*_md_table(*contribution_cells(scores)), ""]
     lines += ["## Protocol", "", *(f"- {_md(text)}" for text in protocol(scores)), ""]
     return "\n".join(lines)
 
@@ -101,155 +100,101 @@ def _md(text: str) -> str:
     return html.escape(" ".join(text.split()), quote=False).replace("|", r"\|")
 
 
-def table_rows(scores: StudyScores) -> list[list[str]]:
-    """Every row with all its numbers; the first line is the header."""
-    header = ["recipe", "section", "description", "modalities", "models"]
-    for split in REPORTED:
-        header += [
-            f"{split_name(split)}_{what}" for what in ("clips", "mf1", "ci_low", "ci_high", "seed_std", "unseen")
-        ]
-    header += ["mean_score", "paper_validation", "paper_test", "paper_mean", "paper_private", "best_unimodal"]
-    header += ["test_minus_best_unimodal", "difference_ci_low", "difference_ci_high", "p_value"]
-    header += ["parameters", "selected_on", "weights", "artifact_id", "note"]
-    rows = [header]
-    for score in scores.rows:
-        row, over = score.row, score.over_unimodal
-        models = max((len(found.by_model) for found in score.splits.values()), default=0)
-        cells = [row.recipe, score.section, row.description, " ".join(row.views), str(models)]
-        for split in REPORTED:
-            if (found := score.splits.get(split)) is None:
-                cells += [""] * 6
-                continue
-            spread = percent(found.spread, "") if len(found.by_model) > 1 else ""
-            numbers = [percent(found.mf1.value, ""), *_bounds(found.mf1), spread]
-            cells += [str(len(scores.results.clips[split])), *numbers, str(found.unseen)]
-        cells += [percent(score.average, ""), *(points(value, "") for value in paper(row))]
-        cells += [scores.best_unimodal or "", *([percent(over.value, ""), *_bounds(over)] if over else [""] * 3)]
-        cells += ["" if over is None or over.p_value is None else f"{over.p_value:.4f}", str(row.parameters)]
-        made_by = (row.selected_on, row.weights) if row.views and row.answers else ("", "")
-        rows.append([*cells, *made_by, row.artifact_id, row.note])
-    return rows
-
-
-def group_rows(scores: StudyScores) -> list[list[str]]:
-    """The headline row per group; the first line is the header."""
-    rows = [["grouping", "group", "split", "clips", "people", "mf1", "ci_low", "ci_high", "notes", "selected_on"]]
-    selected_on = scores.headline.row.selected_on
-    for score in scores.groups:
-        counts = [str(score.clips), str(score.people)]
-        numbers = [percent(score.mf1.value), *_bounds(score.mf1)]
-        notes = "; ".join(score.notes)
-        rows.append([score.grouping, score.group, split_name(score.split), *counts, *numbers, notes, selected_on])
-    return rows
-
-
 def group_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
     """The groups of the headline row as people read them: header and rows."""
-    header = ["Grouping", "Group", "Split", "Clips", "People", "MF1 [95 % CI]", "Notes"]
+    metric = words(scores.task.metric).short
+    header = ["Grouping", "Group", "Split", "Clips", "People", f"{metric} [95 % CI]", "Notes"]
     return header, [
         [
             *(score.grouping, score.group, split_name(score.split), str(score.clips), str(score.people)),
-            estimate(score.mf1),
+            estimate(score.score),
             "; ".join(score.notes),
         ]
         for score in scores.groups
     ]
 
 
-def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def comparison_cells(comparison: Comparison, scores: StudyScores) -> tuple[list[str], list[list[str]]]:
     """The comparison with another report as people read it: header and rows."""
-    header = ["Split", "Clips", "People", "This MF1 [95 % CI]", "Other MF1 [95 % CI]", "Difference [95 % CI]", "p"]
-    header += ["Only this is right", "Only the other is right", "Clips in one report alone"]
-    return header, [
-        [
-            *(split_name(split), str(paired.clips), str(paired.people)),
-            *(
-                estimate(paired.ours),
-                estimate(paired.theirs),
-                difference(paired.difference),
-                p_value(paired.difference),
-            ),
-            *(str(paired.only_ours), str(paired.only_theirs), str(paired.elsewhere)),
-        ]
-        for split, paired in comparison.splits.items()
-    ]
+    metric, per_frame = words(scores.task.metric).short, scores.task.per_frame
+    counted = any(paired.only_ours is not None for paired in comparison.splits.values())
+    header = ["Split", "Clips", *(["Frames"] * per_frame), "People"]
+    header += [f"This {metric} [95 % CI]", f"Other {metric} [95 % CI]", "Difference [95 % CI]", "p"]
+    header += ["Only this is right", "Only the other is right"] * counted + ["Clips in one report alone"]
+    rows: list[list[str]] = []
+    for split, paired in comparison.splits.items():
+        cells = [split_name(split), str(paired.clips), *([str(paired.points)] * per_frame), str(paired.people)]
+        cells += [estimate(paired.ours), estimate(paired.theirs), difference(paired.difference)]
+        cells.append(p_value(paired.difference))
+        rows.append([*cells, *([str(paired.only_ours), str(paired.only_theirs)] * counted), str(paired.elsewhere)])
+    return header, rows
 
 
 def in_words(paired: Paired) -> str:
     """The comparison on one split in a line."""
     alone = f"; {paired.elsewhere} clips are in one report alone" if paired.elsewhere else ""
-    over = f"{difference(paired.difference)}, p {p_value(paired.difference)}; of {paired.clips} clips"
-    return (
-        f"{percent(paired.ours.value)} against {percent(paired.theirs.value)}, difference {over} "
-        f"{paired.only_ours} only this one gets right, {paired.only_theirs} only the other{alone}"
-    )
-
-
-def score_rows(results: StudyResults) -> list[list[str]]:
-    """What the ensemble that is saved says of every labelled clip; the first line is the header.
-
-    The prediction for a clip without a score is the training majority, and its probability is empty.
-    """
-    rows = [["clip_id", "split", "participant", "label", "predicted", "probability"]]
-    for split, clips in results.clips.items():
-        said = results.served[split]
-        for clip, predicted, chance in zip(clips, said.predictions[0], said.probabilities[0], strict=True):
-            probability = "" if np.isnan(chance) else repr(float(chance))
-            known = [clip.clip_id, str(split), clip.participant_id or "", str(clip.label)]
-            rows.append([*known, str(predicted), probability])
-    return rows
+    frames = f"{paired.points} frames of " if paired.points != paired.clips else ""
+    over = f"{difference(paired.difference)}, p {p_value(paired.difference)}; of {frames}{paired.clips} clips"
+    right = f" {paired.only_ours} only this one gets right, {paired.only_theirs} only the other"
+    both = f"{percent(paired.ours.value)} against {percent(paired.theirs.value)}, difference {over}"
+    return f"{both}{right if paired.only_ours is not None else ''}{alone}"
 
 
 def drop_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
     """The modality-drop table: header and rows."""
-    columns = [f"{split_name(split).capitalize()} {what}" for split in scores.splits for what in ("MF1", "change")]
+    metric = words(scores.task.metric).short
+    columns = [f"{split_name(split).capitalize()} {what}" for split in scores.splits for what in (metric, "change")]
     rows: list[list[str]] = []
     for drop in scores.drops:
-        numbers = [(percent(drop.mf1.get(split)), signed(drop.change.get(split))) for split in scores.splits]
+        numbers = [(percent(drop.score.get(split)), signed(drop.change.get(split))) for split in scores.splits]
         rows.append([drop.recipe, str(drop.view), *(cell for pair in numbers for cell in pair)])
     return ["Recipe", "Without", *columns], rows
 
 
-def as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """The lines as a CSV file."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+def metric_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
+    """How the baselines and the headline do by other metrics than the task's: header and rows."""
+    names = other_metrics(scores.task)
+    told = " / ".join(split_name(split) for split in scores.splits)
+    rows: list[list[str]] = []
+    for score in scores.rows:
+        if score.section == "baseline" or score is scores.headline:
+            found = [score.splits.get(split) for split in scores.splits]
+            cells = (" / ".join(percent(one and one.other_metrics[name]) for one in found) for name in names)
+            rows.append([score.row.recipe, *cells])
+    return [f"Recipe: {told}", *(words(name).title for name in names)], rows
 
 
-def estimate(mf1: Estimate, digits: int = 2) -> str:
-    """In percent, with its interval where there is one."""
-    value, *bounds = (f"{100 * share:.{digits}f}" for share in (mf1.value, *(mf1.interval or ())))
-    return f"{value} [{', '.join(bounds)}]" if bounds else value
+def about_contributions(scores: StudyScores) -> str:
+    """What the numbers of the contributions are, in words."""
+    task = scores.task
+    what = "log-odds, mean over the classes" if isinstance(task.output, Classes) else "mean over the outputs"
+    what = "log-odds of the last class" if task.is_binary else what
+    over = ", of a clip the mean over its frames" if task.per_frame else ""
+    return (
+        f"{scores.results.headline}: exact Shapley values ({what}{over}) over the clips of {_splits(scores)} that have "
+        "the modality: their mean, and in brackets the mean of their sizes. Opposed: the two modalities that pull in "
+        "opposite directions and depend on each other most, and in how many of the group's clips they are these."
+    )
 
 
-def difference(over: Difference | None) -> str:
-    """In percentage points, with its interval where there is one."""
-    if over is None:
-        return NONE
-    low, high = _bounds(over)
-    return f"{signed(over.value)} [{low}, {high}]" if low else signed(over.value)
+def contribution_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
+    """What the headline's answers are made of, of all clips and per group: header and rows."""
+    modalities = [m for m in Modality if any(m in group.by_modality for group in scores.contributions)]
+    rows = [
+        [group.grouping, group.group, str(group.clips), *(_contribution(group, m) for m in modalities), _opposed(group)]
+        for group in scores.contributions
+    ]
+    return ["Grouping", "Group", "Clips", *(str(m) for m in modalities), "Opposed"], rows
 
 
-def p_value(over: Difference | None) -> str:
-    """The p value of a difference as text; a dash where there is no difference."""
-    return NONE if over is None or over.p_value is None else f"{over.p_value:.3f}"
+def _contribution(group: GroupContributions, modality: Modality) -> str:
+    found = group.by_modality.get(modality)
+    return NONE if found is None else f"{found.mean:+.3f} ({found.absolute:.3f})"
 
 
-def _bounds(of: Estimate | Difference) -> tuple[str, str]:
-    return ("", "") if of.interval is None else (f"{100 * of.interval[0]:.2f}", f"{100 * of.interval[1]:.2f}")
+def _opposed(group: GroupContributions) -> str:
+    return "; ".join(f"{pair} {count}" for pair, count in group.opposed.items()) or NONE
 
 
-def percent(share: float | None, none: str = NONE) -> str:
-    """In percent."""
-    return none if share is None else f"{100 * share:.2f}"
-
-
-def points(number: float | None, none: str = NONE) -> str:
-    """What is in percent already."""
-    return none if number is None else f"{number:.2f}"
-
-
-def signed(share: float | None) -> str:
-    """A difference, in percentage points."""
-    return NONE if share is None else f"{100 * share:+.2f}"
+def _splits(scores: StudyScores) -> str:
+    return " and ".join(split_name(split) for split in scores.splits)

@@ -13,8 +13,8 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.pipelines.study.rows import save_whole
 from twominds.recipes.recipe import Recipe
-from twominds.records import Embedding, Modality, Split, View, absent
-from twominds.reports.study.rows import ClipEmbeddings, RowModels, answers, labelled
+from twominds.records import AH_VIDEO, Embedding, Modality, Split, View, absent
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, answers, labelled, labelled_points
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
 
@@ -26,6 +26,8 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 FACE, AUDIO = Modality.FACE, Modality.AUDIO
 FAST = FitConfig(epochs=1, batch_size=8, patience=1)
+PRIORS = {0: (0.5, 0.5), 1: (0.4, 0.6)}
+"""What training says, by its majority: of equals the first."""
 
 
 def by_hand(row: RowModels, clips: Sequence[ClipEmbeddings], hidden: View | None = None) -> Floats:
@@ -57,20 +59,23 @@ def test_what_single_and_ensemble_rows_report(made_up: "MadeUpStudy", tiny: Tiny
     )
     models, silent = made_up.trained(single, ensemble), "test-33"
     clips = labelled(made_up.clips(silent=[silent]), Split.TEST)
-    at = [item.clip.clip_id for item in clips].index(silent)
+    at, points = [item.clip.clip_id for item in clips].index(silent), labelled_points(clips, AH_VIDEO)
     for hidden in (None, FACE, AUDIO):
         expected = by_hand(models["single"], clips, hidden)
         assert expected.shape == (3, 12)
         assert np.isnan(expected[:, at]).all()
-        found = answers(models["single"], single, clips, 1, hidden)
+        found = answers(models["single"], single, clips, points, PRIORS[1], hidden)
+        assert found.probabilities is not None
         np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
         nothing = np.isnan(expected)
         # Every third clip of the test split has no sound: without its face there is nothing left of it.
         assert nothing[0].sum() == (1 if hidden != FACE else 4)
         np.testing.assert_array_equal(found.predictions, np.where(nothing, 1, expected >= 0.5))
+        np.testing.assert_array_equal(found.answered, ~nothing[0])
         assert found.predictions.dtype == np.int64
-        together = answers(models["ensemble"], ensemble, clips, 0, hidden)
+        together = answers(models["ensemble"], ensemble, clips, points, PRIORS[0], hidden)
         mean = expected.mean(axis=0, keepdims=True)
+        assert together.probabilities is not None
         np.testing.assert_allclose(together.probabilities, mean, atol=1e-6)
         np.testing.assert_array_equal(together.predictions, np.where(np.isnan(mean), 0, mean >= 0.5))
         assert together.predictions.shape == (1, 12)
@@ -80,16 +85,18 @@ def test_an_encoder_alone_reports_its_own_softmax(made_up: "MadeUpStudy", tiny: 
     alone = tiny("alone", AUDIO, reports="encoder")
     row, clips = made_up.trained(alone)["alone"], labelled(made_up.clips(), Split.TEST)
     assert ray_here.started == [], "there is nothing to train"
+    points = labelled_points(clips, AH_VIDEO)
     given = [item.by_encoder[made_up.part(AUDIO).encoder] for item in clips]
     expected = np.array([np.nan if e.probabilities is None else e.probabilities[0, 1] for e in given])
     assert np.isnan(expected).sum() == 3
     for majority in (0, 1):
-        found = answers(row, alone, clips, majority)
+        found = answers(row, alone, clips, points, PRIORS[majority])
+        assert found.probabilities is not None
         np.testing.assert_allclose(found.probabilities, expected[None], rtol=1e-6)
         argmax = [majority if e.logits is None else int(e.logits.argmax()) for e in given]
         assert found.predictions.tolist() == [argmax]
-    hidden = answers(row, alone, clips, 1, AUDIO)
-    assert np.isnan(hidden.probabilities).all()
+    hidden = answers(row, alone, clips, points, PRIORS[1], AUDIO)
+    assert not hidden.answered.any()
     assert hidden.predictions.tolist() == [[1] * 12]
     card, encoder = artifacts.read_card(row.uri), artifacts.read_card(made_up.part(AUDIO).encoder)
     assert (card.seeds, card.metrics, card.data["clips"]) == ((5,), encoder.metrics, encoder.data["clips"])
@@ -141,7 +148,7 @@ def test_of_single_models_the_best_on_validation_is_saved(
     whole = str(made_up.root / "whole")
     save_whole(row, single, whole)
     ensemble = Ensemble.load(whole)
-    assert (tuple(ensemble.models), ensemble.card.seeds) == ((22,), (22,))
+    assert (tuple(ensemble.models), ensemble.card.seeds) == (("seed-22",), (22,))
     assert ensemble.card.metrics["validation_score"] == 0.75
     scored = row.inputs_of(clips)
     np.testing.assert_array_equal(ensemble.probabilities(scored)[0], Ensemble.load(row.uri).probabilities(scored)[1])

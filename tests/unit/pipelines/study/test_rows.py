@@ -20,9 +20,9 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.study.rows import models_of, save_whole, selection_data, train_rows
 from twominds.recipes.recipe import Recipe
-from twominds.records import Modality, Split, View, clip_labels
+from twominds.records import AH_VIDEO, Modality, Split, View, clip_labels
 from twominds.reports.study.results import what_is_lost
-from twominds.reports.study.rows import ClipEmbeddings, StudyPart, answers, labelled, read_embeddings
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, answers, labelled, labelled_points, read_embeddings
 from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
 from twominds.search.candidate import CandidateStore, train_candidate
@@ -364,13 +364,14 @@ def test_a_clip_that_an_encoder_could_not_be_brought_to_counts_and_has_no_score(
     assert card.data["clips"] == {"train": 20, "val": 12}
     assert card.data["train_labels"] == {"no_ah": 10, "ah": 10}
     validation = labelled(clips, Split.VALIDATION)
-    at = [item.clip.clip_id for item in validation].index("val-20")
-    for guess in (0, 1):
-        found = answers(models["both"], both, validation, guess)
+    at, points = [item.clip.clip_id for item in validation].index("val-20"), labelled_points(validation, AH_VIDEO)
+    for guess, prior in ((0, (0.5, 0.5)), (1, (0.4, 0.6))):
+        found = answers(models["both"], both, validation, points, prior)
+        assert found.probabilities is not None
         assert np.isnan(found.probabilities[:, at]).all(), "the service would not score it either"
         assert found.predictions[:, at].tolist() == [guess] * 3
         assert np.isnan(found.probabilities).sum() == 3
-    assert not np.isnan(answers(models["face"], face, validation, 0).probabilities).any(), "it hears nothing"
+    assert answers(models["face"], face, validation, points, (0.5, 0.5)).answered.all(), "it hears nothing"
 
 
 @pytest.mark.parametrize("name", ["both", "audio"])
@@ -383,7 +384,9 @@ def test_a_card_and_a_table_measure_the_same(
     row = made_up.trained(recipes[name], clips=clips)[name]
     validation, card = labelled(clips, Split.VALIDATION), row.card()
     assert card is not None
-    found = answers(row, recipes[name], validation, 0)  # the first class is as frequent as the other in training
+    points = labelled_points(validation, AH_VIDEO)
+    found = answers(row, recipes[name], validation, points, (0.5, 0.5))  # the first class is as frequent as the other
+    assert found.probabilities is not None
     assert np.isnan(found.probabilities[0]).sum() == {"both": 1, "audio": 4}[name]
     labels = [item.clip.label or 0 for item in validation]
     measured = [macro_f1(labels, predictions, 2) for predictions in found.predictions]

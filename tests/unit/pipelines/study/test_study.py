@@ -14,10 +14,10 @@ from twominds.pipelines.study import run as study
 from twominds.pipelines.study.parts import StudyConfig, Unmade
 from twominds.pipelines.study.run import run_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View
+from twominds.records import AH_VIDEO, PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View
 from twominds.reports.study.answers import mean_score
 from twominds.reports.study.results import StudyResults
-from twominds.reports.study.rows import ClipEmbeddings, StudyPart, labelled
+from twominds.reports.study.rows import ClipEmbeddings, StudyPart, labelled, labelled_points
 from twominds.reports.summary import Summary
 from twominds.scoring.ensemble import Ensemble
 from twominds.training.fit import FitConfig
@@ -188,9 +188,9 @@ def test_every_row_is_there_once_and_says_what_it_is(run: Run, made_up: "MadeUpS
     assert [row.recipe for row in results.rows] == ["majority", "question only", "face", "audio", "both"]
     assert results.failures == 1, "the other one has left the corpus"
     face, both = results.rows[2], results.rows[4]
-    own = [item.clip for item in labelled(made_up.clips(), Split.TEST)]
+    own = labelled_points(labelled(made_up.clips(), Split.TEST), AH_VIDEO)
     # Right on four of twelve, two of each class: F1 is 1/3 in both.
-    assert mean_score(face.answers[Split.TEST], own, 2) == pytest.approx(1 / 3)
+    assert mean_score(face.answers[Split.TEST], own, AH_VIDEO) == pytest.approx(1 / 3)
     assert (face.without, set(both.without)) == ({}, {FACE, AUDIO})
     assert (len(face.seeds), both.seeds) == (1, (11, 22, 33))
     d = 8  # of the fusion in conftest.py: projectors, modality embeddings, one layer with feed-forward x 1
@@ -198,7 +198,7 @@ def test_every_row_is_there_once_and_says_what_it_is(run: Run, made_up: "MadeUpS
     expected = (4 * d + 3 * d) + 2 * (d + 2 * d) + 2 * d + layer + 2 * d + (2 * d + 2) + 2 * 2 * d
     assert both.parameters == expected
     assert face.parameters == 17, "as the encoder's card says, not of the fusion around it"
-    assert [clip.split for clip in results.train] == [Split.TRAIN] * 20
+    assert [clip.split for clip in results.train.clips] == [Split.TRAIN] * 20
 
 
 def test_clips_without_a_label_are_submitted_by_the_headline(run: Run, made_up: "MadeUpStudy") -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from twominds.errors import ConfigError, MissingInputError
-from twominds.records import Clip, Modality, Split, clip_labels
+from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
 from twominds.reports.study.comparison import compare, read_report
+from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.report import write_report
 from twominds.reports.study.results import Answers, RowResult, StudyResults
 
@@ -31,7 +32,11 @@ def report(
         for i, label in enumerate(labels)
     )
     said = np.array([predicted], dtype=np.int64)
-    answers = {Split.TEST: Answers(predictions=said, probabilities=said.astype(np.float64))}
+    answers = {
+        Split.TEST: Answers(
+            predictions=said, probabilities=said.astype(np.float64), answered=np.ones(len(predicted), np.bool_)
+        )
+    }
     row = RowResult(
         recipe="ensemble",
         description="",
@@ -42,9 +47,10 @@ def report(
     )
     return StudyResults(
         study=name,
-        num_outputs=2,
-        clips={Split.TEST: clips},
-        train=(),
+        task=AH_VIDEO,
+        points={Split.TEST: LabelledPoints.of(clips, AH_VIDEO)},
+        train=LabelledPoints.of((), AH_VIDEO),
+        prior=(0.5, 0.5),
         rows=(row,),
         headline="ensemble",
         headline_is="the ensemble",
@@ -83,10 +89,11 @@ def test_equal_reports_differ_in_nothing(tmp_path: Path) -> None:
 
 def test_clips_of_one_report_alone_do_not_count_and_are_told(tmp_path: Path) -> None:
     whole = report(THEIRS)
-    fewer = {Split.TEST: Answers(predictions=np.array([THEIRS[:4]]), probabilities=np.zeros((1, 4)))}
+    four = np.ones(4, np.bool_)
+    fewer = {Split.TEST: Answers(predictions=np.array([THEIRS[:4]]), probabilities=np.zeros((1, 4)), answered=four)}
     row = replace(whole.rows[0], answers=fewer)
-    clips = {Split.TEST: whole.clips[Split.TEST][:4]}
-    write_report(replace(whole, clips=clips, rows=(row,), served=fewer), str(tmp_path))
+    points = {Split.TEST: LabelledPoints.of(whole.clips[Split.TEST][:4], AH_VIDEO)}
+    write_report(replace(whole, points=points, rows=(row,), served=fewer), str(tmp_path))
     (paired,) = compare(report(OURS), read_report(str(tmp_path))).splits.values()
     assert (paired.clips, paired.elsewhere, paired.only_ours, paired.only_theirs) == (4, 2, 2, 0)
 

@@ -13,12 +13,15 @@ import pytest
 from upath import UPath
 
 from twominds.recipes.recipe import PublishedScores
-from twominds.records import Clip, Modality, Split, clip_labels
+from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
+from twominds.reports.study.csv_tables import as_csv, group_rows, table_rows
+from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.protocol import banners, protocol
+from twominds.reports.study.reliability import reliability
 from twominds.reports.study.report import FILES, write_report
 from twominds.reports.study.results import Answers, RowResult, StudyResults
-from twominds.reports.study.scores import reliability, score_study
-from twominds.reports.study.tables import as_csv, group_rows, markdown, row_cells, table_rows
+from twominds.reports.study.scores import score_study
+from twominds.reports.study.tables import markdown, row_cells
 
 ODD = "<script>alert('1 | 2')</script> & $x_1$"
 
@@ -47,7 +50,7 @@ CLIPS = {
 def answers(*predictions: list[int], probabilities: list[float] | None = None) -> Answers:
     predicted = np.array(predictions, dtype=np.int64)
     given = predicted.astype(np.float64) if probabilities is None else np.array([probabilities] * len(predicted))
-    return Answers(predictions=predicted, probabilities=given)
+    return Answers(predictions=predicted, probabilities=given, answered=np.asarray(~np.isnan(given).all(axis=0)))
 
 
 MAJORITY = RowResult(
@@ -91,9 +94,10 @@ FUSION = RowResult(
 )
 RESULTS = StudyResults(
     study="r/all",
-    num_outputs=2,
-    clips=CLIPS,
-    train=clips(Split.TRAIN, [0, 0, 1], ["p", "q", "r"]),
+    task=AH_VIDEO,
+    points={split: LabelledPoints.of(found, AH_VIDEO) for split, found in CLIPS.items()},
+    train=LabelledPoints.of(clips(Split.TRAIN, [0, 0, 1], ["p", "q", "r"]), AH_VIDEO),
+    prior=(2 / 3, 1 / 3),
     rows=(MAJORITY, FACE, TEXT, FUSION),
     headline="r/3",
     headline_is="the one that is best on what selects",
@@ -118,19 +122,19 @@ def folder() -> UPath:
 
 def only(split: Split) -> StudyResults:
     rows = tuple(replace(row, answers={split: row.answers[split]}) for row in RESULTS.rows)
-    return replace(RESULTS, clips={split: CLIPS[split]}, rows=rows, served={split: RESULTS.served[split]})
+    return replace(RESULTS, points={split: RESULTS.points[split]}, rows=rows, served={split: RESULTS.served[split]})
 
 
 def test_scores_by_hand() -> None:
     scores = {score.row.recipe: score for score in score_study(RESULTS).rows}
     fusion = scores["r/3"].splits[Split.TEST]
-    assert fusion.mf1.value == pytest.approx(TEST_MF1)
+    assert fusion.score.value == pytest.approx(TEST_MF1)
     assert fusion.by_model == pytest.approx((SEED_1, 0.5))
     assert fusion.spread == pytest.approx((SEED_1 - 0.5) / 2)
     assert fusion.confusion == ((1.5, 0.5), (1.0, 1.0))
     assert fusion.unseen == 1
-    assert fusion.mf1.interval is not None
-    assert fusion.mf1.interval[0] <= TEST_MF1 <= fusion.mf1.interval[1]
+    assert fusion.score.interval is not None
+    assert fusion.score.interval[0] <= TEST_MF1 <= fusion.score.interval[1]
     assert scores["r/3"].average == pytest.approx((TEST_MF1 + (1 + 1 / 3) / 2) / 2)
     assert [score.section for score in scores.values()] == ["baseline", "unimodal", "unimodal", "multimodal"]
 
@@ -161,18 +165,18 @@ def test_groups_by_hand() -> None:
     groups = {(g.grouping, g.group, g.split): g for g in score_study(RESULTS).groups}
     # Question 1 on test: seed 1 right twice, seed 2 once, (1 + 1/3) / 2; question 2: 0, 0 for 1, 0, twice 1/3.
     one, two = groups["question", "1", Split.TEST], groups["question", "2", Split.TEST]
-    assert (one.clips, one.people, one.mf1.interval) == (2, 1, None)
-    assert one.mf1.value == pytest.approx((1 + 1 / 3) / 2)
-    assert (two.clips, two.people, two.mf1.value) == (2, 2, pytest.approx(1 / 3))
+    assert (one.clips, one.people, one.score.interval) == (2, 1, None)
+    assert one.score.value == pytest.approx((1 + 1 / 3) / 2)
+    assert (two.clips, two.people, two.score.value) == (2, 2, pytest.approx(1 / 3))
     man = groups["gender", "Man", Split.TEST]  # one clip, of class 0, both seeds right
-    assert (man.clips, man.mf1.value) == (1, 0.5)
+    assert (man.clips, man.score.value) == (1, 0.5)
     assert man.notes == ("fewer than 10 clips", "fewer than 5 people", "a class is missing and counts as 0")
     assert groups["gender", "Woman", Split.TEST].clips == 2  # of the first clip the corpus does not say
     assert ("gender", "Man", Split.VALIDATION) not in groups
 
 
 def test_reliability_by_hand() -> None:
-    found = reliability(answers([1, 1, 0, 0], probabilities=[1.0, 0.95, 0.25, np.nan]), np.array([1, 0, 0, 1]), 2)
+    found = reliability(np.array([[1.0, 0.95, 0.25, np.nan]]), np.array([1, 0, 0, 1]))
     assert found.counts == (0, 0, 1, 0, 0, 0, 0, 0, 0, 2)
     assert found.probability[9] == pytest.approx(0.975)
     assert found.frequency[9] == pytest.approx(0.5)
@@ -198,7 +202,7 @@ def test_csv(folder: UPath) -> None:
     assert list(rows) == ["majority", "r/1", "r/2", "r/3"]
     assert rows["r/2"]["description"] == ODD
     assert (fusion["modalities"], fusion["models"], fusion["section"]) == ("face text", "2", "multimodal")
-    assert (fusion["test_mf1"], fusion["test_seed_std"], fusion["test_clips"]) == ("61.67", "11.67", "4")
+    assert (fusion["test_score"], fusion["test_seed_std"], fusion["test_clips"]) == ("61.67", "11.67", "4")
     assert float(fusion["test_ci_low"]) <= 61.67 <= float(fusion["test_ci_high"])
     assert fusion["mean_score"] == "64.17"
     assert [fusion[f"paper_{name}"] for name in ("validation", "test", "mean", "private")] == [
@@ -217,7 +221,7 @@ def test_csv(folder: UPath) -> None:
 
 def test_markdown_escapes_and_keeps_its_columns(folder: UPath) -> None:
     text = (folder / "table.md").read_text()
-    table = [line for line in text.splitlines() if line.startswith("| ")]
+    table = [line for line in text[: text.index("## Other metrics")].splitlines() if line.startswith("| ")]
     by_recipe = {cells[1].strip(): len(cells) for cells in (re.split(r"(?<!\\)\|", line) for line in table)}
     assert {by_recipe[name] for name in ("majority", "r/1", "r/2", "r/3 (headline)")} == {17}
     assert "<script" not in text
@@ -264,7 +268,7 @@ def test_json_holds_every_number(folder: UPath) -> None:
 
     found = json.loads((folder / "results.json").read_text(), parse_constant=refuse)
     fusion = found["rows"][3]
-    assert fusion["splits"]["test"]["mf1"]["value"] == pytest.approx(TEST_MF1)
+    assert fusion["splits"]["test"]["score"]["value"] == pytest.approx(TEST_MF1)
     assert fusion["splits"]["test"]["by_model"] == pytest.approx([SEED_1, 0.5])
     assert found["modality_drop"][0]["change"]["test"] == pytest.approx(0.25 - TEST_MF1)
     assert (found["headline"], found["best_unimodal"], found["quarantined"]) == ("r/3", "r/1", 3)
@@ -298,7 +302,7 @@ def test_only_validation_compares_nothing() -> None:
 def test_one_person_and_no_probability_leave_gaps() -> None:
     one = tuple(replace(clip, participant_id="t1", question=None, attributes={}) for clip in CLIPS[Split.TEST])
     blind = replace(FUSION, answers={Split.TEST: answers([0] * 4, probabilities=[np.nan] * 4)}, without={})
-    scores = score_study(replace(RESULTS, clips={Split.TEST: one}, rows=(blind,)))
+    scores = score_study(replace(RESULTS, points={Split.TEST: LabelledPoints.of(one, AH_VIDEO)}, rows=(blind,)))
     assert scores.reliability[Split.TEST].ece is None
     assert row_cells(scores.headline, scores)["Test MF1 [95 % CI]"] == "33.33"
     assert as_csv(group_rows(scores)).count("\n") == 1
@@ -340,7 +344,7 @@ def test_every_table_of_a_study_says_what_its_rows_were_selected_on() -> None:
 
 def test_no_labelled_clip_is_no_report() -> None:
     with pytest.raises(ValueError, match="validation or test"):
-        score_study(replace(RESULTS, clips={Split.TEST: ()}))
+        score_study(replace(RESULTS, points={Split.TEST: LabelledPoints.of((), AH_VIDEO)}))
 
 
 def test_what_a_row_lacks_is_said_in_the_row_and_before_any_number() -> None:
@@ -365,7 +369,7 @@ def test_what_a_row_lacks_is_said_in_the_row_and_before_any_number() -> None:
         "r/6": lost.note,
         "r/5": fewer.note,
     }
-    assert (by_recipe["r/4"]["test_mf1"], by_recipe["r/4"]["models"]) == ("", "0")
+    assert (by_recipe["r/4"]["test_score"], by_recipe["r/4"]["models"]) == ("", "0")
 
 
 def test_a_report_is_written_although_a_row_lacks_everything(tmp_path: Path) -> None:
