@@ -144,8 +144,11 @@ class Ensemble:
             outputs = self.outputs(logits.numpy())
             outputs[~of_member.any_present().numpy()] = np.nan
             by_member.append(outputs)
-        stacked = np.stack(by_member)
-        return Said(by_member=stacked, mean=weighted_mean(stacked, [member.weight for member in self.members]))
+        stacked, weights = np.stack(by_member), [member.weight for member in self.members]
+        mean = weighted_mean(stacked, weights)
+        if isinstance(self.card.task.output, Classes) and any(isinstance(weight, tuple) for weight in weights):
+            mean /= mean.sum(axis=1, keepdims=True)  # each class has weights of its own: only now do they sum to 1
+        return Said(by_member=stacked, mean=mean)
 
     def outputs(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """What logits [..., K] say: calibrated class probabilities, or intensities."""
