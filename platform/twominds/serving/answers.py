@@ -28,7 +28,7 @@ class SeedAnswer(Answer):
     """How far the models of the ensemble agree."""
 
     probabilities: dict[str, float]
-    """Probability of the positive class (the first intensity) by the seed, or the name, of each model that sees anything
+    """Probability of the positive class (the first intensity) by the seed or the name of each model that sees anything
     of the clip."""
     std: float
     """Their population standard deviation."""

@@ -170,9 +170,7 @@ class Ingress:
 def seed_answer(members: Sequence[str], probabilities: Sequence[float]) -> SeedAnswer:
     """The spread of the models; those that see nothing of the clip (NaN) say nothing."""
     said = {name: p for name, p in zip(members, probabilities, strict=True) if not isnan(p)}
-    return SeedAnswer(
-        probabilities=said, std=pstdev(said.values()), min=min(said.values()), max=max(said.values())
-    )
+    return SeedAnswer(probabilities=said, std=pstdev(said.values()), min=min(said.values()), max=max(said.values()))
 
 
 def by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:

@@ -114,7 +114,8 @@ class StandInEnsemble:
 
     async def score(self, *embeddings: Embedding) -> Score | Failure:
         parts = [
-            ViewScore(view=e.view, presence=e.presence, probability=float(cast(Any, e.probabilities)[0, 1])) for e in embeddings
+            ViewScore(view=e.view, presence=e.presence, probability=float(cast(Any, e.probabilities)[0, 1]))
+            for e in embeddings
         ]
         return Score(
             clip_id=embeddings[0].clip_id,

@@ -111,7 +111,9 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
     states: dict[str, dict[str, torch.Tensor]] = {}
     for seed in (42, 2025, 7777):
         model = build_fusion(fusion, dims=dims, num_outputs=AH_VIDEO.num_outputs, seed=seed)
-        states[seed_name(seed)] = {name: value * 3 if value.dim() > 1 else value for name, value in model.state_dict().items()}
+        states[seed_name(seed)] = {
+            name: value * 3 if value.dim() > 1 else value for name, value in model.state_dict().items()
+        }
     uri = str(folder / "ensemble")
     save_ensemble(
         uri,

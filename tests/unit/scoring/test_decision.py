@@ -70,7 +70,9 @@ def test_separated_classes_keep_a_finite_temperature() -> None:
 
 
 def test_no_calibration_changes_nothing_and_three_classes_are_refused() -> None:
-    assert calibrate(Decision(steps=(Threshold(value=0.3),)), [[[0.0, 1.0]]], [1], "none") == Decision(steps=(Threshold(value=0.3),))
+    assert calibrate(Decision(steps=(Threshold(value=0.3),)), [[[0.0, 1.0]]], [1], "none") == Decision(
+        steps=(Threshold(value=0.3),)
+    )
     with pytest.raises(ConfigError, match="two classes"):
         calibrate(Decision(), np.zeros((1, 2, 3)), [0, 1])
 

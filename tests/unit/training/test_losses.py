@@ -35,9 +35,7 @@ def smoothed(logits: Tensor, smoothing: float) -> float:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_weighted_smoothed_cross_entropy_by_hand(smoothing: float) -> None:
     output = FusionOutput(logits=LOGITS, fused=LOGITS)
-    loss = loss_of_logits(
-        output, LABELS, class_weights=WEIGHTS, label_smoothing=smoothing, criterion=CRITERION
-    )
+    loss = loss_of_logits(output, LABELS, class_weights=WEIGHTS, label_smoothing=smoothing, criterion=CRITERION)
     assert loss.item() == pytest.approx(smoothed(LOGITS, smoothing), rel=1e-6)
 
 
@@ -48,9 +46,7 @@ def test_cross_entropy_is_torchs_to_the_bit_and_batches_over_models() -> None:
 
     def of_one(logits: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
         output = FusionOutput(logits=logits, fused=logits)
-        return loss_of_logits(
-            output, labels, class_weights=weights, label_smoothing=smoothing, criterion=CRITERION
-        )
+        return loss_of_logits(output, labels, class_weights=weights, label_smoothing=smoothing, criterion=CRITERION)
 
     for weights in (None, torch.tensor([0.5, 2.0, 1.1])):
         for smoothing in (0.0, 0.02):

@@ -69,7 +69,9 @@ def test_sigmoid_cross_entropy_by_hand() -> None:
 @pytest.mark.parametrize(("task", "low", "high"), [(MIMICRY, 0.0, 1.0), (WIDE, -1.0, 3.0)])
 def test_losses_of_intensities(task: Task, low: float, high: float) -> None:
     logits, outputs = drawn(40, task.num_outputs), task.num_outputs
-    truth = torch.rand(40, outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * (high - low) + low
+    truth = (
+        torch.rand(40, outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * (high - low) + low
+    )
     said, true = intensities(logits, low, high), truth.numpy()
     assert said.min() > low
     assert said.max() < high
