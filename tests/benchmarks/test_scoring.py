@@ -24,6 +24,7 @@ from twominds.recipes.leya import leya
 from twominds.recipes.recipe import STABILITY_SEEDS
 from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.scoring.members import seed_name
 from twominds.synthetic.weights import make_debug_models
 
 ROUNDS = int(os.environ.get("TWOMINDS_BENCH_ROUNDS", "3"))
@@ -78,7 +79,7 @@ def _make_ensemble(folder: Path, store: BackboneStore, clip: Clip) -> None:
     fusion = TransformerFusionConfig()
     save_ensemble(
         str(folder / "ensemble"),
-        {s: build_fusion(fusion, dims=dims, num_outputs=2, seed=s).state_dict() for s in STABILITY_SEEDS},
+        {seed_name(s): build_fusion(fusion, dims=dims, num_outputs=2, seed=s).state_dict() for s in STABILITY_SEEDS},
         EnsembleConfig(fusion=fusion),
         dims=dims,
         encoders={view: str(folder / "encoders" / view) for view in Modality},

@@ -30,8 +30,9 @@ from twominds.records import Clip, Embedding, Failure, Modality, Score, Split, V
 from twominds.reports.summary import Summary
 from twominds.results import tables
 from twominds.results.quarantine import read_quarantine
-from twominds.scoring.decision import DecisionFit
+from twominds.scoring.decision import Calibrate
 from twominds.scoring.ensemble import Ensemble
+from twominds.scoring.fit_decision import DecisionFit
 from twominds.scoring.scorer import Scorer
 from twominds.search.config import SearchConfig
 
@@ -174,7 +175,7 @@ def test_a_finished_search_can_be_given_another_decision(finished: "Finished", t
     search_fusion(replace(finished.search, ensemble=str(tmp_path / "ensemble"), decision=fitted))
     plain, calibrated = Ensemble.load(finished.search.ensemble), Ensemble.load(str(tmp_path / "ensemble"))
     assert calibrated.card.artifact_id != plain.card.artifact_id
-    assert calibrated.config.decision.temperature != 1
+    assert calibrated.config.decision.step(Calibrate).temperature != 1
     rows = [
         row for row in tables.read_rows(finished.embed.output, splits=[Split.VALIDATION]) if row["labels"] is not None
     ]

@@ -231,8 +231,8 @@ def test_jobs_of_a_local_workspace(finished: "Finished", shell: dict[str, str], 
     plain = artifacts.read_card(str(mine / "ensemble"))
     bash(here(block(DECISION)).rstrip() + trials, environment, tmp_path)  # the copied search is the same, and over
     fitted = artifacts.read_card(str(mine / "ensemble"))
-    assert plain.config["decision"]["abstain_band"] == 0
-    assert fitted.config["decision"]["abstain_band"] > 0
+    assert plain.config["decision"]["steps"] == []
+    assert {step["kind"]: step for step in fitted.config["decision"]["steps"]}["abstain"]["band"] > 0
     bash(here(block(SCORE)), environment, tmp_path)
     rows = list(csv.DictReader((tmp_path / "runs" / "scores" / "scores.csv").open()))
     assert len(rows) == len(clips)

@@ -25,6 +25,7 @@ from twominds.media.reader import MediaConfig
 from twominds.model_card import metrics_of, publish, readme
 from twominds.records import AH_VIDEO, PRESENT, Embedding, Modality, View
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
+from twominds.scoring.members import seed_name
 
 FUSION = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, feedforward_factor=1, prototypes_per_class=2)
 YOLO = UsedBackbone(role="detect.yolo_face", hub_id=None, revision="y.onnx", licence="AGPL-3.0", weights="published")
@@ -166,7 +167,9 @@ def ensemble(tmp_path: Path) -> str:
         str(tmp_path / "face"), encoder, {Modality.FACE: face}, card(kind="encoder", config=sections, backbones=(YOLO,))
     )
     dims: dict[View, int] = {Modality.FACE: 6}
-    states = {seed: build_fusion(FUSION, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 7777)}
+    states = {
+        seed_name(seed): build_fusion(FUSION, dims=dims, num_outputs=2, seed=seed).state_dict() for seed in (42, 7777)
+    }
     save_ensemble(
         str(tmp_path / "ensemble"),
         states,

@@ -76,14 +76,15 @@ class Ensemble:
         config = artifacts.from_json(EnsembleConfig, card.config)
         dims = {str(name): int(size) for name, size in card.architecture["dims"].items()}
         tensors = artifacts.load_tensors(uri)
-        states: dict[str, dict[str, Tensor]] = {}
-        for member in config.members_of(card.seeds):
-            prefix = f"{member.name}."
-            states[member.name] = {
-                name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)
-            }
+        members = config.members_of(card.seeds)
+        states: dict[str, dict[str, Tensor]] = {member.name: {} for member in members}
+        for name, tensor in tensors.items():
+            # Of members `face` and `face.effnet` the longer name is the one that a tensor is called after.
+            if owners := [member for member in states if name.startswith(f"{member}.")]:
+                owner = max(owners, key=len)
+                states[owner][name.removeprefix(f"{owner}.")] = tensor
         try:
-            models = member_models(states, config.members_of(card.seeds), dims, card.task.num_outputs)
+            models = member_models(states, members, dims, card.task.num_outputs)
         except RuntimeError as error:
             raise ArtifactError(f"The tensors at {uri} do not fit its card: {error}") from error
         return cls(models, config, dims, card)
@@ -118,6 +119,8 @@ class Ensemble:
         end = 0
         for i, count in zip(scorable, counts, strict=True):
             points = slice(end, end := end + count)
+            if np.isnan(said.mean[points]).any():  # what is there is seen by members without weight alone
+                continue
             score = self._decide(clips[i], said.by_member[:, points], said.mean[points])
             results[i] = replace(score, contributions=self._contributions(clips[i])) if explain else score
         return results
@@ -141,8 +144,11 @@ class Ensemble:
             outputs = self.outputs(logits.numpy())
             outputs[~of_member.any_present().numpy()] = np.nan
             by_member.append(outputs)
-        stacked = np.stack(by_member)
-        return Said(by_member=stacked, mean=weighted_mean(stacked, [member.weight for member in self.members]))
+        stacked, weights = np.stack(by_member), [member.weight for member in self.members]
+        mean = weighted_mean(stacked, weights)
+        if isinstance(self.card.task.output, Classes) and any(isinstance(weight, tuple) for weight in weights):
+            mean /= mean.sum(axis=1, keepdims=True)  # each class has weights of its own: only now do they sum to 1
+        return Said(by_member=stacked, mean=mean)
 
     def outputs(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """What logits [..., K] say: calibrated class probabilities, or intensities."""
@@ -202,7 +208,9 @@ class Ensemble:
         return log_odds(outputs) if isinstance(self.card.task.output, Classes) else outputs
 
     def _nothing_present(self, clip: EmbeddingsOfClip) -> Failure:
-        reasons = "; ".join(f"{view}: {clip[view].presence.reason}" for view in self.config.views)
+        reasons = "; ".join(
+            f"{view}: {clip[view].presence.reason or 'no model counts that sees it'}" for view in self.config.views
+        )
         return Failure(
             clip_id=next(iter(clip.values())).clip_id,
             stage="fusion",

@@ -28,7 +28,8 @@ class SeedAnswer(Answer):
     """How far the models of the ensemble agree."""
 
     probabilities: dict[str, float]
-    """Probability of the positive class (the first intensity) by the seed of the model."""
+    """Probability of the positive class (the first intensity) by the seed or the name of each model that sees anything
+    of the clip."""
     std: float
     """Their population standard deviation."""
     min: float
@@ -177,6 +178,8 @@ class ModelAnswer(Answer):
     """`published` or `debug`."""
     seeds: list[int]
     """One fusion model each."""
+    members: list[str]
+    """The models of the ensemble: those seeds, or other names."""
     modalities: list[View]
     """What the fusion takes."""
     threshold: float

@@ -135,6 +135,7 @@ def model_answer(card: Card, config: EnsembleConfig, args: ServeArgs) -> ModelAn
         recipe=card.recipe,
         weights=card.weights,
         seeds=list(card.seeds),
+        members=[member.name.removeprefix("seed-") for member in config.members_of(card.seeds)],
         modalities=list(config.views),
         threshold=config.decision.threshold,
         decision=[asdict(step) for step in config.decision.steps],

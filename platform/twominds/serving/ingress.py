@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
+from math import isnan
 from statistics import pstdev
 from typing import Any, TypeVar, cast
 
@@ -126,7 +127,7 @@ class RayScoringService:
             contributions=contributions_answer(names, score),
             timeline=timeline_answer(names, score.timeline),
             abstains=score.abstains,
-            seeds=seed_answer(self.model.seeds, score.seed_probabilities),
+            seeds=seed_answer(self.model.members, score.seed_probabilities),
             modalities={
                 part.view: ModalityAnswer(
                     present=part.presence.present, reason=part.presence.reason or None, probability=part.probability
@@ -166,14 +167,10 @@ class Ingress:
         )
 
 
-def seed_answer(seeds: list[int], probabilities: tuple[float, ...]) -> SeedAnswer:
-    """The spread of the seed models."""
-    return SeedAnswer(
-        probabilities={str(seed): p for seed, p in zip(seeds, probabilities, strict=True)},
-        std=pstdev(probabilities),
-        min=min(probabilities),
-        max=max(probabilities),
-    )
+def seed_answer(members: Sequence[str], probabilities: Sequence[float]) -> SeedAnswer:
+    """The spread of the models; those that see nothing of the clip (NaN) say nothing."""
+    said = {name: p for name, p in zip(members, probabilities, strict=True) if not isnan(p)}
+    return SeedAnswer(probabilities=said, std=pstdev(said.values()), min=min(said.values()), max=max(said.values()))
 
 
 def by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:

@@ -35,13 +35,16 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 MODEL = ModelAnswer(
     artifact_id="3f2a9c51b7d0",
     task="ah-video",
+    output="classes",
+    unit="clip",
     classes=["no_ah", "ah"],
     recipe="leya",
     weights="debug",
     seeds=[42, 2025],
+    members=["42", "2025"],
     modalities=list(Modality),
     threshold=0.5,
-    decision={"temperature": 1.0, "bias": 0.0, "abstain_band": 0.0},
+    decision=[],
     selected_on="validation",
     metrics={},
     data={},
@@ -111,7 +114,8 @@ class StandInEnsemble:
 
     async def score(self, *embeddings: Embedding) -> Score | Failure:
         parts = [
-            ViewScore(view=e.view, presence=e.presence, probability=cast(Any, e.probabilities)[1]) for e in embeddings
+            ViewScore(view=e.view, presence=e.presence, probability=float(cast(Any, e.probabilities)[0, 1]))
+            for e in embeddings
         ]
         return Score(
             clip_id=embeddings[0].clip_id,

@@ -32,6 +32,7 @@ from twominds.media.reader import MediaConfig, MediaReader
 from twominds.recipes.leya import leya
 from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, Score, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.scoring.members import seed_name
 from twominds.scoring.scorer import Scorer
 from twominds.serving.app import ServeArgs, build
 
@@ -107,10 +108,12 @@ def ensemble(tiny_bundle: str, clips: tuple[Clip, ...], tmp_path_factory: pytest
         card = Card(kind="encoder", task=AH_VIDEO, recipe="test", config=config, backbones=(used,))
         save_encoder(str(folder / "encoders" / view), encoder, encoders, card)
     fusion = TransformerFusionConfig(hidden_dim=16, num_layers=1, num_heads=2, prototypes_per_class=0)
-    states: dict[int, dict[str, torch.Tensor]] = {}
+    states: dict[str, dict[str, torch.Tensor]] = {}
     for seed in (42, 2025, 7777):
         model = build_fusion(fusion, dims=dims, num_outputs=AH_VIDEO.num_outputs, seed=seed)
-        states[seed] = {name: value * 3 if value.dim() > 1 else value for name, value in model.state_dict().items()}
+        states[seed_name(seed)] = {
+            name: value * 3 if value.dim() > 1 else value for name, value in model.state_dict().items()
+        }
     uri = str(folder / "ensemble")
     save_ensemble(
         uri,

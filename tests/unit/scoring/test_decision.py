@@ -1,13 +1,13 @@
 import math
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from twominds.errors import ConfigError
-from twominds.scoring.decision import (
+from twominds.scoring.decision import Abstain, Calibrate, Clamp, Decision, Filter, Smooth, Threshold
+from twominds.scoring.fit_decision import (
     Calibration,
-    Decision,
     DecisionFit,
     calibrate,
     choose_abstention,
@@ -27,7 +27,7 @@ def test_the_default_is_softmax_at_one_half() -> None:
 
 
 def test_temperature_and_bias_by_hand() -> None:
-    decision = Decision(temperature=2.0, bias=0.5)
+    decision = Decision(steps=(Calibrate(temperature=2.0, bias=0.5),))
     z = 3.0 / 2 + 0.5
     np.testing.assert_allclose(decision.probabilities([1.0, 4.0])[1], 1 / (1 + math.exp(-z)))
     logits = np.array([[1.0, 4.0]])
@@ -40,7 +40,7 @@ def test_large_logits_do_not_overflow() -> None:
 
 
 def test_abstention_band() -> None:
-    decision = Decision(threshold=0.6, abstain_band=0.1)
+    decision = Decision(steps=(Threshold(value=0.6), Abstain(band=0.1)))
     assert [decision.abstains(p) for p in (0.45, 0.51, 0.65, 0.75)] == [False, True, True, False]
 
 
@@ -57,20 +57,22 @@ def planted(temperature: float, bias: float, clips: int = 5_000) -> tuple[np.nda
 )
 def test_calibration_finds_what_was_planted(method: Calibration, temperature: float, bias: float) -> None:
     logits, labels = planted(temperature, bias)
-    found = calibrate(Decision(threshold=0.4), logits, labels, method)
-    assert found.temperature == pytest.approx(temperature, rel=0.1)
-    assert found.bias == pytest.approx(bias, abs=0.15)
+    found = calibrate(Decision(steps=(Threshold(value=0.4),)), logits, labels, method)
+    assert found.step(Calibrate).temperature == pytest.approx(temperature, rel=0.1)
+    assert found.step(Calibrate).bias == pytest.approx(bias, abs=0.15)
     assert found.threshold == 0.4
 
 
 def test_separated_classes_keep_a_finite_temperature() -> None:
     logits = np.array([[[1.0, -1.0], [2.0, -2.0], [-1.0, 1.0], [-2.0, 2.0]]])
     found = calibrate(Decision(), logits, [0, 0, 1, 1])
-    assert 0.3 < found.temperature < 20
+    assert 0.3 < found.step(Calibrate).temperature < 20
 
 
 def test_no_calibration_changes_nothing_and_three_classes_are_refused() -> None:
-    assert calibrate(Decision(threshold=0.3), [[[0.0, 1.0]]], [1], "none") == Decision(threshold=0.3)
+    assert calibrate(Decision(steps=(Threshold(value=0.3),)), [[[0.0, 1.0]]], [1], "none") == Decision(
+        steps=(Threshold(value=0.3),)
+    )
     with pytest.raises(ConfigError, match="two classes"):
         calibrate(Decision(), np.zeros((1, 2, 3)), [0, 1])
 
@@ -92,8 +94,8 @@ def test_all_that_is_asked_for_is_fitted_one_upon_the_other() -> None:
     assert fit_decision(DecisionFit(), logits, labels) == Decision()
     found = fit_decision(DecisionFit(calibration="platt", threshold="best", coverage=0.8), logits, labels)
     calibrated = found.probabilities(logits).mean(axis=0)[:, 1]
-    assert found.temperature == pytest.approx(2, rel=0.1)
-    assert found.bias == pytest.approx(-1, abs=0.15)
+    assert found.step(Calibrate).temperature == pytest.approx(2, rel=0.1)
+    assert found.step(Calibrate).bias == pytest.approx(-1, abs=0.15)
     assert sum(found.abstains(float(p)) for p in calibrated) / 4000 == pytest.approx(0.2, abs=0.005)
     assert macro_f1(labels, found.labels(calibrated), 2) >= macro_f1(labels, (calibrated >= 0.5).astype(int), 2)
     with pytest.raises(ConfigError, match="coverage"):
@@ -110,8 +112,18 @@ def test_abstention_keeps_the_coverage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("threshold", 1.0), ("temperature", 0.0), ("bias", math.inf), ("abstain_band", -0.1)]
+    ("setting", "step"),
+    [
+        ("threshold", lambda: Threshold(value=1.0)),
+        ("temperature", lambda: Calibrate(temperature=0.0)),
+        ("bias", lambda: Calibrate(bias=math.inf)),
+        ("abstain band", lambda: Abstain(band=-0.1)),
+        ("clamp", lambda: Clamp(low=1.0, high=1.0)),
+        ("smooth.radius", lambda: Smooth(radius=-1.0)),
+        ("filter.longest_gap_s", lambda: Filter(longest_gap_s=-0.1)),
+        ("filter.longest_gap_s", lambda: Filter(shortest_s=-0.1)),
+    ],
 )
-def test_settings_out_of_range_are_named(setting: str, value: float) -> None:
+def test_settings_out_of_range_are_named(setting: str, step: Callable[[], object]) -> None:
     with pytest.raises(ConfigError, match=setting):
-        replace(Decision(), **{setting: value})
+        step()

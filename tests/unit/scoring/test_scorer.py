@@ -21,6 +21,7 @@ from twominds.fusion.simple import ClassWeightedConfig
 from twominds.recipes.leya import leya
 from twominds.records import AH_VIDEO, PRESENT, ClipMedia, Modality, Score, absent
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
+from twominds.scoring.members import seed_name
 from twominds.scoring.scorer import Scorer, check_ensemble, encoder_uri, gather
 
 TEXT, ROLE = Modality.TEXT, "text.emotion_distilroberta"
@@ -70,7 +71,7 @@ def places(tmp_path: Path, tiny_bundle: str) -> Places:
     fusion = ClassWeightedConfig()
     save_ensemble(
         ensemble,
-        {7: build_fusion(fusion, dims={TEXT: 2}, num_outputs=2).state_dict()},
+        {seed_name(7): build_fusion(fusion, dims={TEXT: 2}, num_outputs=2).state_dict()},
         EnsembleConfig(fusion=fusion, inputs="logits", views=(TEXT,)),
         dims={TEXT: 2},
         encoders={TEXT: encoder_at},

@@ -19,11 +19,12 @@ from twominds.encoders.artifact import used_backbone
 from twominds.errors import ArtifactError, BackboneError, ConfigError, MissingInputError
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.records import AH_VIDEO, Modality, Part, View
+from twominds.records import AH_VIDEO, Modality, View
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import encoder_uri
 from twominds.serving.answers import ModelAnswer
 from twominds.serving.app import ServeArgs, build
+from twominds.serving.deployments import ReplicaSettings
 
 CONFIGS = Path(__file__).parents[3] / "serve_configs"
 ROLE = "text.all_minilm"
@@ -68,6 +69,7 @@ def test_the_parts_and_how_they_hang_together(folders: Folders) -> None:
     model, decoder, encoders, ensemble = ingress.init_args
     assert isinstance(model, ModelAnswer)
     assert (model.artifact_id, model.seeds) == (folders.card.artifact_id, [42, 2025])
+    assert model.members == ["42", "2025"]
     assert bound(decoder).name == "MediaDecoder"
     assert {view: bound(encoder).name for view, encoder in encoders.items()} == {
         "scene": "SceneEncoder",
@@ -76,7 +78,7 @@ def test_the_parts_and_how_they_hang_together(folders: Folders) -> None:
         "text": "TextEncoder",
     }
     part, modality, artifact_id, media = bound(encoders[Modality.AUDIO]).init_args
-    assert isinstance(part, Part)
+    assert isinstance(part, ReplicaSettings)
     assert (modality, artifact_id) == (Modality.AUDIO, folders.card.architecture["encoders"]["audio"])
     *_, task, keeps_video = bound(decoder).init_args
     assert bound(decoder).init_args[1] == media
@@ -154,7 +156,7 @@ def test_an_ensemble_or_an_encoder_that_was_changed_is_refused_before_anything_s
     save_encoder_card(str(uri), Modality.TEXT)
     build(folders.args)
     card = json.loads((uri / "card.json").read_text())
-    card["config"]["decision"]["threshold"] = 0.4
+    card["config"]["inputs"] = "logits"
     (uri / "card.json").write_text(json.dumps(card))
     with pytest.raises(ArtifactError, match=r"ensemble/model\.safetensors and the settings in its card\.json"):
         build(folders.args)

@@ -12,12 +12,12 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.model import FusionOutput
 from twominds.fusion.simple import ConcatMLPConfig
-from twominds.records import Modality, cross_entropy
+from twominds.records import Modality
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitResult, fit
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
-from twominds.training.losses import FusionLoss, LossFunction
+from twominds.training.losses import FusionLoss, LossFunction, loss_of_logits
 from twominds.training.objective import Objective
 
 FACE, SEEDS, LOSS = Modality.FACE, (3, 7, 11), FusionLoss()
@@ -159,5 +159,5 @@ def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(ConfigError, match="may only differ in"):
         outcomes(models(), configs=[CONFIG, replace(CONFIG, optimizer="sgd"), CONFIG])
     with pytest.raises(ConfigError, match="other losses"):
-        outcomes(models(), losses=[cross_entropy, LOSS, LOSS])
+        outcomes(models(), losses=[loss_of_logits, LOSS, LOSS])
     assert fit_together([], TRAIN, VALIDATION, [], seeds=(), losses=[], objective=Objective()) == []

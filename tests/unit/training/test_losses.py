@@ -8,8 +8,10 @@ from torch import Tensor
 
 from twominds.errors import ConfigError
 from twominds.fusion.model import FusionOutput
-from twominds.records import cross_entropy
-from twominds.training.losses import FusionLoss, balanced_class_weights, fusion_loss
+from twominds.training.losses import FusionLoss, balanced_class_weights, fusion_loss, loss_of_logits
+from twominds.training.objective import Objective
+
+CRITERION = Objective().loss
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 0.0], [-1.0, 1.0]])
 PROTOTYPE_LOGITS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
@@ -33,7 +35,7 @@ def smoothed(logits: Tensor, smoothing: float) -> float:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_weighted_smoothed_cross_entropy_by_hand(smoothing: float) -> None:
     output = FusionOutput(logits=LOGITS, fused=LOGITS)
-    loss = cross_entropy(output, LABELS, class_weights=WEIGHTS, label_smoothing=smoothing)
+    loss = loss_of_logits(output, LABELS, class_weights=WEIGHTS, label_smoothing=smoothing, criterion=CRITERION)
     assert loss.item() == pytest.approx(smoothed(LOGITS, smoothing), rel=1e-6)
 
 
@@ -44,7 +46,7 @@ def test_cross_entropy_is_torchs_to_the_bit_and_batches_over_models() -> None:
 
     def of_one(logits: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
         output = FusionOutput(logits=logits, fused=logits)
-        return cross_entropy(output, labels, class_weights=weights, label_smoothing=smoothing)
+        return loss_of_logits(output, labels, class_weights=weights, label_smoothing=smoothing, criterion=CRITERION)
 
     for weights in (None, torch.tensor([0.5, 2.0, 1.1])):
         for smoothing in (0.0, 0.02):
@@ -61,7 +63,7 @@ def test_cross_entropy_is_torchs_to_the_bit_and_batches_over_models() -> None:
 def test_equation_10_by_hand() -> None:
     output = FusionOutput(logits=LOGITS, fused=LOGITS, prototype_logits=PROTOTYPE_LOGITS, diversity=torch.tensor(0.7))
     objective = FusionLoss(prototype_weight=0.2, diversity_weight=0.1)
-    loss = objective(output, LABELS, class_weights=WEIGHTS, label_smoothing=0.02)
+    loss = objective(output, LABELS, class_weights=WEIGHTS, label_smoothing=0.02, criterion=CRITERION)
     expected = smoothed(LOGITS, 0.02) + 0.2 * smoothed(PROTOTYPE_LOGITS, 0.02) + 0.1 * 0.7
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
@@ -74,6 +76,7 @@ def test_models_with_settings_of_their_own_get_each_its_own_loss(weights: Tensor
             LABELS,
             class_weights=weights,
             label_smoothing=smoothing,
+            criterion=CRITERION,
             prototype_weight=prototype_weight,
             diversity_weight=diversity_weight,
         )
@@ -96,7 +99,7 @@ def test_defaults_are_the_papers() -> None:
 
 def test_a_model_without_prototypes_gets_the_first_term() -> None:
     output = FusionOutput(logits=LOGITS, fused=LOGITS)
-    loss = FusionLoss()(output, LABELS, class_weights=WEIGHTS, label_smoothing=0.0)
+    loss = FusionLoss()(output, LABELS, class_weights=WEIGHTS, label_smoothing=0.0, criterion=CRITERION)
     assert loss.item() == pytest.approx(smoothed(LOGITS, 0.0), rel=1e-6)
 
 

@@ -14,7 +14,7 @@ from twominds.pipelines.search import fusion
 from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.search.tuning import SearchError
 from twominds.recipes.catalog import find_recipe
-from twominds.scoring.decision import DecisionFit
+from twominds.scoring.fit_decision import DecisionFit
 from twominds.search.config import SearchConfig
 from twominds.search.setup import prepare
 from twominds.search.store import SearchStore

@@ -1,0 +1,148 @@
+"""Losses, constants and scores of every kind of task, against torch's, SciPy's and sums by hand."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import pearsonr
+from sklearn.metrics import f1_score
+from torch import Tensor
+
+from twominds.errors import ConfigError
+from twominds.records import AH_VIDEO, EXPRESSION, MIMICRY, TASKS, Intensities, Task
+from twominds.training.objective import CriterionName, Objective
+
+WIDE = replace(MIMICRY, output=Intensities(names=("calm", "tense"), low=-1.0, high=3.0))
+
+
+def drawn(points: int, outputs: int, seed: int = 0) -> Tensor:
+    return torch.randn(points, outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def intensities(logits: Tensor, low: float = 0.0, high: float = 1.0) -> npt.NDArray[np.float64]:
+    return low + (high - low) / (1 + np.exp(-logits.numpy()))
+
+
+def concordance(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    """Lin's (1989), with population moments."""
+    covariance = ((x - x.mean()) * (y - y.mean())).mean()
+    return float(2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_loss_follows_from_the_output(task: Task) -> None:
+    assert Objective(task=task).name == ("mse" if task is MIMICRY else "cross_entropy")
+    assert Objective(task=task).num_outputs == {"ah-video": 2, "ah-frame": 2, "expression": 8, "mimicry": 6}[task.name]
+    assert Objective(task=task).metric.name == task.metric
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_is_torchs(smoothing: float, weighted: bool) -> None:
+    logits, labels = drawn(9, 8), torch.arange(9) % 8
+    weights = torch.linspace(0.5, 2, 8, dtype=torch.float64) if weighted else None
+    loss = Objective(task=EXPRESSION).loss(logits, labels, class_weights=weights, label_smoothing=smoothing)
+    assert torch.equal(loss, F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing))
+
+
+def test_sigmoid_cross_entropy_by_hand() -> None:
+    """Each class is a question of its own; smoothing goes half-way to don't know."""
+    logits, labels, weights, smoothing = drawn(5, 3), [0, 2, 1, 1, 0], [2.0, 0.5, 1.0], 0.2
+    total = 0.0
+    for row, label in zip(logits.tolist(), labels, strict=True):
+        of_point = 0.0
+        for c, logit in enumerate(row):
+            chance, truth = 1 / (1 + math.exp(-logit)), 0.9 if c == label else 0.1
+            of_point -= truth * math.log(chance) + (1 - truth) * math.log(1 - chance)
+        total += weights[label] * of_point / 3
+    task = replace(EXPRESSION, output=replace(EXPRESSION.output, names=("a", "b", "c")))
+    loss = Objective(task=task, criterion="sigmoid_cross_entropy").loss(
+        logits, torch.tensor(labels), class_weights=torch.tensor(weights).double(), label_smoothing=smoothing
+    )
+    assert loss.item() == pytest.approx(total / sum(weights[label] for label in labels))
+
+
+@pytest.mark.parametrize(("task", "low", "high"), [(MIMICRY, 0.0, 1.0), (WIDE, -1.0, 3.0)])
+def test_losses_of_intensities(task: Task, low: float, high: float) -> None:
+    logits, outputs = drawn(40, task.num_outputs), task.num_outputs
+    truth = (
+        torch.rand(40, outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * (high - low) + low
+    )
+    said, true = intensities(logits, low, high), truth.numpy()
+    assert said.min() > low
+    assert said.max() < high
+    columns = [(said[:, k], true[:, k]) for k in range(outputs)]
+    expected: dict[CriterionName, float] = {
+        "mse": float(np.mean((said - true) ** 2)),
+        "pearson": 1 - float(np.mean([pearsonr(x, y).statistic for x, y in columns])),
+        "ccc": 1 - float(np.mean([concordance(x, y) for x, y in columns])),
+    }
+    for name, value in expected.items():
+        found = Objective(task=task, criterion=name).loss(logits, truth)
+        assert found.item() == pytest.approx(value, abs=1e-5), name
+
+
+@pytest.mark.parametrize("criterion", ["mse", "pearson", "ccc"])
+@pytest.mark.parametrize("constant", ["answer", "truth", "both"])
+def test_a_constant_has_a_finite_slope(criterion: CriterionName, constant: str) -> None:
+    logits, truth = drawn(6, 6).float(), torch.rand(6, 6, generator=torch.Generator().manual_seed(2))
+    if constant != "truth":
+        logits = torch.full_like(logits, 0.3)
+    if constant != "answer":
+        truth = torch.full_like(truth, 0.7)
+    logits.requires_grad_()
+    loss = Objective(task=MIMICRY, criterion=criterion).loss(logits, truth)
+    (slope,) = torch.autograd.grad(loss, logits)
+    assert loss.isfinite()
+    assert slope.isfinite().all()
+    if criterion == "pearson":  # nothing is correlated with a constant
+        assert loss.item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("criterion", ["mse", "pearson", "ccc"])
+def test_a_loss_of_intensities_is_none_of_classes(criterion: CriterionName) -> None:
+    with pytest.raises(ConfigError, match=f"{criterion} is one of intensities, which ah-video is not about"):
+        Objective(task=AH_VIDEO, criterion=criterion)
+
+
+@pytest.mark.parametrize("criterion", ["cross_entropy", "sigmoid_cross_entropy"])
+def test_a_loss_of_classes_is_none_of_intensities(criterion: CriterionName) -> None:
+    with pytest.raises(ConfigError, match=f"{criterion} is one of classes, which mimicry is not about"):
+        Objective(task=MIMICRY, criterion=criterion)
+
+
+def test_constants_by_hand() -> None:
+    assert Objective(task=EXPRESSION).constant(torch.tensor([3, 5, 5, 3, 1])) == 3, "of equals the first"
+    truth = torch.tensor([[0.0, 0.5], [1.0, 0.1], [0.5, 0.9]])
+    assert Objective(task=WIDE).constant(truth).tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_classes_that_cannot_be_answered_are_counted_with_the_constant() -> None:
+    objective, logits = Objective(), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.2, 0.1]])
+    labels, left_out = torch.tensor([0, 1, 1]), torch.tensor([1, 0])
+    score = objective.score(labels, left_out, logits, objective.constant(torch.tensor([1, 1, 0])))
+    assert score == pytest.approx(f1_score([0, 1, 1, 1, 0], [0, 1, 0, 1, 1], average="macro"))
+    assert objective.score(labels, left_out[:0], logits, np.asarray(1)) == pytest.approx(
+        f1_score([0, 1, 1], [0, 1, 0], average="macro")
+    )
+
+
+def test_intensities_that_cannot_be_answered_are_counted_with_the_mean() -> None:
+    objective, logits = Objective(task=WIDE), drawn(12, 2)
+    truth, left_out = drawn(12, 2, 1), drawn(5, 2, 2)
+    constant = objective.constant(truth)
+    score = objective.score(truth, left_out, logits, constant)
+    said = np.concatenate([intensities(logits, -1, 3), np.tile(truth.numpy().mean(axis=0), (5, 1))])
+    true = torch.cat([truth, left_out]).numpy()
+    assert score == pytest.approx(np.mean([pearsonr(said[:, k], true[:, k]).statistic for k in range(2)]))
+
+
+def test_classes_have_weights_and_intensities_none() -> None:
+    weights = Objective().class_weights(torch.tensor([0, 1, 1, 1]))
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([4 / 2, 4 / 6])
+    assert Objective(task=MIMICRY).class_weights(torch.rand(4, 6)) is None
