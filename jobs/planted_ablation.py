@@ -86,7 +86,7 @@ def _only(view: View, strength: float) -> CueStrengths:
 def _table(name: str, report: dict[str, Any]) -> Table:
     """One line per row of the study: test MF1, and with each modality hidden."""
     table = Table("row", "looks at", "test MF1", *(f"without {view}" for view in Modality), title=name)
-    hidden = {(drop["recipe"], drop["modality"]): drop["score"]["test"] for drop in report["modality_drop"]}
+    hidden = {(drop["recipe"], drop["view"]): drop["score"]["test"] for drop in report["modality_drop"]}
     for row in report["rows"]:
         without = (hidden.get((row["recipe"], view)) for view in Modality)
         cells = ["" if value is None else f"{value:.3f}" for value in without]

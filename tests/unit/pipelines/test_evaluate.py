@@ -141,7 +141,7 @@ def test_the_report_is_that_of_a_study(config: EvaluateConfig) -> None:
     assert sorted(path.name for path in Path(config.output).iterdir()) == sorted(FILES)
     report = report_of(config)
     assert (report["headline"], report["quarantined"]) == ("ensemble", 3)
-    drops = {drop["modality"]: drop["score"]["test"] for drop in report["modality_drop"]}
+    drops = {drop["view"]: drop["score"]["test"] for drop in report["modality_drop"]}
     assert drops.keys() == set(Modality)
     rows = tables.read_rows(config.embeddings, None, [Split.TEST])
     clips: list[dict[View, Embedding]] = [

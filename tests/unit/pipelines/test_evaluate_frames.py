@@ -117,7 +117,7 @@ def test_frames_from_files_to_the_report(config: EvaluateConfig, tmp_path: Path)
     assert [float(line["probability"]) for line in lines[3:6]] == pytest.approx(smooth)
     assert [line["label"] for line in lines] == ["1", "0", "0", "0", "1", "1", "1", "0"]
     # With the text hidden the face is smoothed alone: .062, .373, .666. Class 0: 2 * 4 / (7 + 4), class 1: 2 / (1 + 4).
-    drops = {drop["modality"]: drop["score"]["test"] for drop in report["modality_drop"]}
+    drops = {drop["view"]: drop["score"]["test"] for drop in report["modality_drop"]}
     assert drops == {"text": pytest.approx((4 * 8 / 11 + 4 * 2 / 5) / 8), "face.effnet": pytest.approx((4 * 2 / 3) / 8)}
     assert {failure.clip_id for failure in summary.failures} == {"broken", "test-1"}
     again = evaluate(replace(config, output=str(tmp_path / "again"), compare=config.output))

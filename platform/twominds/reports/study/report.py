@@ -144,7 +144,7 @@ def _json(scores: StudyScores) -> str:
         "groups": [asdict(group) for group in scores.groups],
         "reliability": {split: asdict(found) for split, found in scores.reliability.items()},
         "modality_drop": [
-            {"recipe": drop.recipe, "modality": drop.view, "score": drop.score, "change": drop.change}
+            {"recipe": drop.recipe, "view": drop.view, "score": drop.score, "change": drop.change}
             for drop in scores.drops
         ],
         "contributions": [asdict(group) for group in scores.contributions],
