@@ -59,6 +59,12 @@ def test_details_say_what_was_there_and_why_there_is_no_score() -> None:
         "face_present": False,
         "face_reason": "no face, in any frame",
         "face_probabilities": None,
+        "contributions": {
+            "prior": (0.75,),
+            "modalities": [{"modality": "text", "values": (-0.25,)}],
+            "opposed": None,
+            "interaction": 0.0,
+        },
     }
     broken = Failure(clip_id="b", stage="decode", reason="b.mp4 is no video.")
     text = details(["a", "b", "c"], {"a": row}, {"b": broken}, CARD, (Modality.FACE, Modality.TEXT))
@@ -76,6 +82,10 @@ def test_details_say_what_was_there_and_why_there_is_no_score() -> None:
         "text": "yes",
         "text_reason": "",
         "text_probability": "0.25",
+        "prior_ah": "0.75",
+        "face_adds_ah": "",
+        "text_adds_ah": "-0.25",
+        "opposed": "",
         "transcript_source": "subtitles",
         "warnings": "The sound was cut at 60 s. The transcript was cut.",
         "failed_in": "",
