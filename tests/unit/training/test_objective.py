@@ -2,19 +2,21 @@
 
 import math
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import f1_score
+from sklearn import metrics
 from torch import Tensor
 
 from twominds.errors import ConfigError
 from twominds.records import AH_VIDEO, EXPRESSION, MIMICRY, TASKS, Intensities, Task
 from twominds.training.objective import CriterionName, Objective
 
+f1_score = cast(Any, metrics).f1_score
 WIDE = replace(MIMICRY, output=Intensities(names=("calm", "tense"), low=-1.0, high=3.0))
 
 
@@ -52,7 +54,7 @@ def test_sigmoid_cross_entropy_by_hand() -> None:
     """Each class is a question of its own; smoothing goes half-way to don't know."""
     logits, labels, weights, smoothing = drawn(5, 3), [0, 2, 1, 1, 0], [2.0, 0.5, 1.0], 0.2
     total = 0.0
-    for row, label in zip(logits.tolist(), labels, strict=True):
+    for row, label in zip(cast("list[list[float]]", logits.tolist()), labels, strict=True):
         of_point = 0.0
         for c, logit in enumerate(row):
             chance, truth = 1 / (1 + math.exp(-logit)), 0.9 if c == label else 0.1
