@@ -182,7 +182,7 @@ class Ensemble:
         )
 
     def _contributions(self, clip: EmbeddingsOfClip, said: npt.NDArray[np.float64]) -> Contributions:
-        """What each modality adds to the mean output [P, K] of the clip; of many points to its mean over some of them."""
+        """What each modality adds to what is `said` [P, K] of the clip; of many points to its mean over some."""
         modalities = tuple(dict.fromkeys(modality_of(view) for view in self.config.views))
         coalitions = subsets(len(modalities))
         chosen = torch.from_numpy(uniform_points(count_points(clip), POINTS_OF_CONTRIBUTIONS))

@@ -11,7 +11,7 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.embedding import embed
 from twominds.errors import TrainingError
-from twominds.records import PRESENT, Features, Modality, Split, absent
+from twominds.records import PRESENT, Features, FloatArray, Modality, Split, absent
 from twominds.training.classical import fit_classical
 from twominds.training.examples import Targets
 from twominds.training.fit import FitResult
@@ -57,7 +57,7 @@ def test_validation_is_measured_on_all_its_clips_and_changes_nothing() -> None:
     )
     present = [0, 2, 3, 4]
     embeddings = embed(learned, [validation[i] for i in present])
-    logits = torch.tensor(np.array([embedding.logits for embedding in embeddings]))
+    logits = torch.tensor(np.concatenate([cast(FloatArray, embedding.logits) for embedding in embeddings]))
     assert logits[:2].argmax(dim=1).tolist() == [1, 0]
     f1_score = cast(Any, metrics).f1_score
     predicted = [0] * len(validation)  # the first class is as frequent as the other in training, and is the guess

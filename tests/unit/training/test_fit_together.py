@@ -18,7 +18,7 @@ from twominds.training.examples import FusionExamples
 from twominds.training.fit import FitResult, fit
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_together import fit_together
-from twominds.training.losses import Criterion, FusionLoss, LossFunction
+from twominds.training.losses import FusionLoss, LossFunction
 from twominds.training.metrics import macro_f1
 from twominds.training.objective import Objective
 from twominds.training.optim import OptimizerName, SchedulerName
@@ -47,15 +47,7 @@ class ExactLoss:
 
     prototype_weight: float = 0.2
 
-    def __call__(
-        self,
-        output: FusionOutput,
-        labels: Tensor,
-        *,
-        class_weights: Tensor | None,
-        label_smoothing: float,
-        criterion: Criterion,
-    ) -> Tensor:
+    def __call__(self, output: FusionOutput, labels: Tensor, *, class_weights: Tensor | None, **_: object) -> Tensor:
         weights = None if class_weights is None else class_weights.double()
         loss = F.cross_entropy(output.logits, labels, weight=weights)
         if output.prototype_logits is not None and self.prototype_weight:
