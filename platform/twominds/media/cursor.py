@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from twominds.media.container import DECODER_OPTIONS, DECODING_ERRORS, packets_of, read_only, seek
-from twominds.media.timeline import Timeline
+from twominds.media.timeline import VideoTimeline
 from twominds.records import Times
 
 _INDEXED = ("matroska,webm",)
@@ -45,7 +45,7 @@ class FrameCursor:
     """
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, timeline: Timeline, *, first: int | None = None
+        self, container: InputContainer, stream: VideoStream, timeline: VideoTimeline, *, first: int | None = None
     ) -> None:
         """Stand at the first frame of `stream`, in a container that was just opened.
 

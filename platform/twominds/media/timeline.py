@@ -33,7 +33,7 @@ Ticks = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timeline:
+class VideoTimeline:
     """The time of a picture, in ticks of `tick_s`."""
 
     tick_s: Fraction
@@ -69,7 +69,7 @@ class _Packets:
     """0 where a packet does not say."""
 
 
-def read_timeline(file: MediaFile, index: int) -> Timeline:
+def read_timeline(file: MediaFile, index: int) -> VideoTimeline:
     """The time of the picture that is stream `index` of `file`, by its packets and not by its header.
 
     Raises:
@@ -91,7 +91,7 @@ def read_timeline(file: MediaFile, index: int) -> Timeline:
     frames, mean = len(packets.shown), _mean_step(packets.decoded, packets.tick_s)
     if _possible(packets.shown) and _sound_fills(file, _gaps(np.sort(packets.shown), packets.tick_s), packets.tick_s):
         return _believed(file, packets, frames=frames, mean=mean)
-    return Timeline(
+    return VideoTimeline(
         tick_s=mean * packets.tick_s if mean else _shared_s(file, frames) or packets.frame_ticks * packets.tick_s,
         zero_s=float(packets.start * packets.tick_s),
         start=0,
@@ -102,7 +102,7 @@ def read_timeline(file: MediaFile, index: int) -> Timeline:
     )
 
 
-def frame_ticks(file: MediaFile, index: int, timeline: Timeline) -> Ticks:
+def frame_ticks(file: MediaFile, index: int, timeline: VideoTimeline) -> Ticks:
     """When each frame of the picture that is stream `index` is shown, ascending: as the packets say, or counted.
 
     Every packet is a frame here, also one that will not decode: a frame's number is its place in the file.
@@ -131,7 +131,7 @@ def _listed(container: InputContainer, stream: VideoStream) -> Ticks | None:
     return listed if true else None
 
 
-def _believed(file: MediaFile, packets: _Packets, *, frames: int, mean: Fraction | None) -> Timeline:
+def _believed(file: MediaFile, packets: _Packets, *, frames: int, mean: Fraction | None) -> VideoTimeline:
     """By the stamps; `packets` are all, or the last ones."""
     tick_s, frame_ticks = packets.tick_s, max(1, round(mean or packets.frame_ticks))
     end = packets.start + frame_ticks
@@ -142,7 +142,7 @@ def _believed(file: MediaFile, packets: _Packets, *, frames: int, mean: Fraction
         stated = int(packets.shown[last] + packets.lengths[last])
         if stated > end and _sound_fills(file, np.array([[packets.shown[last], stated]]), tick_s):
             end = stated  # one picture for all of the sound
-    return Timeline(
+    return VideoTimeline(
         tick_s=tick_s,
         zero_s=0.0,
         start=packets.start,

@@ -67,8 +67,8 @@ def contributions(values: Array, modalities: Sequence[Modality], present: Sequen
         present: Which of them the clip has.
     """
     own, of_present = shapley_values(values), [i for i, there in enumerate(present) if there]
-    # Rounded, so that no rounding error is taken for a pull or a dependence.
-    pull, together = own.mean(axis=-1).round(9), shapley_interactions(values).mean(axis=-1).round(9)
+    # Models count in float32: no rounding error of theirs is to be taken for a pull or a dependence.
+    pull, together = own.mean(axis=-1).round(6), shapley_interactions(values).mean(axis=-1).round(6)
     opposed = [(i, j) for i, j in combinations(of_present, 2) if pull[i] * pull[j] < 0]
     pair = max(opposed, key=lambda two: (abs(together[two]), min(abs(pull[two[0]]), abs(pull[two[1]]))), default=None)
     if pair is not None and pull[pair[0]] < 0:

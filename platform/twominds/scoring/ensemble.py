@@ -122,7 +122,9 @@ class Ensemble:
             if np.isnan(said.mean[points]).any():  # what is there is seen by members without weight alone
                 continue
             score = self._decide(clips[i], said.by_member[:, points], said.mean[points])
-            results[i] = replace(score, contributions=self._contributions(clips[i])) if explain else score
+            results[i] = score
+            if explain:
+                results[i] = replace(score, contributions=self._contributions(clips[i], said.mean[points]))
         return results
 
     def _sees(self, clip: EmbeddingsOfClip) -> bool:
@@ -179,8 +181,8 @@ class Ensemble:
             warnings=tuple(dict.fromkeys(text for view in self.config.views for text in clip[view].warnings)),
         )
 
-    def _contributions(self, clip: EmbeddingsOfClip) -> Contributions:
-        """What each modality adds to the mean output; of many points to its mean over some of them."""
+    def _contributions(self, clip: EmbeddingsOfClip, said: npt.NDArray[np.float64]) -> Contributions:
+        """What each modality adds to what is `said` [P, K] of the clip; of many points to its mean over some."""
         modalities = tuple(dict.fromkeys(modality_of(view) for view in self.config.views))
         coalitions = subsets(len(modalities))
         chosen = torch.from_numpy(uniform_points(count_points(clip), POINTS_OF_CONTRIBUTIONS))
@@ -197,8 +199,11 @@ class Ensemble:
         values, of_nothing = self._asked_about(mean), self._asked_about(prior[None])
         values = values.reshape(len(coalitions), len(chosen), -1).mean(axis=1)
         present = [any(clip[v].presence.present for v in self.config.views if modality_of(v) == m) for m in modalities]
-        nobody = ~(coalitions & np.array(present)).any(axis=1)
-        values[nobody] = of_nothing
+        # An absent modality changes nothing, and all together say what is said: to the bit, whatever rows were beside.
+        there = coalitions & np.array(present)
+        values = values[there @ (1 << np.arange(len(modalities)))]
+        values[~there.any(axis=1)] = of_nothing
+        values[(there == np.array(present)).all(axis=1)] = self._asked_about(said[chosen.numpy()]).mean(axis=0)
         return contributions(values, modalities, present)
 
     def _asked_about(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

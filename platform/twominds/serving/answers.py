@@ -116,11 +116,11 @@ class ScoreAnswer(Answer):
     """The probability from which the label is positive."""
     classes: dict[str, float] | None
     """Probability of each class; null of intensities."""
-    intensities: dict[str, float] | None
+    intensities: dict[str, float] | None = None
     """Each intensity; null of classes."""
     contributions: ContributionsAnswer | None
     """What the score is made of."""
-    timeline: TimelineAnswer | None
+    timeline: TimelineAnswer | None = None
     """Where the task asks about each moment."""
     abstains: bool
     """The probability is too near to the threshold to act upon: the clip is better left to a person."""

@@ -1,6 +1,7 @@
 """Training of an encoder that learns all at once."""
 
 import statistics
+from typing import cast
 
 import torch
 
@@ -34,7 +35,8 @@ def fit_classical(
     """
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
     features, targets = clips.train
-    encoder.learn(features, targets.values, seed=seed, device=device)
+    owners = cast("list[int]", targets.owners.tolist())
+    encoder.learn([features[i] for i in owners], targets.values, seed=seed, device=device)
     guess = training_constant(examples.train, objective)
 
     @torch.inference_mode()

@@ -155,6 +155,7 @@ def check_equal(answer: httpx.Response, score: Score) -> None:
     assert body["probability"] == pytest.approx(score.probabilities[-1], abs=1e-5)
     assert list(body["seeds"]["probabilities"].values()) == pytest.approx(score.seed_probabilities, abs=1e-5)
     assert (body["label_index"], body["threshold"]) == (score.label, score.threshold)
+    assert score.label is not None
     assert body["label"] == AH_VIDEO.names[score.label]
     assert set(body["modalities"]) == {str(part.view) for part in score.views}
     for part in score.views:

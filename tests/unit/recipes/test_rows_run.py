@@ -63,8 +63,9 @@ class Parts:
                 settings, num_outputs=2, store=self._store, example=features[0]
             )
             if isinstance(encoder, ClassicalTextEncoder):
-                clips = LabelledSplits(dict.fromkeys((Split.TRAIN, Split.VALIDATION), (features, LABELS)))
-                fit_classical(encoder, clips.for_selection("validation"), seed=0)
+                split = features, Targets.of_clips(LABELS)
+                clips = LabelledSplits(dict.fromkeys((Split.TRAIN, Split.VALIDATION), split))
+                fit_classical(encoder, clips.for_selection("validation"), Objective(), seed=0)
             else:
                 examples = FeatureExamples(encoder, features, Targets.of_clips(LABELS))
                 fit(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -73,11 +74,12 @@ def test_smoothing_keeps_what_is_constant_and_each_output_by_itself(kernel: str,
     np.testing.assert_array_equal(smoothed(ONE, TIMES, Smooth(kernel=kernel, radius=0)), ONE)  # type: ignore[arg-type]
 
 
-SECONDS = np.arange(10) + 0.5  # each point stands for a second, the first for 0 to 1 s
+SECONDS = np.linspace(0.5, 9.5, 10)  # each point stands for a second, the first for 0 to 1 s
 
 
-def keep(pattern: str, **limits: float) -> str:
-    found = filtered(np.array([c == "1" for c in pattern]), SECONDS[: len(pattern)], Filter(**limits))
+def keep(pattern: str, *, longest_gap_s: float = 0.0, shortest_s: float = 0.0) -> str:
+    limits = Filter(longest_gap_s=longest_gap_s, shortest_s=shortest_s)
+    found = filtered(np.array([c == "1" for c in pattern]), SECONDS[: len(pattern)], limits)
     return "".join("1" if c else "0" for c in found)
 
 
@@ -135,10 +137,10 @@ STEPS: tuple[Step, ...] = (
 def test_every_step_survives_json_and_is_found_by_its_kind(step: Step) -> None:
     decision = from_json(Decision, json.loads(json.dumps(to_json(Decision(steps=(step,))))))
     assert decision == Decision(steps=(step,))
-    assert decision.step(type(step)) == step
+    assert decision.step(cast(Any, type(step))) == step
     assert decision.has(type(step))
     assert not Decision().has(type(step))
-    assert Decision().step(type(step)) == type(step)()
+    assert Decision().step(cast(Any, type(step))) == type(step)()
     with pytest.raises(ConfigError, match=f"takes each step once, got {step.kind}, {step.kind}"):
         Decision(steps=(step, type(step)()))
 

@@ -190,4 +190,5 @@ def test_the_example_of_the_document_is_an_answer(api: FastAPI) -> None:
         for media in response.get("content", {}).values()
         if "example" in media
     ]
-    assert EXAMPLE in examples
+    shown = {name: value for name, value in EXAMPLE.items() if value is not None}  # as FastAPI writes documents
+    assert shown in examples

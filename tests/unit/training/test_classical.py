@@ -11,9 +11,11 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.embedding import embed
 from twominds.errors import TrainingError
-from twominds.records import PRESENT, Features, Modality, Split, absent
+from twominds.records import PRESENT, Features, FloatArray, Modality, Split, absent
 from twominds.training.classical import fit_classical
+from twominds.training.examples import Targets
 from twominds.training.fit import FitResult
+from twominds.training.objective import Objective
 from twominds.training.selection import LabelledSplits
 
 ABSENT = Features(clip_id="none", view=Modality.TEXT, presence=absent("no transcript"))
@@ -37,11 +39,11 @@ def fitted(
     encoder: ClassicalTextEncoder, validation: list[Features], labels: Tensor, *, test: Tensor | None = None
 ) -> FitResult:
     """Trained on `TRAIN`; under the paper's protocol where labels of the same clips as a test split are given."""
-    splits = {Split.TRAIN: (TRAIN, LABELS), Split.VALIDATION: (validation, labels)}
+    splits = {Split.TRAIN: (TRAIN, Targets.of_clips(LABELS)), Split.VALIDATION: (validation, Targets.of_clips(labels))}
     if test is not None:
-        splits[Split.TEST] = validation, test
+        splits[Split.TEST] = validation, Targets.of_clips(test)
     view = LabelledSplits(splits).for_selection("validation" if test is None else "validation+test")
-    return fit_classical(encoder, view, seed=0)
+    return fit_classical(encoder, view, Objective(), seed=0)
 
 
 def test_validation_is_measured_on_all_its_clips_and_changes_nothing() -> None:
@@ -55,7 +57,7 @@ def test_validation_is_measured_on_all_its_clips_and_changes_nothing() -> None:
     )
     present = [0, 2, 3, 4]
     embeddings = embed(learned, [validation[i] for i in present])
-    logits = torch.from_numpy(np.concatenate([e.logits for e in embeddings if e.logits is not None]))
+    logits = torch.tensor(np.concatenate([cast(FloatArray, embedding.logits) for embedding in embeddings]))
     assert logits[:2].argmax(dim=1).tolist() == [1, 0]
     f1_score = cast(Any, metrics).f1_score
     predicted = [0] * len(validation)  # the first class is as frequent as the other in training, and is the guess

@@ -1,6 +1,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -111,10 +111,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_resuming_what_is_finished_trains_no_further() -> None:
     states: list[FitState] = []
     model = model_of()
-    result = fit(
-        model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective(),
-        on_epoch=lambda report: states.append(report.fit_state()),
-    )  # fmt: skip
+    kept: dict[str, Any] = {"on_epoch": lambda report: states.append(report.fit_state())}
+    result = fit(model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective(), **kept)
     resumed_model = model_of(seed=99)
     resumed = fit(
         resumed_model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective(), resume=states[-1]
@@ -125,10 +123,9 @@ def test_resuming_what_is_finished_trains_no_further() -> None:
 
 def test_a_state_of_another_seed_or_of_nothing_is_refused(tmp_path: Path) -> None:
     states: list[FitState] = []
-    fit(
-        model_of(), TRAIN, VALIDATION, replace(CONFIG, epochs=1), seed=0, loss=FusionLoss(), objective=Objective(),
-        on_epoch=lambda report: states.append(report.fit_state()),
-    )  # fmt: skip
+    once = replace(CONFIG, epochs=1)
+    kept: dict[str, Any] = {"on_epoch": lambda report: states.append(report.fit_state())}
+    fit(model_of(), TRAIN, VALIDATION, once, seed=0, loss=FusionLoss(), objective=Objective(), **kept)
     with pytest.raises(TrainingError, match="seed 0"):
         fit(model_of(), TRAIN, VALIDATION, CONFIG, seed=1, loss=FusionLoss(), objective=Objective(), resume=states[0])
     with pytest.raises(MissingInputError):
@@ -272,10 +269,8 @@ def test_accumulated_batches_equal_one_large_batch() -> None:
     config = replace(CONFIG, optimizer="sgd", class_weights=False, epochs=2)
     steps: list[dict[str, Tensor]] = []
     for settings in ({"batch_size": 16, "accumulate": 1}, {"batch_size": 4, "accumulate": 4}):
-        model = build_fusion(
-            TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0),
-            dims=TRAIN.inputs.dims, num_outputs=2,
-        )  # fmt: skip
+        plain = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0)
+        model = build_fusion(plain, dims=TRAIN.inputs.dims, num_outputs=2)
         fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), objective=Objective())
         steps.append(model.state_dict())
     for name, tensor in steps[0].items():

@@ -47,9 +47,7 @@ class ExactLoss:
 
     prototype_weight: float = 0.2
 
-    def __call__(
-        self, output: FusionOutput, labels: Tensor, *, class_weights: Tensor | None, label_smoothing: float
-    ) -> Tensor:
+    def __call__(self, output: FusionOutput, labels: Tensor, *, class_weights: Tensor | None, **_: object) -> Tensor:
         weights = None if class_weights is None else class_weights.double()
         loss = F.cross_entropy(output.logits, labels, weight=weights)
         if output.prototype_logits is not None and self.prototype_weight:
