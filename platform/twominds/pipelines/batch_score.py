@@ -22,7 +22,7 @@ from twominds.records import Classes, Clip, Task
 from twominds.reports.coverage import add_coverage
 from twominds.reports.submission import details, segments, submission, timeline_table
 from twominds.reports.summary import Summary
-from twominds.results import tables
+from twominds.results import score_rows, tables
 from twominds.results.about import About, absolute, claim_folder
 from twominds.results.quarantine import (
     QUARANTINE,
@@ -109,7 +109,7 @@ def batch_score(config: BatchScoreConfig) -> Summary:
     before = read_quarantine(config.output)
     over = renewal.done | {failure.clip_id for failure in before}
     missing = [clip for clip in corpus.clips if clip.clip_id not in over]
-    sink = ClipSink(config.output, tables.scored_columns(ensemble.views), block_size=config.resources.block_size)
+    sink = ClipSink(config.output, score_rows.scored_columns(ensemble.views), block_size=config.resources.block_size)
     if missing:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, ensemble, card.task, cpus, size))

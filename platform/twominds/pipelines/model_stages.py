@@ -10,7 +10,7 @@ from twominds.encoders.embedding import embed
 from twominds.media.reader import MediaConfig
 from twominds.pipelines.stages import add_outcomes, media_of, rows_of
 from twominds.records import Embedding, Failure, Features, View
-from twominds.results import tables
+from twominds.results import score_rows, tables
 from twominds.results.tables import Row
 from twominds.scoring.branch import Branch
 from twominds.scoring.ensemble import Ensemble
@@ -75,12 +75,14 @@ class ScoreEmbeddings:
 
 
 def with_scores(table: pa.Table, ensemble: Ensemble) -> pa.Table:
-    """The rows of clips with the columns of `tables.SCORE_FIELDS` added; what can't be scored says why."""
+    """The rows of clips with the columns of `score_rows.SCORE_FIELDS` added; what can't be scored says why."""
     rows = rows_of(table)
     views = ensemble.config.views
     clips = [{m: tables.embedding_from_row(row, m) for m in views} for row in rows if not row.get("error")]
-    outcomes = [s if isinstance(s, Failure) else tables.score_to_row(s) for s in ensemble.score(clips, explain=True)]
-    return add_outcomes(table, rows, outcomes, tables.SCORE_FIELDS)
+    outcomes = [
+        s if isinstance(s, Failure) else score_rows.score_to_row(s) for s in ensemble.score(clips, explain=True)
+    ]
+    return add_outcomes(table, rows, outcomes, score_rows.SCORE_FIELDS)
 
 
 def _row(outcome: Embedding | Failure) -> Row | Failure:

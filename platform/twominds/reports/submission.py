@@ -23,8 +23,8 @@ def submission(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Card) -
 
     Args:
         clip_ids: In the order of the lines.
-        scored: Cells of `tables.SCORE_FIELDS` by clip id. A clip that is not there has what the training labels say:
-            the classes' shares and their majority (of equals the first), or the mean intensities.
+        scored: Cells of `score_rows.SCORE_FIELDS` by clip id. A clip that is not there has what the training labels
+            say: the classes' shares and their majority (of equals the first), or the mean intensities.
         card: Of the ensemble.
     """
     prior, of_classes = training_prior(card), isinstance(card.task.output, Classes)
@@ -52,7 +52,7 @@ def segments(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Card) -> 
 
     Args:
         clip_ids: In the order of the lines.
-        scored: Cells of `tables.SCORE_FIELDS` by clip id.
+        scored: Cells of `score_rows.SCORE_FIELDS` by clip id.
         card: Of the ensemble.
     """
     buffer = io.StringIO()
@@ -73,7 +73,7 @@ def timeline_table(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Car
 
     Args:
         clip_ids: In the order of the rows.
-        scored: Cells of `tables.SCORE_FIELDS` by clip id.
+        scored: Cells of `score_rows.SCORE_FIELDS` by clip id.
         card: Of the ensemble.
     """
     of_classes = isinstance(card.task.output, Classes)
@@ -117,7 +117,7 @@ def details(
 
     Args:
         clip_ids: In the order of the lines.
-        scored: Cells of `tables.scored_columns` by clip id.
+        scored: Cells of `score_rows.scored_columns` by clip id.
         failures: Why the other clips have no score, by clip id.
         card: Of the ensemble.
         views: What it looks at.

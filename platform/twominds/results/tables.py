@@ -22,17 +22,14 @@ from upath import UPath
 from twominds.records import (
     Clip,
     ClipMedia,
-    Contributions,
     Embedding,
     Features,
     FloatArray,
     Labels,
     Modality,
     Presence,
-    Score,
     Source,
     Split,
-    Timeline,
     Times,
     View,
     Word,
@@ -64,62 +61,11 @@ CLIP_SCHEMA = pa.schema(
         ("source", pa.struct([("video", pa.string()), ("words", pa.string())])),
     ]
 )
-SCORE_FIELDS = [
-    pa.field("probabilities", pa.list_(pa.float64())),
-    pa.field("predicted", pa.int32()),
-    pa.field("threshold", pa.float64()),
-    pa.field("abstains", pa.bool_()),
-    pa.field("seed_probabilities", pa.list_(pa.float64())),
-    pa.field("artifact_id", pa.string()),
-    pa.field("weights", pa.string()),
-    pa.field("warnings", SENTENCES),
-    pa.field(
-        "contributions",
-        pa.struct(
-            [
-                ("prior", pa.list_(pa.float64())),
-                ("modalities", pa.list_(pa.struct([("modality", pa.string()), ("values", pa.list_(pa.float64()))]))),
-                ("opposed", pa.list_(pa.string())),
-                ("interaction", pa.float64()),
-            ]
-        ),
-    ),
-    pa.field(
-        "timeline",
-        pa.struct(
-            [
-                ("points_s", TIMES),
-                ("outputs", pa.list_(pa.float64())),
-                ("labels", pa.list_(pa.int32())),
-                (
-                    "segments",
-                    pa.list_(
-                        pa.struct(
-                            [
-                                ("start_s", pa.float64()),
-                                ("end_s", pa.float64()),
-                                ("label", pa.int32()),
-                                ("probability", pa.float64()),
-                            ]
-                        )
-                    ),
-                ),
-            ]
-        ),
-    ),
-]
-"""What is kept of a score: of a timeline the outputs of all points, one after another."""
 LABEL_COLUMNS = ("labels", "label")
 """What labels are read from: results of an older version have the class of a clip, a whole number."""
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name not in ("transcript", "words")]
 """What results carry of a clip: not the transcript, which is personal, but (in `source`) a digest that tells whether it
 has changed. (Features of words and tokens hold it again.)"""
-
-
-def scored_columns(views: Sequence[View]) -> list[str]:
-    """What is kept of a scored clip: its score, where its words are from, and what each view says or why not."""
-    opinions = (f"{view}_{name}" for view in views for name in ("present", "reason", "probabilities"))
-    return [*WITHOUT_WORDS, "transcript_source", *opinions, *(field.name for field in SCORE_FIELDS)]
 
 
 POINTS = "points_s"
@@ -308,40 +254,6 @@ def embedding_from_row(row: Row, view: View) -> Embedding:
         pooled=_vector(row[f"{view}_pooled"]),
         warnings=_warnings(row, view),
     )
-
-
-def score_to_row(score: Score) -> Row:
-    """A score as the cells of `SCORE_FIELDS`."""
-    return {
-        "probabilities": score.probabilities,
-        "predicted": score.label,
-        "threshold": score.threshold,
-        "abstains": score.abstains,
-        "seed_probabilities": score.seed_probabilities,
-        "artifact_id": score.artifact_id,
-        "weights": score.weights,
-        "warnings": score.warnings,
-        "contributions": score.contributions and _contributions_cell(score.contributions),
-        "timeline": score.timeline and _timeline_cell(score.timeline),
-    }
-
-
-def _contributions_cell(contributions: Contributions) -> Row:
-    return {
-        "prior": contributions.prior,
-        "modalities": [{"modality": str(m), "values": v} for m, v in contributions.by_modality.items()],
-        "opposed": contributions.opposed and [str(view) for view in contributions.opposed],
-        "interaction": contributions.interaction,
-    }
-
-
-def _timeline_cell(timeline: Timeline) -> Row:
-    return {
-        "points_s": timeline.points_s,
-        "outputs": timeline.outputs.ravel(),
-        "labels": timeline.labels,
-        "segments": [asdict(segment) for segment in timeline.segments],
-    }
 
 
 def _warnings(row: Row, view: View) -> tuple[str, ...]:

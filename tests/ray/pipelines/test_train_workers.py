@@ -19,6 +19,7 @@ from twominds.pipelines.train import TrainConfig, read_examples, train_encoders
 from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
 from twominds.results import tables
 from twominds.results.about import About, claim_folder
+from twominds.tasks import AH_VIDEO
 from twominds.training.metrics import macro_f1
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -74,7 +75,7 @@ def test_two_workers_save_one_encoder_that_says_what_chose_it(ray_session: None,
     assert card.data["clips"] == {"train": 30, "val": 15}
     assert card.metrics["best_epoch"] > 10, "the recipe lets no earlier epoch be the best"
     encoder, _ = load_encoder(f"{config.output}/face")
-    clips, labels = read_examples(config.features, FACE, config.protocol).validation
+    clips, labels = read_examples(config.features, FACE, config.protocol, AH_VIDEO.output).validation
     with torch.inference_mode():
         answers = encoder(encoder.collate(clips)).logits.argmax(dim=1)
     mf1 = macro_f1(labels.numpy(), answers.numpy(), 2)

@@ -28,7 +28,7 @@ from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.records import AH_VIDEO, Clip, Embedding, Modality, Split, View, clip_labels
 from twominds.reports.study.report import FILES
 from twominds.reports.submission import submission
-from twominds.results import tables
+from twominds.results import score_rows, tables
 from twominds.results.about import claim_folder, read_about
 from twominds.results.quarantine import quarantined_clips
 from twominds.scoring.ensemble import Ensemble, save_ensemble
@@ -191,7 +191,7 @@ def test_a_clip_that_fails_in_any_stage_has_a_line_in_the_submission(config: Eva
         {"clip_id": stage, "video_uri": f"/v/{stage}.mp4", "error_stage": stage, "error": "broken"} for stage in BROKEN
     ]
     scored = with_scores(pa.Table.from_pylist([*known, *broken], schema=schema), ensemble)
-    ClipSink(str(tmp_path / "scores"), tables.scored_columns(tuple(Modality))).write_table(scored)
+    ClipSink(str(tmp_path / "scores"), score_rows.scored_columns(tuple(Modality))).write_table(scored)
     aside = {clip.clip_id: failure.stage for clip, failure in quarantined_clips(str(tmp_path / "scores"))}
     assert aside == {SILENT: "fusion"} | {stage: stage for stage in BROKEN}
     ids = sorted([*(row["clip_id"] for row in rows), *BROKEN])

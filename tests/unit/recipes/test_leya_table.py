@@ -179,7 +179,8 @@ def test_a_recipe_is_whole(name: str) -> None:
     assert recipe.name == name
     for view in recipe.views:
         encoder = recipe.encoders[view]
-        assert ENCODERS[type(encoder)].modality == view
+        encoder_class = ENCODERS[type(encoder)]
+        assert encoder_class.per_point or encoder_class.modality == view
         role: str = getattr(encoder, "backbone", "")
         assert {role, *recipe.frozen_roles([view])} - {""} <= BACKBONES.keys()
         if view == TEXT and role:
@@ -255,7 +256,7 @@ def test_a_study_can_be_one_recipe_and_an_unknown_one_is_told_briefly() -> None:
 
 
 def test_the_readme_names_every_recipe_and_study_and_no_other() -> None:
-    named = set(re.findall(r"`(leya[^` ]*)`", README))
+    named = set(re.findall(r"`((?:leya|simple)[^` ]*)`", README))
     derived = re.compile(r"(leya-pooled|leya/demo|leya/demo-pooled)/(?!all$|alternatives$)")
     own = {name for name in (*RECIPES, *STUDIES) if not derived.match(name)}
     assert own - named == set()

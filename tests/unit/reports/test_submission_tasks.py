@@ -25,7 +25,7 @@ from twominds.records import (
     absent,
 )
 from twominds.reports.submission import details, segments, submission, timeline_table
-from twominds.results import tables
+from twominds.results import score_rows
 from twominds.results.tables import Row
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
@@ -57,7 +57,7 @@ def score_of(probabilities: tuple[float, ...], **more: Any) -> Score:
 
 def stored(score: Score, own: tuple[float, ...] = ()) -> Row:
     """The row of a score, as it comes back out of its Parquet file."""
-    table = pa.Table.from_pylist([tables.score_to_row(score)], schema=pa.schema(tables.SCORE_FIELDS))
+    table = pa.Table.from_pylist([score_rows.score_to_row(score)], schema=pa.schema(score_rows.SCORE_FIELDS))
     (row,) = table.to_pylist()
     for view in VIEWS:
         there = view != TEXT

@@ -42,7 +42,7 @@ from twominds.reports.study.rows import (
 from twominds.reports.study.scores import measured
 from twominds.reports.submission import submission
 from twominds.reports.summary import Summary
-from twominds.results import tables
+from twominds.results import score_rows
 from twominds.results.about import absolute
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import require_writable, write_whole
@@ -248,7 +248,7 @@ def _submit(row: RowModels, corpus: Sequence[Clip], ensemble: Ensemble, output: 
         return
     own = [item for item in read_embeddings(row.parts) if item.clip.clip_id in set(ids)]
     scores = [score for score in ensemble.score(row.inputs_of(own)) if isinstance(score, Score)]
-    scored = {score.clip_id: tables.score_to_row(score) for score in scores}
+    scored = {score.clip_id: score_rows.score_to_row(score) for score in scores}
     write_whole(UPath(output) / "submission.csv", submission(sorted(ids), scored, ensemble.card).encode())
     summary.add("submission", f"{output}/submission.csv, {len(ids)} clips")
     if guessed := len(ids) - len(scored):
