@@ -21,7 +21,7 @@ from twominds.media.face_track import face_blocks
 from twominds.media.reader import MediaConfig, build_detector
 from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality, Times, View, absent
 
-_POOLED_AT_ONCE = 4096
+_POOLED_AT_ONCE = 1024
 """Rows whose float64 copies are held at once."""
 
 
