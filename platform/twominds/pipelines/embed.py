@@ -109,6 +109,7 @@ def check_scene_fit(view: View, card: Card, about: About) -> None:
 def _dataset(config: EmbedConfig, done: set[str], cpus: int) -> ray.data.Dataset:
     resources = config.resources
     clip = cast("list[pa.Field[Any]]", [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS])
+    clip.append(pa.field(tables.OLD_LABEL, pa.int32()))
     schema = pa.schema([*clip, *tables.features_fields(*config.views)])
     arguments = [
         {"view": view, "encoder_uri": f"{config.encoders}/{view}", "device": resources.device} for view in config.views

@@ -51,6 +51,7 @@ class EmbedFeatures:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Adds the view's embedding columns and drops its features, which they replace."""
+        table = tables.of_today(table)
         rows = rows_of(table)
         features = [tables.features_from_row(row, self._view) for row in rows if not row.get("error")]
         outcomes = isolate(self._embed, features, stage=f"encoders.{self._view}")

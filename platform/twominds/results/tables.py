@@ -61,7 +61,9 @@ CLIP_SCHEMA = pa.schema(
         ("source", pa.struct([("video", pa.string()), ("words", pa.string())])),
     ]
 )
-LABEL_COLUMNS = ("labels", "label")
+OLD_LABEL = "label"
+"""What results of an older version have in place of `labels`: the class of a clip, a whole number."""
+LABEL_COLUMNS = ("labels", OLD_LABEL)
 """What labels are read from: results of an older version have the class of a clip, a whole number."""
 WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name not in ("transcript", "words")]
 """What results carry of a clip: not the transcript, which is personal, but (in `source`) a digest that tells whether it
@@ -284,6 +286,16 @@ def to_parquet(table: pa.Table) -> bytes:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd", row_group_size=64)
     return buffer.getvalue().to_pybytes()
+
+
+def of_today(table: pa.Table) -> pa.Table:
+    """Rows of an older version with their labels where this one has them."""
+    if OLD_LABEL not in table.schema.names:
+        return table
+    said = table.select([name for name in LABEL_COLUMNS if name in table.schema.names]).to_pylist()
+    cells = [labels and _labels_cell(labels) for labels in map(labels_from_row, said)]
+    fields = [CLIP_SCHEMA.field("labels")]
+    return append_columns(table.drop_columns([OLD_LABEL]), fields, [{"labels": cell} for cell in cells])
 
 
 def read_clips(uri: str) -> list[Clip]:
