@@ -5,7 +5,7 @@ On tiny backbones, without a video and without Ray. What recipes share is made o
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from twominds.fusion.batch import FusionInputs, fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split, View
+from twominds.records import PRESENT, ClipMedia, Embedding, Features, FloatArray, Modality, Split, View
 from twominds.synthetic.weights import make_debug_models
 from twominds.training.classical import fit_classical
 from twominds.training.examples import FeatureExamples, FusionExamples, Targets
@@ -138,7 +138,9 @@ def test_it_runs(name: str, parts: Parts) -> None:
     recipe = find_recipe(name)
     if recipe.reports == "encoder":
         (view,) = recipe.views
-        check([embedding.probabilities for embedding in parts.embeddings(recipe, view)])
+        of_clips = [cast(FloatArray, embedding.probabilities) for embedding in parts.embeddings(recipe, view)]
+        assert {of_clip.shape for of_clip in of_clips} == {(1, 2)}
+        check(np.concatenate(of_clips))
     else:
         check(parts.probabilities(recipe).numpy())
 
