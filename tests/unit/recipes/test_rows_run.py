@@ -3,9 +3,9 @@
 On tiny backbones, without a video and without Ray. What recipes share is made once, as a study does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,9 +21,8 @@ from twominds.fusion.batch import FusionInputs, fusion_inputs
 from twominds.fusion.catalog import build_fusion
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split, View
+from twominds.records import PRESENT, ClipMedia, Embedding, Features, FloatArray, Modality, Split, View
 from twominds.synthetic.weights import make_debug_models
-from twominds.tasks import AH_VIDEO
 from twominds.training.classical import fit_classical
 from twominds.training.examples import FeatureExamples, FusionExamples, Targets
 from twominds.training.fit import FitConfig, fit
@@ -134,19 +133,21 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if find_recipe(name).task == AH_VIDEO])
+@pytest.mark.parametrize("name", RECIPES)
 def test_it_runs(name: str, parts: Parts) -> None:
     recipe = find_recipe(name)
     if recipe.reports == "encoder":
         (view,) = recipe.views
-        found = [embedding.probabilities for embedding in parts.embeddings(recipe, view)]
-        check(np.concatenate([probabilities for probabilities in found if probabilities is not None]))
+        of_clips = [cast(FloatArray, embedding.probabilities) for embedding in parts.embeddings(recipe, view)]
+        assert {of_clip.shape for of_clip in of_clips} == {(1, 2)}
+        check(np.concatenate(of_clips))
     else:
         check(parts.probabilities(recipe).numpy())
 
 
-def check(values: np.ndarray[Any, Any]) -> None:
+def check(probabilities: Sequence[Any] | np.ndarray[Any, Any]) -> None:
     """Of two classes for every clip, and not the same for all."""
+    values = np.asarray(probabilities)
     assert values.shape == (CLIPS, 2)
     np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
     assert np.ptp(values[:, 1]) > 0
