@@ -53,8 +53,13 @@ def to_json(value: object) -> Any:
     return TypeAdapter[object](type(value)).dump_python(value, mode="json")
 
 
-def from_json(kind: type[T], value: object) -> T:
+def from_json(kind: type[T], value: object, path: str = "") -> T:
     """A config dataclass of type `kind` back from `to_json`; unknown or ill-typed fields are an error.
+
+    Args:
+        kind: The dataclass.
+        value: As JSON.
+        path: Where in a larger one it stands, with a dot at its end, for what the error says.
 
     Raises:
         ArtifactError: the value does not fit the dataclass.
@@ -65,7 +70,7 @@ def from_json(kind: type[T], value: object) -> T:
     except ValidationError as error:
         raise ArtifactError(f"Not a {kind.__name__}: {error}") from error
     # Plain dataclasses can't be told to forbid what they do not know, and a misspelt setting must not be dropped.
-    if unknown := list(_unknown(value, to_json(config))):
+    if unknown := list(_unknown(value, to_json(config), path)):
         raise ArtifactError(f"Not a {kind.__name__}: it has no {', '.join(unknown)}.")
     return config
 
@@ -89,10 +94,7 @@ def config_from_json(configs: Mapping[Modality, Sequence[type[T]]], view: View, 
     kind = value.get("kind", getattr(known[0], "kind", None))
     if kind not in kinds:
         raise ArtifactError(f"The settings of {view} are of the kind {kind!r}, which this version does not know.")
-    try:
-        return from_json(kinds[kind], value)
-    except ArtifactError as error:
-        raise ArtifactError(f"The settings of {view} can't be read. {error}") from error
+    return from_json(kinds[kind], value, f"{view}.")
 
 
 _RENAMED = {

@@ -35,6 +35,7 @@ from twominds.recipes.space import Choice, LogUniform, SearchSpace
 from twominds.records import AH_VIDEO, Split
 from twominds.training.fit_config import FitConfig
 from twominds.training.losses import balanced_class_weights
+from twominds.training.objective import Objective
 
 RANDOM_STARTS = 20
 EVALUATION_BATCH_SIZE = 256
@@ -115,7 +116,13 @@ def train(recipe: FusionRecipe, seed: int, data: dict[Split, TensorDataset]) -> 
         for batch in loader:
             optimizer.zero_grad()
             output = model(inputs_of(batch))
-            loss = recipe.loss(output, batch[-1], class_weights=class_weights, label_smoothing=fit.label_smoothing)
+            loss = recipe.loss(
+                output,
+                batch[-1],
+                class_weights=class_weights,
+                label_smoothing=fit.label_smoothing,
+                criterion=Objective().loss,
+            )
             loss.backward()
             if fit.grad_clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), fit.grad_clip)

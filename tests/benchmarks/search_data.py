@@ -81,7 +81,8 @@ def _draw_split(
     labels = (rng.random(clips) < 1 / (1 + np.exp(-evidence))) ^ (rng.random(clips) < FLIPPED)
     vectors: dict[View, FloatArray] = {}
     there: dict[View, npt.NDArray[np.bool_]] = {}
-    for view, dim in DIMS.items():
+    for view in Modality:
+        dim = DIMS[view]
         own = rng.standard_normal((people, PERSON_FACTORS))[person]
         passing = rng.standard_normal((clips, PERSON_FACTORS))
         factors = [

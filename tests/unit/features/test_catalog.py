@@ -74,7 +74,7 @@ def test_two_views_of_a_modality_survive_json_and_name_their_features(store: Bac
     [
         ({"pose.openpose": {}}, r"no view 'pose\.openpose'"),
         ({"face.effnet": {"kind": "words"}}, r"face\.effnet are of the kind 'words'"),
-        ({"face.effnet": {"frames": 3}}, "has no frames"),
+        ({"face.effnet": {"frames": 3}}, r"has no face\.effnet\.frames"),
     ],
 )
 def test_json_of_no_view_or_kind_is_refused(value: dict[str, Any], sentence: str) -> None:

@@ -1,6 +1,7 @@
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -111,8 +112,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_resuming_what_is_finished_trains_no_further() -> None:
     states: list[FitState] = []
     model = model_of()
-    kept: dict[str, Any] = {"on_epoch": lambda report: states.append(report.fit_state())}
-    result = fit(model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective(), **kept)
+    kept: Callable[[EpochReport], None] = lambda report: states.append(report.fit_state())  # noqa: E731
+    result = fit(model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective(), on_epoch=kept)
     resumed_model = model_of(seed=99)
     resumed = fit(
         resumed_model, TRAIN, VALIDATION, CONFIG, seed=0, loss=FusionLoss(), objective=Objective(), resume=states[-1]
@@ -124,8 +125,8 @@ def test_resuming_what_is_finished_trains_no_further() -> None:
 def test_a_state_of_another_seed_or_of_nothing_is_refused(tmp_path: Path) -> None:
     states: list[FitState] = []
     once = replace(CONFIG, epochs=1)
-    kept: dict[str, Any] = {"on_epoch": lambda report: states.append(report.fit_state())}
-    fit(model_of(), TRAIN, VALIDATION, once, seed=0, loss=FusionLoss(), objective=Objective(), **kept)
+    kept: Callable[[EpochReport], None] = lambda report: states.append(report.fit_state())  # noqa: E731
+    fit(model_of(), TRAIN, VALIDATION, once, seed=0, loss=FusionLoss(), objective=Objective(), on_epoch=kept)
     with pytest.raises(TrainingError, match="seed 0"):
         fit(model_of(), TRAIN, VALIDATION, CONFIG, seed=1, loss=FusionLoss(), objective=Objective(), resume=states[0])
     with pytest.raises(MissingInputError):
