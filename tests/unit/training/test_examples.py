@@ -43,5 +43,5 @@ def test_features_are_collated_by_the_encoder_batch_by_batch() -> None:
     assert examples.batch(torch.tensor([1, 0]))["x"].tolist() == [[2.0], [0.0]]
     with pytest.raises(TrainingError, match="face"):
         FeatureExamples(Stack(), features[1:2], Targets.of_clips(torch.tensor([1])))
-    with pytest.raises(ValueError, match="1 labels"):
-        FeatureExamples(Stack(), features, Targets.of_clips(torch.tensor([1])))
+    with pytest.raises(ValueError, match="1 clips but targets of 2"):
+        FeatureExamples(Stack(), features[:1], Targets.of_clips(torch.tensor([0, 1])))
