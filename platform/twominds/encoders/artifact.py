@@ -60,6 +60,8 @@ def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card)
     sections: dict[str, Any] = {**card.config, "encoders": artifacts.to_json(config)}
     parameters = sum(p.numel() for p in encoder.parameters() if p.requires_grad)  # that were trained; none of trees
     architecture = {"modality": str(encoder.view), "encoder": encoder.architecture, "parameters": parameters}
+    if not encoder.answers:
+        architecture["answers"] = False
     return model_card.save(uri, encoder.state_dict(), replace(card, config=sections, architecture=architecture))
 
 
@@ -78,6 +80,7 @@ def load_encoder(uri: str) -> tuple[Encoder, Card]:
         config, num_outputs=card.task.num_outputs, architecture=card.architecture["encoder"]
     )
     encoder.view, encoder.output = view, card.task.output
+    encoder.answers = card.architecture.get("answers", True)
     try:
         encoder.load_state_dict(artifacts.load_tensors(uri))
     except RuntimeError as error:

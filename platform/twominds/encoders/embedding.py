@@ -1,6 +1,7 @@
 """Running a trained encoder: features in, embeddings out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ def embed(
     precision: Precision = "float32",
 ) -> list[Embedding]:
     """One embedding per clip, in order; an absent clip stays absent, with its reason.
+
+    An encoder that does not answer by itself gives vectors alone.
 
     A clip's embedding does not depend on what else is in `features` (to float32 rounding). Clips of similar length
     share a batch, so little is computed on padding.
@@ -60,6 +63,8 @@ def embed(
                 embeddings[i] = embedding
     finally:
         encoder.train(was_training)
+    if not encoder.answers:
+        return [replace(embedding, logits=None, probabilities=None) for embedding in embeddings]
     return embeddings
 
 

@@ -45,6 +45,8 @@ class Encoder(nn.Module, ABC):
     _view: View | None = None
     output: Classes | Intensities | None = None
     """What the outputs mean; None: one of several classes. Set by whoever builds or loads it for a task."""
+    answers: bool = True
+    """Whether its logits were trained. A joint model may train an encoder for its embedding alone."""
     no_decay: ClassVar[frozenset[str]] = frozenset()
     """Last parts of the names of parameters that weight decay must leave alone."""
     embedding_dim: int

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
@@ -121,5 +122,11 @@ class PointEncoder(Encoder):
 
     def forward(self, inputs: dict[str, Tensor]) -> EncoderOutput:
         """See the class."""
-        hidden = self.hidden(self.norm(inputs["rows"]))
+        rows = inputs["rows"]
+        if self.training and len(rows) == 1:  # one row has no deviation: it is standardised as it will be afterwards
+            norm = self.norm
+            rows = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        else:
+            rows = self.norm(rows)
+        hidden = self.hidden(rows)
         return EncoderOutput(logits=self.classifier(self.dropout(hidden)), embedding=hidden)

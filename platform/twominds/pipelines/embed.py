@@ -17,6 +17,7 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink, check_usable
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
+from twominds.pipelines.train_config import JOINTLY
 from twominds.records import Modality, View
 from twominds.reports.coverage import add_coverage
 from twominds.reports.summary import Summary
@@ -86,6 +87,8 @@ def embed_features(config: EmbedConfig) -> Summary:
     summary.add("without features", f"{len(lacking)}, in quarantine since they were preprocessed" if lacking else 0)
     add_coverage(summary, config.output, config.views)
     summary.next_step = job_command("tune_fusion", embeddings=config.output, encoders=config.encoders)
+    if any(card.data.get("trained") == JOINTLY for card in cards.values()):  # the fusion is there
+        summary.next_step = job_command("evaluate", embeddings=config.output)
     return summary
 
 

@@ -145,7 +145,9 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
     prior = train.prior(task) if len(train) else tuple(training_prior(card))
     scores = {split: scored(ensemble, found) for split, found in inputs.items()}
     served = {split: answers_of(found, reported[split], prior, task) for split, found in scores.items()}
-    parts = [_encoder(view, uri, inputs, reported, prior, task) for view in ensemble.config.views]
+    # One that was trained jointly may have an embedding, but no answer of its own.
+    answering = [v for v in ensemble.config.views if _encoder_card(uri, v).architecture.get("answers", True)]
+    parts = [_encoder(view, uri, inputs, reported, prior, task) for view in answering]
     whole = RowResult(
         recipe="ensemble",
         description=_described(ensemble),
@@ -153,7 +155,7 @@ def _results(uri: str, ensemble: Ensemble, rows: Sequence[Row]) -> StudyResults:
         reports="ensemble",
         answers=served,
         note=what_is_lost(card),
-        without=_hidden(ensemble, inputs, reported, prior) if len(parts) > 1 else {},
+        without=_hidden(ensemble, inputs, reported, prior) if len(ensemble.config.views) > 1 else {},
         seeds=card.seeds,
         parameters=sum(p.numel() for p in next(iter(ensemble.models.values())).parameters()),
         selected_on=cast("SelectionProtocol", card.selected_on),
@@ -201,6 +203,10 @@ def _described(ensemble: Ensemble) -> str:
         return f"weighted mean of {members} members"
     what = "probability" if isinstance(ensemble.card.task.output, Classes) else "answer"
     return f"mean {what} of {seeds} seeds" if seeds > 1 else "one seed"
+
+
+def _encoder_card(ensemble_uri: str, view: View) -> Card:
+    return artifacts.read_card(encoder_uri(ensemble_uri, view))
 
 
 def _encoder(

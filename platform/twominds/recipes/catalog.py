@@ -19,6 +19,7 @@ SYSTEMS: dict[str, Builder] = {
     "leya/demo-pooled": lambda: over_pooled_features(leya_demo()),
     "simple/ah-frame": simple.ah_frame,
     "simple/expression": simple.expression,
+    "simple/joint": simple.joint,
     "simple/mimicry": simple.mimicry,
 }
 """Whole systems; the other recipes are derived from them."""

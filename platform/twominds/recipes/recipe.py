@@ -24,6 +24,7 @@ from twominds.recipes.space import (
     check_space,
 )
 from twominds.recipes.space_words import change_space
+from twominds.recipes.stages import Stage, TrainFusion, TrainJointly, TrainViews, check_stages, learning_views
 from twominds.records import AH_VIDEO, Modality, Task, View, modality_of
 from twominds.scoring.decision import Decision
 from twominds.training.fit import FitConfig
@@ -150,13 +151,15 @@ class Recipe:
     encoders: EncodersConfig
     """The unimodal models by view."""
     encoder_fits: Mapping[View, FitConfig]
-    """Their training."""
+    """Their training, of those that are trained by themselves."""
     encoder_seed: int
     """Seed of the unimodal training (one model each)."""
     fusion: FusionRecipe
     """The fusion and its search."""
     encoder_searches: Mapping[View, EncoderSearch] = field(default_factory=dict[View, EncoderSearch])
     """The searches of single encoders, of those that have one."""
+    stages: tuple[Stage, ...] = (TrainViews(), TrainFusion())
+    """In which order its parts are trained."""
     task: Task = AH_VIDEO
     """What is recognised."""
     criterion: CriterionName | None = None
@@ -169,7 +172,13 @@ class Recipe:
     """What the paper got."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where the text encoder starts from a model that other token ids were made for."""
+        """Raise ConfigError where the text encoder starts from a model that other token ids were made for.
+
+        Or where the stages are in no order that trains everything, or a joint one can't be carried out.
+        """
+        check_stages(self.stages, self.views)
+        if self.joint is not None:
+            self._check_joint(self.joint)
         for view, config in self.encoders.items():
             if not isinstance(config, TextEncoderConfig | ClassicalTextConfig):
                 continue
@@ -179,6 +188,30 @@ class Recipe:
                     f"{view}.backbone of the encoder ({config.backbone}) must be the one whose tokenizer makes the "
                     f"features ({made_for[0]}): to the other its token ids are other words."
                 )
+
+    def _check_joint(self, stage: TrainJointly) -> None:
+        fusion = self.fusion
+        if len(fusion.seeds) != 1:
+            raise ConfigError(f"{self.name} is trained jointly: its fusion has one seed, not {len(fusion.seeds)}.")
+        if fusion.inputs != "emb" or fusion.model.standardize != "none":
+            raise ConfigError(
+                f"{self.name} is trained jointly: its fusion takes embeddings as they are (inputs `emb`, standardize "
+                f"`none`), not `{fusion.inputs}` and `{fusion.model.standardize}`."
+            )
+        learning = learning_views(stage, self.views)
+        if trees := [view for view in learning if isinstance(self.encoders[view], ClassicalTextConfig)]:
+            raise ConfigError(f"The encoder of {', '.join(trees)} learns by no gradient: it can't be trained jointly.")
+
+    @property
+    def joint(self) -> TrainJointly | None:
+        """The stage that trains encoders and fusion in one model, if it has one."""
+        return next((stage for stage in self.stages if isinstance(stage, TrainJointly)), None)
+
+    @property
+    def alone(self) -> tuple[View, ...]:
+        """Views whose encoders are trained by themselves, in the order of that."""
+        stages = [stage for stage in self.stages if isinstance(stage, TrainViews)]
+        return tuple(view for stage in stages for view in learning_views(stage, self.views))
 
     @property
     def objective(self) -> Objective:

@@ -3,6 +3,7 @@
 - `simple/ah-frame`: A/H at every frame, from the face around it and the voice; a timeline with segments.
 - `simple/expression`: eight expressions at every frame, from the face.
 - `simple/mimicry`: six intensities of a clip, from face, voice and words.
+- `simple/joint`: A/H of a clip, from face and voice, whose encoders and fusion are trained as one model.
 
 Faces are looked at a few times a second rather than in every frame: what a face says does not change faster.
 """
@@ -19,6 +20,7 @@ from twominds.fusion.simple import AttentionSumConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.recipes.space import Choice, LogUniform, SearchSpace
+from twominds.recipes.stages import TrainJointly
 from twominds.records import Modality
 from twominds.scoring.decision import Decision, Filter, Smooth
 from twominds.tasks import AH_FRAME, EXPRESSION, MIMICRY
@@ -167,4 +169,39 @@ def mimicry() -> Recipe:
         },
         encoder_seed=42,
         fusion=_fusion(Modality.FACE, Modality.AUDIO, Modality.TEXT, fit=of_clips),
+    )
+
+
+def joint() -> Recipe:
+    """A/H of a clip by one model: what the encoders tell is what the fusion asks for; their heads keep them awake."""
+    fit = FitConfig(
+        epochs=60,
+        batch_size=32,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        scheduler="cosine",
+        label_smoothing=0.0,
+        class_weights=True,
+        grad_clip=1.0,
+        patience=15,
+        min_epochs=5,
+    )
+    views, loss = (Modality.FACE, Modality.AUDIO), FusionLoss(prototype_weight=0.0)
+    return Recipe(
+        name="simple/joint",
+        description="A/H per clip: face statistics, voice and their fusion trained as one model",
+        source="ours",
+        media=MediaConfig(),
+        features={Modality.FACE: FaceFeaturesConfig(), Modality.AUDIO: AudioFeaturesConfig()},
+        encoders={
+            Modality.FACE: FaceEncoderConfig(embedding_dim=64),
+            Modality.AUDIO: AudioEncoderConfig(temporal="lstm", hidden_dim=64, num_layers=1, head_hidden_dim=32),
+        },
+        encoder_fits={},
+        encoder_seed=42,
+        fusion=FusionRecipe(
+            model=AttentionSumConfig(hidden_dim=64, dropout=0.3), fit=fit, loss=loss, views=views, seeds=(42,)
+        ),
+        stages=(TrainJointly(fit=fit, loss=loss, heads=dict.fromkeys(views, 0.3)),),
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from twominds import artifacts
 from twominds.artifacts import Weights, fingerprint, to_json
+from twominds.errors import ConfigError
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import Classes, Intensities, View
@@ -46,12 +47,18 @@ def prepare(config: SearchConfig) -> Search:
         MissingInputError: embeddings or encoders are not there.
         SelectionError: a split that the protocol needs has no labelled clip.
         ArtifactError: an encoder is not there.
-        ConfigError: a first candidate is outside of the space, or the settings name a space that is none.
+        ConfigError: a first candidate is outside of the space, the settings name a space that is none, or the recipe
+            trains its fusion jointly with its encoders.
     """
     require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
     require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
     about = read_about(config.embeddings)
     recipe = find_recipe(config.recipe or about.recipe)
+    if recipe.joint is not None:
+        raise ConfigError(
+            f"The fusion of {recipe.name} was trained jointly with its encoders, by jobs/train_encoders.py, which "
+            "saved the ensemble: there is nothing to search."
+        )
     fusion = replace(
         recipe.fusion.searched_in(config.space),
         inputs=config.inputs or recipe.fusion.inputs,

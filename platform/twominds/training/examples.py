@@ -66,7 +66,7 @@ class Targets:
         )
 
     def select(self, chosen: Tensor) -> "Targets":
-        """The rows where `chosen` (bool [N]) is True, of the same clips."""
+        """The rows where `chosen` (bool [N]) is True, or at `chosen` (int64 [B]), of the same clips."""
         return Targets(values=self.values[chosen], owners=self.owners[chosen], points=self.points[chosen])
 
 
@@ -160,17 +160,28 @@ class FeatureExamples:
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """The encoder's input for the points at `indices`."""
-        owners = self._targets.owners[indices]
-        if not isinstance(self._encoder, PointEncoder):
-            chosen = cast("list[int]", owners.tolist())
-            return self._encoder.collate([self._features[i] for i in chosen], self._device)
-        # Clip by clip, which is what collating takes, and back into the order that was asked for.
-        order = owners.argsort(stable=True)
-        whose, counts = cast("tuple[Tensor, Tensor]", owners[order].unique_consecutive(return_counts=True))
-        points = cast(
-            "tuple[Tensor, ...]", self._targets.points[indices][order].split(cast("list[int]", counts.tolist()))
-        )
-        clips = [self._features[i] for i in cast("list[int]", whose.tolist())]
-        inputs = self._encoder.collate_points(clips, [of_clip.numpy() for of_clip in points], self._device)
-        back = order.argsort().to(self._device)
-        return {name: rows[back] for name, rows in inputs.items()}
+        return collate_targets(self._encoder, self._features, self._targets.select(indices), self._device)
+
+
+def collate_targets(
+    encoder: Encoder, features: Sequence[Features], targets: Targets, device: str | torch.device
+) -> dict[str, Tensor]:
+    """The encoder's input for some points, in their order.
+
+    Args:
+        encoder: Of whole clips, or of points.
+        features: Of the clips that are the points' owners; those that own one are present.
+        targets: Which points.
+        device: Where to compute.
+    """
+    if not isinstance(encoder, PointEncoder):
+        chosen = cast("list[int]", targets.owners.tolist())
+        return encoder.collate([features[i] for i in chosen], device)
+    # Clip by clip, which is what collating takes, and back into the order that was asked for.
+    order = targets.owners.argsort(stable=True)
+    whose, counts = cast("tuple[Tensor, Tensor]", targets.owners[order].unique_consecutive(return_counts=True))
+    points = cast("tuple[Tensor, ...]", targets.points[order].split(cast("list[int]", counts.tolist())))
+    clips = [features[i] for i in cast("list[int]", whose.tolist())]
+    inputs = encoder.collate_points(clips, [of_clip.numpy() for of_clip in points], device)
+    back = order.argsort().to(device)
+    return {name: rows[back] for name, rows in inputs.items()}

@@ -15,7 +15,8 @@ from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.encoders.artifact import load_encoder
 from twominds.errors import ConfigError, TrainingError
 from twominds.pipelines.cluster import cpus_of_a_worker
-from twominds.pipelines.train import TrainConfig, read_examples, train_encoders
+from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.pipelines.train_view import read_examples
 from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
 from twominds.results import tables
 from twominds.results.about import About, claim_folder

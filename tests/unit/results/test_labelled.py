@@ -18,7 +18,7 @@ from twominds.errors import SelectionError
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
-from twominds.pipelines.train import read_examples
+from twominds.pipelines.train_view import read_examples
 from twominds.recipes.recipe import FusionRecipe
 from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent, clip_labels
 from twominds.results import tables

@@ -18,7 +18,7 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
-from twominds.pipelines.train import (
+from twominds.pipelines.train_view import (
     EncoderClips,
     check_inputs,
     data_fingerprint,

@@ -20,7 +20,7 @@ from twominds import artifacts
 from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
-from twominds.errors import MissingInputError, TrainingError
+from twominds.errors import ConfigError, MissingInputError, TrainingError
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.preprocess import PreprocessConfig, check_backbones, features_fingerprint, preprocess
 from twominds.pipelines.stages import StageResources
@@ -86,7 +86,13 @@ class PartsMaker:
 
         Raises:
             BackboneError: the bundle lacks a backbone of a recipe; said before anything is made.
+            ConfigError: a recipe is trained as one model, which has no parts.
         """
+        if whole := [recipe.name for recipe in recipes if recipe.joint is not None]:
+            raise ConfigError(
+                f"{', '.join(whole)} is trained as one model, of which a study can't make the parts: train it by "
+                "jobs/train_encoders.py, and evaluate its ensemble."
+            )
         recipes = [self._with_detector(recipe) for recipe in recipes]
         for recipe in recipes:
             check_backbones(recipe, self._store, recipe.views)

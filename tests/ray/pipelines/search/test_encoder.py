@@ -15,7 +15,7 @@ from twominds.encoders.artifact import load_encoder
 from twominds.encoders.classical import ClassicalTextConfig
 from twominds.pipelines.search import encoder as job
 from twominds.pipelines.search.encoder import EncoderSearchConfig, search_encoder
-from twominds.pipelines.train import read_examples
+from twominds.pipelines.train_view import read_examples
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import EncoderSearch, Recipe
 from twominds.recipes.space import Choice

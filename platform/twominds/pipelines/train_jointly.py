@@ -1,0 +1,232 @@
+"""A recipe's joint stage: features of several views in, their encoders and the ensemble out, from one training.
+
+What is saved is what views by themselves and a search would have saved, at the same places: to embed, evaluate, score
+and serve is the same. One worker trains: the heads of views that are absent somewhere have batches of their own, of
+which parts can't be weighed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Unpack
+
+import torch
+from ray.util.queue import Queue
+
+from twominds import artifacts
+from twominds.artifacts import Card, fingerprint, to_json
+from twominds.backbones import BackboneStore
+from twominds.encoders.artifact import load_encoder, save_encoder
+from twominds.encoders.encoder import Encoder
+from twominds.errors import ArtifactError, ConfigError
+from twominds.fusion.catalog import build_fusion
+from twominds.pipelines.train_config import JOINTLY, TrainConfig
+from twominds.pipelines.train_view import (
+    EncoderClips,
+    FitOptions,
+    alone_uri,
+    data_fingerprint,
+    encoder_card,
+    new_encoder,
+    read_examples,
+    reporter,
+)
+from twominds.recipes.recipe import Recipe
+from twominds.recipes.stages import TrainJointly, learning_views
+from twominds.records import View
+from twominds.results.about import read_about
+from twominds.results.labelled import clip_counts
+from twominds.scoring.ensemble import save_ensemble
+from twominds.scoring.members import EnsembleConfig, seed_name
+from twominds.training.examples import FeatureExamples
+from twominds.training.fit import FitResult, fit
+from twominds.training.fit_state import FitState
+from twominds.training.joint import JointExamples, JointLoss, JointModel
+from twominds.training.objective import Objective
+from twominds.training.progress import split_scores, training_constant
+from twominds.training.selection import SelectionProtocol, SelectionView
+from twominds.training.workers import Workers
+
+ClipsByView = Mapping[View, EncoderClips]
+"""The same clips for each view; what is known of them is the same, too."""
+
+
+def check_jointly(config: TrainConfig, recipe: Recipe) -> None:
+    """Before anything is started.
+
+    Raises:
+        ConfigError: the recipe has a joint stage, which the settings do not go with.
+    """
+    if recipe.joint is None:
+        return
+    if config.views:
+        raise ConfigError(f"{recipe.name} trains its encoders in one model: leave out --views.")
+    if config.workers > 1 or config.zero_stage:
+        raise ConfigError(f"{recipe.name} trains its encoders in one model, by one worker without DeepSpeed.")
+
+
+def train_jointly(
+    config: TrainConfig, recipe: Recipe, stage: TrainJointly, workers: Workers, resume: FitState | None, lines: Queue
+) -> None:
+    """Trains the joint model and saves what it falls apart into, the ensemble last."""
+    output, store = recipe.task.output, BackboneStore(uri=config.models)
+    clips = {view: read_examples(config.features, view, config.protocol, output) for view in recipe.views}
+    on_epoch = reporter(config, recipe, JOINTLY, stage.fit.epochs, workers, lines)
+    of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume}
+    encoders = _encoders(config, recipe, stage, clips, store)
+    model, result = fit_jointly(recipe, stage, encoders, clips, device=workers.device, **of_fit)
+    best = f"best epoch {result.best_epoch} of {len(result.history)}"
+    lines.put(f"{JOINTLY}: {best}, validation {recipe.task.score_name} {result.validation_score:.3f}")
+    made_of = _fit_fingerprint(config, recipe, stage)
+    for view in learning_views(stage, recipe.views):
+        encoder, card = model.encoder(view), encoder_card(recipe, view, clips[view], store, result, config.features)
+        metrics: dict[str, Any] = {"best_epoch": result.best_epoch}
+        if encoder.answers:
+            metrics["validation_score"] = _own_score(encoder, clips[view], recipe.objective, workers.device)
+        card = replace(card, data={**card.data, "fit": made_of, "trained": JOINTLY}, metrics=metrics)
+        save_encoder(f"{config.output}/{view}", encoder, recipe.encoders, card)
+    known = clips[recipe.views[0]].map(lambda split: split[1].values)
+    (seed,) = recipe.fusion.seeds
+    card = Card(
+        kind="ensemble",
+        task=recipe.task,
+        recipe=recipe.name,
+        config={},
+        data={
+            "fit": made_of,
+            "trained": JOINTLY,
+            "features": _data_fingerprint(config.features, recipe, config.protocol),
+            **clip_counts(recipe.task, known.train, known.validation),
+        },
+        metrics={
+            "validation_score_mean": result.validation_score,
+            "validation_score_std": 0.0,
+            "validation_score": {str(seed): result.validation_score},
+            "selection_score_mean": result.selection_score,
+            "best_epoch": result.best_epoch,
+        },
+        selected_on=config.protocol,
+    )
+    save_ensemble(
+        config.ensemble,
+        {seed_name(seed): model.fusion.state_dict()},
+        EnsembleConfig(
+            fusion=recipe.fusion.model,
+            views=recipe.views,
+            media=read_about(config.features).media,
+            decision=recipe.decision,
+        ),
+        dims=model.fusion.dims,
+        encoders={view: f"{config.output}/{view}" for view in recipe.views},
+        card=card,
+    )
+
+
+def fit_jointly(
+    recipe: Recipe,
+    stage: TrainJointly,
+    encoders: Mapping[View, Encoder],
+    clips: ClipsByView,
+    *,
+    device: str | torch.device = "cpu",
+    **of_fit: Unpack[FitOptions],
+) -> tuple[JointModel, FitResult]:
+    """The joint model as the recipe says, with the weights of its best epoch.
+
+    Args:
+        recipe: The system.
+        stage: Its joint stage.
+        encoders: Of all the fusion's views, as they begin; those that do not learn stay as they are.
+        clips: Of each view.
+        device: Where to train.
+        of_fit: What `fit` takes.
+    """
+    (seed,) = recipe.fusion.seeds
+    dims = {view: encoders[view].embedding_dim for view in recipe.views}
+    fusion = build_fusion(recipe.fusion.model, dims=dims, num_outputs=recipe.task.num_outputs, seed=seed)
+    learning = learning_views(stage, recipe.views)
+    ordered = {view: encoders[view] for view in recipe.views}
+    model = JointModel(ordered, fusion, frozen=[view for view in recipe.views if view not in learning])
+    for view in learning:
+        ordered[view].answers = view in stage.heads
+    examples = _together(clips, ordered, device)
+    result = fit(
+        model,
+        examples.train,
+        examples.validation,
+        stage.fit,
+        seed=seed,
+        loss=JointLoss(fusion=stage.loss, heads=stage.heads),
+        objective=recipe.objective,
+        device=device,
+        scored_on=examples.scored_on,
+        **of_fit,
+    )
+    return model, result
+
+
+def _together(
+    clips: ClipsByView, encoders: Mapping[View, Encoder], device: str | torch.device
+) -> SelectionView[JointExamples]:
+    """The examples of each split, of all views together."""
+    of_views = [clips[view] for view in encoders]
+
+    def joined(splits: list[Any]) -> JointExamples:
+        features = {view: split[0] for view, split in zip(encoders, splits, strict=True)}
+        return JointExamples(encoders, features, splits[0][1], device)
+
+    validation = joined([view.validation for view in of_views])
+    others = [joined(list(splits)) for splits in zip(*(view.scored_on[1:] for view in of_views), strict=True)]
+    return SelectionView(
+        train=joined([view.train for view in of_views]),
+        validation=validation,
+        scored_on=(validation, *others),
+        selected_on=of_views[0].selected_on,
+    )
+
+
+def _encoders(
+    config: TrainConfig, recipe: Recipe, stage: TrainJointly, clips: ClipsByView, store: BackboneStore
+) -> dict[View, Encoder]:
+    """What the joint model begins with."""
+    new = () if stage.start == "trained" else learning_views(stage, recipe.views)
+    return {
+        view: new_encoder(recipe, view, clips[view].train[0], store)
+        if view in new
+        else load_encoder(alone_uri(config, recipe, view))[0]
+        for view in recipe.views
+    }
+
+
+@torch.inference_mode()
+def _own_score(encoder: Encoder, clips: EncoderClips, objective: Objective, device: str | torch.device) -> float:
+    """How good the encoder's own head is on validation."""
+    examples, encoder = clips.map(lambda split: FeatureExamples(encoder, *split, device)), encoder.eval()
+    validation = examples.validation
+    batches = torch.arange(len(validation)).split(64)
+    logits = torch.cat([encoder(validation.batch(batch)).logits.float() for batch in batches])
+    constant = training_constant(examples.train, objective)
+    return split_scores(logits, validation.labels, validation.left_out, constant, objective)[1]
+
+
+def trained_jointly(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -> Card | None:
+    """The card of an ensemble that is already there, trained on these features by this recipe, with its encoders."""
+    try:
+        card = artifacts.read_card(config.ensemble)
+        encoders = {str(view): artifacts.read_card(f"{config.output}/{view}").artifact_id for view in recipe.views}
+        same = card.data.get("fit") == _fit_fingerprint(config, recipe, stage)
+    except ArtifactError:
+        return None
+    same = same and card.data.get("features") == _data_fingerprint(config.features, recipe, config.protocol)
+    same = same and card.architecture.get("encoders") == encoders and card.selected_on == config.protocol
+    return card if same else None
+
+
+def _data_fingerprint(features_uri: str, recipe: Recipe, protocol: SelectionProtocol) -> str:
+    return fingerprint([data_fingerprint(features_uri, view, protocol) for view in recipe.views])
+
+
+def _fit_fingerprint(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -> str:
+    """Of all that bears on the joint training but its data: settings, seeds, and the encoders that it begins with."""
+    begun = {view: artifacts.read_card(alone_uri(config, recipe, view)).artifact_id for view in recipe.alone}
+    settings = [to_json(stage), to_json(recipe.encoders), to_json(recipe.fusion.model), to_json(recipe.decision)]
+    return fingerprint(settings, recipe.encoder_seed, recipe.fusion.seeds, recipe.criterion, begun)

@@ -1,0 +1,168 @@
+"""Several encoders and a fusion as one model, which `fit` trains as any other, and which falls apart into them again.
+
+After training the encoders and the fusion are models of their own: what the fusion says of embeddings that the encoders
+made one by one is what the joint model said.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from twominds.encoders.encoder import Encoder
+from twominds.errors import TrainingError
+from twominds.fusion.batch import FusionInputs
+from twominds.fusion.model import Fusion, FusionOutput, module_name
+from twominds.records import Features, View
+from twominds.training.examples import Targets, collate_targets
+from twominds.training.losses import Criterion, FusionLoss
+from twominds.training.optim import trainable_groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointBatch:
+    """B points as the encoders take them."""
+
+    inputs: Mapping[View, dict[str, Tensor]]
+    """Of each view, collated from the points that have it alone; one that no point has is not here."""
+    mask: Tensor
+    """bool [B, M]: True where the view's modality is present, in the order of the model's views."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointOutput(FusionOutput):
+    """The fusion's answer to B points, and what the views' own heads say."""
+
+    heads: Mapping[View, Tensor]
+    """[B_v, K] logits of each view's encoder, at the points that have the view."""
+    present: Mapping[View, Tensor]
+    """bool [B]: which points those are."""
+
+
+class JointModel(nn.Module):
+    """Features of several views -> each encoder's embedding -> the fusion; see `Encoder` and `Fusion`.
+
+    An absent view's encoder never runs: its token is zeros under a False mask, as where embeddings are fused.
+    """
+
+    def __init__(self, encoders: Mapping[View, Encoder], fusion: Fusion, frozen: Collection[View] = ()) -> None:
+        """Takes encoders in the order of the fusion's tokens; the `frozen` ones only answer, without dropout."""
+        super().__init__()
+        if list(encoders) != list(fusion.dims):
+            raise ValueError(f"encoders of {list(encoders)}, but a fusion of {list(fusion.dims)}")
+        self.views, self.frozen = tuple(encoders), frozenset(frozen)
+        self.encoders = nn.ModuleDict({module_name(view): encoder for view, encoder in encoders.items()})
+        self.fusion = fusion
+        for view in self.frozen:
+            self.encoder(view).requires_grad_(False)
+
+    def encoder(self, view: View) -> Encoder:
+        """The encoder of one view."""
+        return cast("Encoder", self.encoders[module_name(view)])
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode of all but the frozen encoders."""
+        super().train(mode)
+        for view in self.frozen:
+            self.encoder(view).eval()
+        return self
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The fusion's group at the base rate, then each encoder's own groups."""
+        return [
+            *trainable_groups(self.fusion, lr),
+            *(group for view in self.views for group in self.encoder(view).parameter_groups(lr)),
+        ]
+
+    def forward(self, batch: JointBatch) -> JointOutput:
+        """Encode and fuse."""
+        tokens: dict[View, Tensor] = {}
+        heads: dict[View, Tensor] = {}
+        for column, view in enumerate(self.views):
+            encoder = self.encoder(view)
+            tokens[view] = torch.zeros(len(batch.mask), encoder.embedding_dim, device=batch.mask.device)
+            if view in batch.inputs:
+                output = encoder(batch.inputs[view])
+                tokens[view][batch.mask[:, column]] = output.embedding.float()
+                heads[view] = output.logits
+        fused: FusionOutput = self.fusion(FusionInputs(tokens=tokens, mask=batch.mask))
+        present = {view: batch.mask[:, column] for column, view in enumerate(self.views)}
+        return JointOutput(**vars(fused), heads=heads, present=present)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointLoss:
+    """The fusion's loss, and the task's criterion of the heads of some views by their weights."""
+
+    fusion: FusionLoss
+    """Of the fusion's answer."""
+    heads: Mapping[View, float] = field(default_factory=dict[View, float])
+    """Weight of each head that learns; it learns from the points that have its view."""
+
+    def __call__(
+        self,
+        output: JointOutput,
+        labels: Tensor,
+        *,
+        class_weights: Tensor | None,
+        label_smoothing: float,
+        criterion: Criterion,
+    ) -> Tensor:
+        """See `LossFunction`."""
+        total = self.fusion(
+            output, labels, class_weights=class_weights, label_smoothing=label_smoothing, criterion=criterion
+        )
+        for view, weight in self.heads.items():
+            if view in output.heads:
+                logits, own = output.heads[view].float(), labels[output.present[view]]
+                loss = criterion(logits, own, class_weights=class_weights, label_smoothing=label_smoothing)
+                total = total + weight * loss
+        return total
+
+
+class JointExamples:
+    """Features of several views for a `JointModel`, collated batch by batch.
+
+    Points of clips that have none of the views are in `left_out`; where a clip has some, the others are masked.
+    """
+
+    in_memory = False
+
+    def __init__(
+        self,
+        encoders: Mapping[View, Encoder],
+        features: Mapping[View, Sequence[Features]],
+        targets: Targets,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Takes what is known of some clips, and their features of each view that has an encoder, clip by clip."""
+        for view in encoders:
+            if len(targets.owners) and int(targets.owners.max()) >= len(features[view]):
+                raise ValueError(f"{len(features[view])} clips but targets of {int(targets.owners.max()) + 1}")
+        there = torch.tensor([[item.presence.present for item in features[view]] for view in encoders]).T
+        present = there[targets.owners].any(dim=1)
+        self.left_out = targets.values[~present].cpu()
+        if len(self.left_out) == len(targets):
+            raise TrainingError(f"No clip has any of {', '.join(encoders)}: there is nothing to train on.")
+        self._encoders, self._features, self._device = dict(encoders), dict(features), torch.device(device)
+        self._targets = targets.select(present)
+        self._mask = there[self._targets.owners]
+        self.labels = self._targets.values.to(device)
+
+    def __len__(self) -> int:
+        """Number of points that can be answered."""
+        return len(self._targets)
+
+    def batch(self, indices: Tensor) -> JointBatch:
+        """The model's input for the points at `indices`."""
+        mask = self._mask[indices]
+        inputs = {
+            view: collate_targets(
+                encoder, self._features[view], self._targets.select(indices[mask[:, column]]), self._device
+            )
+            for column, (view, encoder) in enumerate(self._encoders.items())
+            if mask[:, column].any()
+        }
+        return JointBatch(inputs=inputs, mask=mask.to(self._device))
