@@ -19,13 +19,17 @@ from twominds.encoders.embedding import embed
 from twominds.features.catalog import build_extractor
 from twominds.fusion.batch import FusionInputs, fusion_inputs
 from twominds.fusion.catalog import build_fusion
+from twominds.pipelines.train_jointly import fit_jointly
+from twominds.pipelines.train_view import new_encoder
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
+from twominds.recipes.stages import TrainJointly
 from twominds.records import PRESENT, ClipMedia, Embedding, Features, Modality, Split, View
 from twominds.synthetic.weights import make_debug_models
 from twominds.training.classical import fit_classical
 from twominds.training.examples import FeatureExamples, FusionExamples, Targets
 from twominds.training.fit import FitConfig, fit
+from twominds.training.joint import JointExamples
 from twominds.training.losses import loss_of_logits
 from twominds.training.objective import Objective
 from twominds.training.selection import LabelledSplits
@@ -63,8 +67,10 @@ class Parts:
                 settings, num_outputs=2, store=self._store, example=features[0]
             )
             if isinstance(encoder, ClassicalTextEncoder):
-                clips = LabelledSplits(dict.fromkeys((Split.TRAIN, Split.VALIDATION), (features, LABELS)))
-                fit_classical(encoder, clips.for_selection("validation"), seed=0)
+                clips = LabelledSplits(
+                    dict.fromkeys((Split.TRAIN, Split.VALIDATION), (features, Targets.of_clips(LABELS)))
+                )
+                fit_classical(encoder, clips.for_selection("validation"), Objective(), seed=0)
             else:
                 examples = FeatureExamples(encoder, features, Targets.of_clips(LABELS))
                 fit(
@@ -100,6 +106,20 @@ class Parts:
             with torch.inference_mode():
                 self._probabilities[key] = model.eval()(inputs).logits.softmax(dim=1)
         return self._probabilities[key]
+
+    def joint_probabilities(self, recipe: Recipe, stage: TrainJointly) -> Tensor:
+        """[N, 2] of encoders and fusion that are one model."""
+        targets, splits = Targets.of_clips(LABELS), (Split.TRAIN, Split.VALIDATION)
+        features = {view: self.features(recipe, view) for view in recipe.views}
+        clips = {
+            view: LabelledSplits(dict.fromkeys(splits, (found, targets))).for_selection()
+            for view, found in features.items()
+        }
+        encoders = {view: new_encoder(recipe, view, found, self._store) for view, found in features.items()}
+        model, _ = fit_jointly(recipe, replace(stage, fit=one_epoch(stage.fit)), encoders, clips)
+        with torch.inference_mode():
+            batch = JointExamples(encoders, features, targets).batch(torch.arange(CLIPS))
+            return model.eval()(batch).logits.softmax(dim=1)
 
 
 def one_epoch(config: FitConfig) -> FitConfig:
@@ -139,6 +159,8 @@ def test_it_runs(name: str, parts: Parts) -> None:
         (view,) = recipe.views
         found = [embedding.probabilities for embedding in parts.embeddings(recipe, view)]
         check(np.concatenate([probabilities for probabilities in found if probabilities is not None]))
+    elif recipe.joint is not None:
+        check(parts.joint_probabilities(recipe, recipe.joint).numpy())
     else:
         check(parts.probabilities(recipe).numpy())
 

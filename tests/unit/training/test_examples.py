@@ -1,11 +1,12 @@
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from twominds.encoders.encoder import Encoder
 from twominds.errors import TrainingError
 from twominds.fusion.batch import FusionInputs
 from twominds.records import PRESENT, Features, Modality, absent
@@ -34,14 +35,17 @@ class Stack:
         return {"x": torch.tensor([[0.0 if f.values is None else float(f.values[0])] for f in features], device=device)}
 
 
+STACK = cast("Encoder", Stack())
+
+
 def test_features_are_collated_by_the_encoder_batch_by_batch() -> None:
     features = [Features(clip_id=str(i), view=Modality.FACE, presence=PRESENT, values=np.array([i])) for i in range(3)]
     features[1] = Features(clip_id="1", view=Modality.FACE, presence=absent("no face"))
-    examples = FeatureExamples(Stack(), features, Targets.of_clips(torch.tensor([0, 1, 1])))
+    examples = FeatureExamples(STACK, features, Targets.of_clips(torch.tensor([0, 1, 1])))
     assert (len(examples), examples.left_out.tolist(), examples.in_memory) == (2, [1], False)
     assert examples.labels.tolist() == [0, 1]
     assert examples.batch(torch.tensor([1, 0]))["x"].tolist() == [[2.0], [0.0]]
     with pytest.raises(TrainingError, match="face"):
-        FeatureExamples(Stack(), features[1:2], Targets.of_clips(torch.tensor([1])))
+        FeatureExamples(STACK, features[1:2], Targets.of_clips(torch.tensor([1])))
     with pytest.raises(ValueError, match="1 clips but targets of 2"):
-        FeatureExamples(Stack(), features[:1], Targets.of_clips(torch.tensor([0, 1])))
+        FeatureExamples(STACK, features[:1], Targets.of_clips(torch.tensor([0, 1])))
