@@ -20,7 +20,7 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.train_view import read_examples
 from twominds.recipes.recipe import FusionRecipe
-from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent, clip_labels
+from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent, clip_labels
 from twominds.results import tables
 from twominds.results.labelled import labelled_rows, labels_fingerprint
 from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
@@ -70,7 +70,7 @@ def embeddings(folder: Path, *, test_labels: str) -> str:
 
 def chosen(uri: str, protocol: SelectionProtocol, store: Path) -> tuple[list[SeedResult], list[dict[str, Tensor]]]:
     """What a candidate comes to, but for the time it took, and its models."""
-    data, candidate = read_search_data(uri, FUSION, protocol), CandidateStore(str(store), {})
+    data, candidate = read_search_data(uri, FUSION, protocol, AH_VIDEO.output), CandidateStore(str(store), {})
     assert data.selected_on == protocol
     results = train_candidate({}, FUSION, data, candidate, objective=Objective())
     return [replace(r, seconds=0.0) for r in results], [candidate.state(seed) for seed in FUSION.seeds]
@@ -131,13 +131,21 @@ def test_clips_in_quarantine_count_and_nothing_is_there_of_them(tmp_path: Path) 
     for clip_id, split, label in (("b", Split.VALIDATION, 1), ("t", Split.TEST, 0), ("u", Split.TRAIN, None)):
         clip = Clip(clip_id=clip_id, video_uri=f"/v/{clip_id}.mp4", split=split, labels=clip_labels(label))
         sink.quarantine([clip], stage="decode", reason=f"{clip.video_uri} is no video")
-    clips, labels = read_examples(uri, FACE, "validation").validation
+    clips, targets = read_examples(uri, FACE, "validation", AH_VIDEO.output).validation
     assert [clip.clip_id for clip in clips] == ["b", "val-3", "val-4"]
     assert clips[0] == Features(clip_id="b", view=FACE, presence=absent("The file is no video"))
-    assert labels.tolist() == [1, 1, 0]
-    assert len(read_examples(uri, FACE, "validation").train[1]) == 3, "what has no label does not count"
-    assert [len(split[1]) for split in read_examples(uri, FACE, "validation+test").scored_on] == [3, 3]
-    assert clips_in(read_examples(uri, FACE, "validation")) == {"train-0", "train-1", "train-2", "val-3", "val-4"}
+    assert targets.values.tolist() == [1, 1, 0]
+    assert len(read_examples(uri, FACE, "validation", AH_VIDEO.output).train[1]) == 3, (
+        "what has no label does not count"
+    )
+    assert [len(split[1]) for split in read_examples(uri, FACE, "validation+test", AH_VIDEO.output).scored_on] == [3, 3]
+    assert clips_in(read_examples(uri, FACE, "validation", AH_VIDEO.output)) == {
+        "train-0",
+        "train-1",
+        "train-2",
+        "val-3",
+        "val-4",
+    }
     mended = Clip(clip_id="val-3", video_uri="/v/3.mp4", split=Split.VALIDATION, labels=clip_labels(0))
     sink.quarantine([mended], stage="decode", reason="it was broken")
     rows = labelled_rows(uri, ["face_present"], "validation").validation
@@ -213,15 +221,15 @@ def test_encoders_are_trained_and_chosen_without_the_test_split(tmp_path: Path) 
     uris = [features(tmp_path / str(flipped), flipped=flipped) for flipped in (False, True)]
 
     def seen(uri: str, protocol: SelectionProtocol) -> list[tuple[list[float], list[int]]]:
-        view = read_examples(uri, FACE, protocol)
+        view = read_examples(uri, FACE, protocol, AH_VIDEO.output)
         assert view.selected_on == protocol
         splits = (view.train, view.validation, *view.scored_on)
-        return [([float(np.mean(clip.values)) for clip in clips if clip.values is not None], labels.tolist())
-                for clips, labels in splits]  # fmt: skip
+        return [([float(np.mean(clip.values)) for clip in clips if clip.values is not None], targets.values.tolist())
+                for clips, targets in splits]  # fmt: skip
 
     honest = [([0.0, 1.0, 2.0], [0, 1, 0]), ([3.0, 4.0], [1, 0]), ([3.0, 4.0], [1, 0])]
     assert seen(uris[0], "validation") == seen(uris[1], "validation") == honest
-    ids = clips_in(read_examples(uris[0], FACE, "validation"))
+    ids = clips_in(read_examples(uris[0], FACE, "validation", AH_VIDEO.output))
     assert ids == {"train-0", "train-1", "train-2", "val-3", "val-4"}
     assert seen(uris[0], "validation+test") == [*honest, ([5.0, 6.0], [1, 0])]
     assert seen(uris[1], "validation+test") == [*honest, ([5.0, 6.0], [0, 1])]
@@ -248,7 +256,8 @@ def test_who_trains_takes_labels_from_a_selection_view() -> None:
     files |= {f"jobs/{path.name}": path for path in (root / "jobs").glob("*.py")}
     calls = {name: called(path) for name, path in files.items()}
     trainers = {name for name in calls if calls[name] & TRAINERS}
-    assert trainers >= {"pipelines/train.py", "pipelines/study/rows.py", "search/candidate.py", "search/winner.py"}
+    assert trainers >= {f"pipelines/{name}.py" for name in ("train_view", "train_jointly", "study/rows")}
+    assert trainers >= {"search/candidate.py", "search/winner.py"}
     # What `search/setup.py` reads as a view is given to these; they have no way to read labels by themselves.
     given = {name for name in trainers if not calls[name] & VIEWS and not name.startswith("training/")}
     assert given == {f"search/{name}.py" for name in ("candidate", "trial", "winner", "estimate")}
