@@ -27,7 +27,8 @@ from twominds.records import AH_VIDEO, PRESENT, Embedding, Features, Modality, S
 from twominds.scoring.ensemble import Ensemble, save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
 from twominds.training.examples import Targets
-from twominds.training.fit import FitConfig, fit
+from twominds.training.fit import EpochReport, FitConfig, fit
+from twominds.training.fit_state import FitState
 from twominds.training.joint import JointExamples, JointLoss, JointModel
 from twominds.training.losses import FusionLoss, loss_of_logits
 from twominds.training.objective import Objective
@@ -299,3 +300,24 @@ def test_what_it_falls_apart_into_says_what_it_said(tmp_path: Path) -> None:
         np.testing.assert_allclose(score.probabilities, expected, atol=1e-5)
     assert columns[FACE][0].probabilities is not None
     assert (columns[AUDIO][0].probabilities, columns[AUDIO][0].logits) == (None, None), "its head has learned nothing"
+
+
+def test_an_interrupted_training_goes_on_as_if_nothing_had_happened() -> None:
+    found, targets = clips()
+    whole, interrupted = joint_model(encoders()), joint_model(encoders())
+    trained(whole, found, targets)
+    states: list[FitState] = []
+
+    def stop(report: EpochReport) -> None:
+        if report.epoch == 5:
+            states.append(report.fit_state())
+            raise KeyboardInterrupt
+
+    objective, of_views = Objective(), {view: interrupted.encoder(view) for view in interrupted.views}
+    examples = JointExamples(of_views, found, targets)
+    with pytest.raises(KeyboardInterrupt):
+        fit(interrupted, examples, examples, FIT, seed=3, loss=ALIKE, objective=objective, on_epoch=stop)
+    anew = joint_model(encoders(seed=9))
+    examples = JointExamples({view: anew.encoder(view) for view in anew.views}, found, targets)
+    fit(anew, examples, examples, FIT, seed=3, loss=ALIKE, objective=objective, resume=states[0])
+    assert all(torch.equal(tensor, anew.state_dict()[name]) for name, tensor in whole.state_dict().items())
