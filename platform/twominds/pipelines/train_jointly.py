@@ -7,7 +7,7 @@ which parts can't be weighed.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 from ray.util.queue import Queue
@@ -78,11 +78,12 @@ def train_jointly(
     lines.put(f"{JOINTLY}: {best}, validation {recipe.task.score_name} {result.validation_score:.3f}")
     made_of = _fit_fingerprint(config, recipe, stage)
     for view in learning_views(stage, recipe.views):
-        encoder, card = model.encoder(view), encoder_card(recipe, view, clips[view], store, result, config.features)
+        encoder = model.encoder(view)
+        card = encoder_card(recipe, view, clips[view], store, result, config.features, fit_digest=made_of)
         metrics: dict[str, Any] = {"best_epoch": result.best_epoch}
         if encoder.answers:
             metrics["validation_score"] = _own_score(encoder, clips[view], recipe.objective, workers.device)
-        card = replace(card, data={**card.data, "fit": made_of, "trained": JOINTLY}, metrics=metrics)
+        card = replace(card, data={**card.data, "trained": JOINTLY}, metrics=metrics)
         save_encoder(f"{config.output}/{view}", encoder, recipe.encoders, card)
     known = clips[recipe.views[0]].map(lambda split: split[1].values)
     (seed,) = recipe.fusion.seeds
@@ -202,7 +203,7 @@ def _own_score(encoder: Encoder, clips: EncoderClips, objective: Objective, devi
     """How good the encoder's own head is on validation."""
     examples, encoder = clips.map(lambda split: FeatureExamples(encoder, *split, device)), encoder.eval()
     validation = examples.validation
-    batches = torch.arange(len(validation)).split(64)
+    batches = cast("tuple[torch.Tensor, ...]", torch.arange(len(validation)).split(64))
     logits = torch.cat([encoder(validation.batch(batch)).logits.float() for batch in batches])
     constant = training_constant(examples.train, objective)
     return split_scores(logits, validation.labels, validation.left_out, constant, objective)[1]

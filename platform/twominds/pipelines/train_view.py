@@ -186,9 +186,16 @@ def new_encoder(recipe: Recipe, view: View, features: Sequence[Features], store:
 
 
 def encoder_card(
-    recipe: Recipe, view: View, clips: EncoderClips, store: BackboneStore, result: FitResult, features: str
+    recipe: Recipe,
+    view: View,
+    clips: EncoderClips,
+    store: BackboneStore,
+    result: FitResult,
+    features: str,
+    *,
+    fit_digest: str = "",
 ) -> Card:
-    """What is known of an encoder that was trained on the folder `features`."""
+    """What is known of an encoder that was trained on the folder `features`; by itself, unless a digest says how."""
     media = read_about(features).media
     return Card(
         kind="encoder",
@@ -197,7 +204,7 @@ def encoder_card(
         config={"features": to_json(recipe.features), "media": to_json(media)},
         data={
             "features": data_fingerprint(features, view, clips.selected_on),
-            "fit": _fit_fingerprint(recipe, view),
+            "fit": fit_digest or _fit_fingerprint(recipe, view),
             **clip_counts(recipe.task, clips.train[1].values, clips.validation[1].values),
         },
         metrics={"validation_score": result.validation_score, "best_epoch": result.best_epoch},

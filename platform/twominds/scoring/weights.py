@@ -6,7 +6,7 @@ emotion by itself (`per_output`); ConflictAware weighs a text head against the w
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -62,15 +62,14 @@ def fit_weights(
 
     def score(weights: Outputs) -> float:
         """Of weights [S] or [S, K]."""
-        listed: list[Any] = weights.tolist()
-        blend = weighted_mean(outputs, [tuple(one) if isinstance(one, list) else one for one in listed])
+        blend = weighted_mean(outputs, [_listed(of_member) for of_member in weights])
         if np.isnan(blend).any():
             return -np.inf
         return metric(truth, decision.classes(blend) if truth.ndim == 1 else blend)
 
     common = _search(members, score, step)
     if not per_output:
-        return tuple(float(weight) for weight in common)
+        return tuple(float(weight) for weight in common.tolist())
     each = np.repeat(common[:, None], of_point, axis=1)
     best = score(each)
     for _ in range(ROUNDS):
@@ -86,7 +85,13 @@ def fit_weights(
             best = score(each)
         if best <= before + 1e-12:
             break
-    return tuple(tuple(float(weight) for weight in row) for row in each)
+    return tuple(tuple(float(weight) for weight in row) for row in each.tolist())
+
+
+def _listed(weight: Outputs) -> float | tuple[float, ...]:
+    """One number, or one for each output, as `Member.weight` takes it."""
+    found: Any = weight.tolist()
+    return cast("float | tuple[float, ...]", tuple(found) if weight.ndim else found)
 
 
 def _search(members: int, judge: Judge, step: float) -> Outputs:

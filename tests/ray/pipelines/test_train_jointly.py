@@ -15,10 +15,12 @@ from twominds.backbones import BundleEntry, add_to_bundle
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.embedding import embed
 from twominds.errors import ConfigError
+from twominds.pipelines.embed import EmbedConfig, embed_features
+from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.pipelines.train_view import read_examples
 from twominds.recipes.catalog import find_recipe
-from twominds.records import PRESENT, Clip, Features, Modality, Score, Split, absent, clip_labels
+from twominds.records import AH_VIDEO, PRESENT, Clip, Features, Modality, Score, Split, View, absent, clip_labels
 from twominds.results import tables
 from twominds.results.about import About, claim_folder
 from twominds.scoring.ensemble import Ensemble
@@ -46,7 +48,7 @@ def features(uri: Path, models: str) -> str:
             row |= tables.features_to_row(found)
         rows.append(row)
     fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-    made_of = dict.fromkeys(VIEWS, "0" * 12)
+    made_of: dict[View, str] = dict.fromkeys(VIEWS, "0" * 12)
     claim_folder(
         str(uri), About(recipe="simple/joint", corpus="drawn", fingerprint="0" * 12, models=models, parts=made_of)
     )
@@ -79,13 +81,10 @@ def config(tmp_path: Path) -> TrainConfig:
 
 
 def test_one_training_saves_the_encoders_and_the_ensemble(ray_session: None, config: TrainConfig) -> None:
-    summary = train_encoders(config)
+    summary, uri = train_encoders(config), config.output.removesuffix("/encoders")
     assert "jobs/embed.py" in summary.next_step
     assert "then python jobs/evaluate.py" in summary.next_step
-    clips = {
-        view: read_examples(config.features, view, "validation", artifacts.read_card(config.ensemble).task.output)
-        for view in VIEWS
-    }
+    clips = {view: read_examples(config.features, view, "validation", AH_VIDEO.output) for view in VIEWS}
     embeddings = {view: embed(load_encoder(f"{config.output}/{view}")[0], clips[view].validation[0]) for view in VIEWS}
     ensemble = Ensemble.load(config.ensemble)
     scores = ensemble.score([{view: embeddings[view][i] for view in VIEWS} for i in range(15)])
@@ -102,6 +101,9 @@ def test_one_training_saves_the_encoders_and_the_ensemble(ray_session: None, con
         assert card.data["trained"] == "jointly"
         assert card.metrics["validation_score"] > 0.6
         assert ensemble.encoder_id(view) == card.artifact_id
+    embedded = embed_features(EmbedConfig(features=config.features, encoders=config.output, output=f"{uri}/embeddings"))
+    assert embedded.next_step == f"python jobs/evaluate.py --embeddings {uri}/embeddings"
+    evaluate(EvaluateConfig(ensemble=config.ensemble, embeddings=f"{uri}/embeddings", output=f"{uri}/report"))
     created = ensemble.card.created
     train_encoders(config)
     assert artifacts.read_card(config.ensemble).created == created, "it was trained again"

@@ -17,10 +17,9 @@ from twominds.errors import ConfigError, TrainingError
 from twominds.pipelines.cluster import cpus_of_a_worker
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.pipelines.train_view import read_examples
-from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
+from twominds.records import AH_VIDEO, PRESENT, Clip, Features, Modality, Split, clip_labels
 from twominds.results import tables
 from twominds.results.about import About, claim_folder
-from twominds.tasks import AH_VIDEO
 from twominds.training.metrics import macro_f1
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -76,10 +75,10 @@ def test_two_workers_save_one_encoder_that_says_what_chose_it(ray_session: None,
     assert card.data["clips"] == {"train": 30, "val": 15}
     assert card.metrics["best_epoch"] > 10, "the recipe lets no earlier epoch be the best"
     encoder, _ = load_encoder(f"{config.output}/face")
-    clips, labels = read_examples(config.features, FACE, config.protocol, AH_VIDEO.output).validation
+    clips, targets = read_examples(config.features, FACE, config.protocol, AH_VIDEO.output).validation
     with torch.inference_mode():
         answers = encoder(encoder.collate(clips)).logits.argmax(dim=1)
-    mf1 = macro_f1(labels.values.numpy(), answers.numpy(), 2)
+    mf1 = macro_f1(targets.values.numpy(), answers.numpy(), 2)
     assert card.metrics["validation_score"] == pytest.approx(mf1), "the card speaks of other weights"
     assert mf1 > 0.8
     created = card.created

@@ -133,7 +133,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("leya")])
 def test_it_runs(name: str, parts: Parts) -> None:
     recipe = find_recipe(name)
     if recipe.reports == "encoder":

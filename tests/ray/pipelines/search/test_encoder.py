@@ -19,10 +19,9 @@ from twominds.pipelines.train_view import read_examples
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import EncoderSearch, Recipe
 from twominds.recipes.space import Choice
-from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
+from twominds.records import AH_VIDEO, PRESENT, Clip, Features, Modality, Split, clip_labels
 from twominds.results import tables
 from twominds.results.about import About, claim_folder
-from twominds.tasks import AH_VIDEO
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -80,9 +79,9 @@ def test_the_settings_that_see_pairs_of_words_win_and_a_second_run_trains_nothin
     assert card.metrics["candidate"] == {"min_clips": 2, "ngram_max": 2}
     assert card.metrics["candidates_searched"] == 2
     assert card.selected_on == "validation"
-    clips, labels = read_examples("features", TEXT, "validation", AH_VIDEO.output).validation
+    clips, targets = read_examples("features", TEXT, "validation", AH_VIDEO.output).validation
     with torch.inference_mode():
-        assert torch.equal(encoder(encoder.collate(clips)).logits.argmax(dim=1), labels.values)
+        assert torch.equal(encoder(encoder.collate(clips)).logits.argmax(dim=1), targets.values)
 
     before = {path: path.stat().st_mtime_ns for path in run.rglob("card.json")}
     Path("encoders/text/card.json").unlink()
