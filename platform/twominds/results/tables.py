@@ -294,7 +294,7 @@ def of_today(table: pa.Table) -> pa.Table:
         return table
     said = table.select([name for name in LABEL_COLUMNS if name in table.schema.names]).to_pylist()
     cells = [labels and _labels_cell(labels) for labels in map(labels_from_row, said)]
-    fields = [CLIP_SCHEMA.field("labels")]
+    fields: list[pa.Field[Any]] = [CLIP_SCHEMA.field("labels")]
     return append_columns(table.drop_columns([OLD_LABEL]), fields, [{"labels": cell} for cell in cells])
 
 
