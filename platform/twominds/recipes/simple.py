@@ -8,6 +8,8 @@
 Faces are looked at a few times a second rather than in every frame: what a face says does not change faster.
 """
 
+from dataclasses import replace
+
 from twominds.encoders.audio import AudioEncoderConfig
 from twominds.encoders.face import FaceEncoderConfig
 from twominds.encoders.points import PointEncoderConfig
@@ -38,10 +40,9 @@ _SEEDS = (42, 2025)
 _MEDIA = MediaConfig(face_frames=8)
 """Of a face that is tracked, these frames alone say whether there is one."""
 
-_POINTS = FitConfig(
-    epochs=12,
-    batch_size=512,
-    evaluation_batch_size=4096,
+_CLIPS = FitConfig(
+    epochs=40,
+    batch_size=32,
     optimizer="adamw",
     learning_rate=1e-3,
     weight_decay=1e-2,
@@ -49,9 +50,11 @@ _POINTS = FitConfig(
     label_smoothing=0.0,
     class_weights=True,
     grad_clip=1.0,
-    patience=4,
-    min_epochs=2,
+    patience=10,
+    min_epochs=4,
 )
+"""Of whole clips there are few."""
+_POINTS = replace(_CLIPS, epochs=12, batch_size=512, evaluation_batch_size=4096, patience=4, min_epochs=2)
 """Points are many and neighbours alike: a few passes over them are enough."""
 
 
@@ -111,19 +114,6 @@ def expression() -> Recipe:
 
 def mimicry() -> Recipe:
     """Six intensities of a clip, trained by mean squared error and chosen by mean Pearson correlation."""
-    of_clips = FitConfig(
-        epochs=40,
-        batch_size=32,
-        optimizer="adamw",
-        learning_rate=1e-3,
-        weight_decay=1e-2,
-        scheduler="cosine",
-        label_smoothing=0.0,
-        class_weights=False,
-        grad_clip=1.0,
-        patience=10,
-        min_epochs=4,
-    )
     return Recipe(
         name="simple/mimicry",
         description="six intensities per clip: face statistics, voice and words",
@@ -141,52 +131,20 @@ def mimicry() -> Recipe:
             Modality.TEXT: TextEncoderConfig(backbone="text.all_minilm", pooling="mean", dropout=0.3),
         },
         encoder_fits={
-            Modality.FACE: of_clips,
-            Modality.AUDIO: FitConfig(
-                epochs=20,
-                batch_size=16,
-                optimizer="adamw",
-                learning_rate=2e-3,
-                weight_decay=1e-2,
-                scheduler="cosine",
-                label_smoothing=0.0,
-                class_weights=False,
-                grad_clip=1.0,
-                patience=8,
-            ),
-            Modality.TEXT: FitConfig(
-                epochs=8,
-                batch_size=16,
-                optimizer="adamw",
-                learning_rate=1e-4,
-                weight_decay=1e-2,
-                scheduler="none",
-                label_smoothing=0.0,
-                class_weights=False,
-                grad_clip=1.0,
-                patience=4,
+            Modality.FACE: _CLIPS,
+            Modality.AUDIO: replace(_CLIPS, epochs=20, batch_size=16, learning_rate=2e-3, patience=8, min_epochs=0),
+            Modality.TEXT: replace(
+                _CLIPS, epochs=8, batch_size=16, learning_rate=1e-4, scheduler="none", patience=4, min_epochs=0
             ),
         },
         encoder_seed=42,
-        fusion=_fusion(Modality.FACE, Modality.AUDIO, Modality.TEXT, fit=of_clips),
+        fusion=_fusion(Modality.FACE, Modality.AUDIO, Modality.TEXT, fit=_CLIPS),
     )
 
 
 def joint() -> Recipe:
     """A/H of a clip by one model: what the encoders tell is what the fusion asks for; their heads keep them awake."""
-    fit = FitConfig(
-        epochs=60,
-        batch_size=32,
-        optimizer="adamw",
-        learning_rate=1e-3,
-        weight_decay=1e-2,
-        scheduler="cosine",
-        label_smoothing=0.0,
-        class_weights=True,
-        grad_clip=1.0,
-        patience=15,
-        min_epochs=5,
-    )
+    fit = replace(_CLIPS, epochs=60, patience=15, min_epochs=5)
     views, loss = (Modality.FACE, Modality.AUDIO), FusionLoss(prototype_weight=0.0)
     return Recipe(
         name="simple/joint",

@@ -187,8 +187,8 @@ def _summary(config: EncoderSearchConfig, recipe: Recipe, trials: list[Trial], *
             f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in trial.candidate.items()
         ]
-        mf1, minus_loss = trial.rank()
-        table.add_row(str(rank), f"{mf1:.3f}", f"{-minus_loss:.3f}", ", ".join(shown))
+        score, minus_loss = trial.rank()
+        table.add_row(str(rank), f"{score:.3f}", f"{-minus_loss:.3f}", ", ".join(shown))
     best = ranked[0].card
     where = f"{config.output}/{config.view}"
     summary = Summary(title=f"Search of the {config.view} encoder of {recipe.name}", where=where, tables=[table])
