@@ -69,7 +69,7 @@ def test_a_mended_table(ray_session: None, tiny_bundle: str, small_corpus: Path,
     assert fact(summary, "there from before") == "3"
     said = " ".join(summary.notes)
     assert "1 transcript and 2 videos" in said
-    assert "label (1 clip)" in said
+    assert "labels (1 clip)" in said
     assert "No longer in the corpus: 1 clip" in said
     assert not same(after["0.mp4"][1][Modality.TEXT], before["0.mp4"][1][Modality.TEXT])
     assert same(after["1.mp4"][1][Modality.SCENE], before["4.mp4"][1][Modality.SCENE])

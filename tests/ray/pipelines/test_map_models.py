@@ -19,15 +19,15 @@ class WhoDidIt:
     """Adds the number of its process."""
 
     def __init__(self, view: str) -> None:
-        self._modality = view
+        self._view = view
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return table.append_column(self._modality, pa.array([os.getpid()] * table.num_rows))
+        return table.append_column(self._view, pa.array([os.getpid()] * table.num_rows))
 
 
 def test_three_modalities_on_four_cpus(ray_session: None) -> None:
     dataset = cast("ray.data.Dataset", ray.data.from_arrow(pa.table({"clip_id": ["a", "b", "c"]})))
-    arguments = [{"modality": name} for name in ("scene", "face", "audio")]
+    arguments = [{"view": name} for name in ("scene", "face", "audio")]
     rows = map_models(dataset, WhoDidIt, arguments, StageResources(), cpus=4, clips=3).take_all()
     assert sorted(row["clip_id"] for row in rows) == ["a", "b", "c"]
     (row,) = {(row["scene"], row["face"], row["audio"]) for row in rows}
