@@ -6,7 +6,7 @@ Every candidate is one trial that trains all seeds; its score is the mean valida
 protocol is asked for. An interrupted search that is started again goes on (`search/store.py`).
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -200,7 +200,13 @@ def _summary(config: SearchConfig, search: Search, results: SearchResults, card:
     summary.add("every trial", f"{search.store.uri}/trials.parquet")
     summary.add("report", f"{search.store.uri}/report/report.html")
     if config.decision != DecisionFit():
-        summary.add("decision", ", ".join(f"{k} {v:.3g}" for k, v in card.config["decision"].items()))
+        summary.add("decision", ", ".join(_in_words(step) for step in card.config["decision"]["steps"]))
     summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
     summary.next_step = job_command("evaluate", ensemble=config.ensemble, embeddings=config.embeddings)
     return summary
+
+
+def _in_words(step: Mapping[str, Any]) -> str:
+    """A step of the decision and its settings."""
+    settings = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in step.items() if k != "kind")
+    return f"{step['kind']}: {' '.join(settings)}"
