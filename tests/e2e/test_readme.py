@@ -58,6 +58,7 @@ PLAN = "python jobs/tune_fusion.py --dry-run"
 SPACE = "python jobs/tune_fusion.py --dry-run --space num_layers=1,2 optimizer=adamw learning_rate=1e-4..1e-3"
 DECISION = "python jobs/tune_fusion.py --decision.calibration temperature --decision.coverage 0.8"
 SCORE = "python jobs/score.py --videos path/to/videos --output runs/scores"
+MOMENTS = "python jobs/preprocess.py --recipe simple/ah-frame"
 BAH = "python jobs/preprocess.py --corpus /data/BAH --models models --output bah/features"
 STUDY = (
     "python jobs/evaluate.py --recipe leya/all --study.corpus /data/BAH --study.models models --study.folder bah/study "
@@ -251,7 +252,7 @@ def test_each_job_for_bah_finds_what_the_ones_before_it_made(monkeypatch: pytest
             there.add("models")
             continue
         config = tyro.cli(BAH_JOBS[script], args=flags)
-        written = {"output"} | ({"ensemble"} if isinstance(config, SearchConfig) else set[str]())
+        written = {"output"} | ({"ensemble"} if isinstance(config, SearchConfig | TrainConfig) else set[str]())
         places = {name: getattr(config, name) for name in ("corpus", *FOLDERS, "output") if hasattr(config, name)}
         for name, place in places.items():
             assert name in written or place in there, f"{script}: nobody made {name} at {place}"
@@ -287,12 +288,28 @@ def test_the_table_for_own_videos_is_read_and_each_job_finds_what_the_ones_befor
     assert scripts[0] == ["jobs/fetch_models.py"]
     for script, *flags in scripts[1:]:
         config = tyro.cli(BAH_JOBS[script], args=flags)
-        written = {"output"} | ({"ensemble"} if isinstance(config, SearchConfig) else set[str]())
+        written = {"output"} | ({"ensemble"} if isinstance(config, SearchConfig | TrainConfig) else set[str]())
         places = {name: getattr(config, name) for name in ("corpus", *FOLDERS, "output") if hasattr(config, name)}
         missing = {name for name, place in places.items() if name not in written and place not in there}
         assert not missing, f"{script}: nobody made its {missing}"
         there |= {places[name] for name in written}
     assert f"{tmp_path}/mine/report" in there
+
+
+def test_moments_go_from_files_to_a_report(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
+    """But for the bundle, which is there, and a smaller corpus."""
+    home, drawing, models, *commands, serving = block(MOMENTS).splitlines()
+    assert (home, models) == ("export TWOMINDS_HOME=$PWD/moments", "python jobs/make_debug_models.py")
+    assert serving == "serve run serve_configs/ah.yaml", "its answers are those of tests/unit/serving/test_answers.py"
+    (tmp_path / "moments").mkdir()
+    (tmp_path / "moments" / "models").symlink_to(finished.workspace.models)
+    drawn = drawing.replace("--clips 60", "--clips 16 --clean --width 240 --height 180 --fps 10")
+    assert drawn != drawing
+    bash("\n".join(["set -e", home, *(here(command) for command in (drawn, *commands))]), shell, tmp_path)
+    report = json.loads((tmp_path / "moments" / "report" / "results.json").read_text())
+    assert report["metric"] == "weighted_f1"
+    rows = {row["recipe"]: row["splits"]["test"]["score"]["value"] for row in report["rows"]}
+    assert rows["majority"] < rows["ensemble"], "A/H is planted in face and voice"
 
 
 def test_the_commands_of_the_papers_table_are_read(tmp_path: Path) -> None:
@@ -322,7 +339,7 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 
 def test_no_block_of_commands_is_left_out() -> None:
-    tried = {MAKE, HEAD, CURL, PLAN, SPACE, DECISION, PYTHON, SCORE, TABLE, OWN, BAH, STUDY}
+    tried = {MAKE, HEAD, CURL, PLAN, SPACE, DECISION, PYTHON, SCORE, TABLE, OWN, BAH, STUDY, MOMENTS}
     commands = [text for text in BLOCKS if "─▶" not in text]
     assert len(commands) == len(tried)
     assert all(tried & set(text.splitlines()) for text in commands)
