@@ -77,14 +77,14 @@ def test_the_table_says_what_the_models_say(study: tuple[EvaluateConfig, Summary
         m: {
             row["clip_id"]: row
             for place in (folder / "embeddings").glob(f"{m}-*")
-            for row in tables.read_rows(str(place), ["label", *[c for c in columns if c.startswith(m)]], [Split.TEST])
+            for row in tables.read_rows(str(place), ["labels", *[c for c in columns if c.startswith(m)]], [Split.TEST])
         }
         for m in ensemble.config.views
     }
     ids = sorted(by_modality[Modality.FACE])
     assert ids == sorted(by_modality[Modality.AUDIO])
     clips = [{m: tables.embedding_from_row(found[i], m) for m, found in by_modality.items()} for i in ids]
-    labels = [by_modality[Modality.FACE][i]["label"] for i in ids]
+    labels = [int(by_modality[Modality.FACE][i]["labels"]["values"][0]) for i in ids]
     assert all(any(e.presence.present for e in clip.values()) for clip in clips)
     predicted = (ensemble.probabilities(clips)[..., -1] >= 0.5).astype(np.int64)
     labelled = [clip for clip in finished.clips() if clip.label is not None]
