@@ -78,8 +78,9 @@ class Measured:
     metric: str
     score: float
     low: float
-    """Of the 95 % interval over people."""
+    """Lower bound of the 95 % interval over people."""
     high: float
+    """Its upper bound."""
     baseline: float
     """What the constant answer of training has."""
     overlap: float | None

@@ -19,9 +19,9 @@ from twominds.corpus.problems import Problems, listed
 from twominds.errors import CorpusError
 
 COLUMNS = ("clip_id", "video", "split", "label", "transcript", "participant", "question")
-"""Of a table of clips."""
+"""Columns of a table of clips that have a meaning; the others are attributes."""
 LABEL_COLUMNS = ("clip_id", "video", "start_s", "end_s", "time_s", "frame", "label")
-"""Of a table of labels in time."""
+"""Columns of a table of labels in time that have a meaning."""
 
 _OTHER_NAMES: Mapping[str, frozenset[str]] = {
     "clip_id": frozenset({"id", "clip", "sample", "videoid", "sampleid"}),

@@ -28,7 +28,7 @@ class _TimedLabel:
     start: float
     """Seconds, or the frame's number."""
     end: float
-    """The same as `start` but in a segment."""
+    """Where a segment ends, in seconds; of a moment or a frame it is `start`."""
     values: tuple[float, ...] | None
     """None: nobody annotated it."""
 
@@ -95,7 +95,7 @@ def _read_header(columns: Sequence[str], task: Task, problems: Problems) -> tupl
 
 
 class _Names:
-    """Which clip a row means."""
+    """Finds the clip that a row names."""
 
     def __init__(self, clips: Sequence[Clip], corpus: UPath, table: UPath) -> None:
         self._ids = {clip.clip_id for clip in clips}

@@ -34,7 +34,7 @@ _CONFIGS: Mapping[Modality, tuple[type[AnyEncoderConfig], ...]] = {
     Modality.AUDIO: (AudioEncoderConfig, PointEncoderConfig),
     Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, PointEncoderConfig),
 }
-"""Of each modality; the first is that of JSON which does not say its kind."""
+"""The classes of settings that a view of each modality may have; JSON that does not say its kind is of the first."""
 
 
 def encoders_from_json(value: Mapping[str, Any]) -> dict[View, AnyEncoderConfig]:

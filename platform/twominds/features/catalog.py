@@ -36,7 +36,7 @@ _CONFIGS: Mapping[Modality, tuple[type[AnyFeaturesConfig], ...]] = {
     Modality.AUDIO: (AudioFeaturesConfig,),
     Modality.TEXT: (TextFeaturesConfig, WordsFeaturesConfig),
 }
-"""Of each modality; the first is that of JSON which does not say its kind."""
+"""The classes of settings that a view of each modality may have; JSON that does not say its kind is of the first."""
 
 
 def features_from_json(value: Mapping[str, Any]) -> dict[View, AnyFeaturesConfig]:

@@ -4,7 +4,7 @@ The artifact is self-contained but for the frozen backbones: its members are its
 encoders that make its inputs lie beside them as artifacts of their own in `encoders/<view>/`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -131,11 +131,15 @@ class Ensemble:
         return any(clip[view].presence.present for view in self.config.views)
 
     def _said(self, clips: Sequence[EmbeddingsOfClip]) -> Said:
-        kinds: set[tuple[tuple[View, ...], InputKind | None]] = {(m.views, m.inputs) for m in self.members}
-        inputs = {
-            (views, kind): fusion_inputs(clips, views, kind or self.config.inputs, self._dims) for views, kind in kinds
-        }
-        return self._said_of([inputs[member.views, member.inputs] for member in self.members])
+        return self._said_of(self._for_each_member(lambda views, kind: fusion_inputs(clips, views, kind, self._dims)))
+
+    def _for_each_member(self, make: Callable[[tuple[View, ...], InputKind], FusionInputs]) -> list[FusionInputs]:
+        """The inputs that each member takes; those of the same views and kind are made once."""
+        taken: list[tuple[tuple[View, ...], InputKind]] = [
+            (member.views, member.inputs or self.config.inputs) for member in self.members
+        ]
+        made = {views_and_kind: make(*views_and_kind) for views_and_kind in dict.fromkeys(taken)}
+        return [made[views_and_kind] for views_and_kind in taken]
 
     @torch.inference_mode()
     def _said_of(self, inputs: Sequence[FusionInputs]) -> Said:
@@ -187,13 +191,14 @@ class Ensemble:
         coalitions = subsets(len(modalities))
         chosen = torch.from_numpy(uniform_points(count_points(clip), POINTS_OF_CONTRIBUTIONS))
         each = np.repeat(coalitions, len(chosen), axis=0)  # [2^M * P, M]
-        inputs: list[FusionInputs] = []
-        for member in self.members:
-            own = fusion_inputs([clip], member.views, member.inputs or self.config.inputs, self._dims).select(chosen)
-            allowed = torch.from_numpy(each[:, [modalities.index(modality_of(view)) for view in member.views]])
+
+        def of_coalitions(views: tuple[View, ...], kind: InputKind) -> FusionInputs:
+            own = fusion_inputs([clip], views, kind, self._dims).select(chosen)
+            allowed = torch.from_numpy(each[:, [modalities.index(modality_of(view)) for view in views]])
             again = own.select(torch.arange(len(chosen)).repeat(len(coalitions)))
-            inputs.append(FusionInputs(tokens=again.tokens, mask=again.mask & allowed))
-        mean = self._said_of(inputs).mean
+            return FusionInputs(tokens=again.tokens, mask=again.mask & allowed)
+
+        mean = self._said_of(self._for_each_member(of_coalitions)).mean
         prior = np.asarray(training_prior(self.card))
         mean = np.where(np.isnan(mean), prior, mean)
         values, of_nothing = self._asked_about(mean), self._asked_about(prior[None])
