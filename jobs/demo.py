@@ -23,7 +23,7 @@ from twominds.pipelines.search.fusion import search_fusion
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER
-from twominds.records import AH_VIDEO, Clip, Split
+from twominds.records import Clip, Split
 from twominds.reports.summary import Summary
 from twominds.results.quarantine import read_quarantine
 from twominds.search.config import SearchConfig
@@ -31,6 +31,7 @@ from twominds.serving.app import ServeArgs, build
 from twominds.synthetic.corpus.config import SplitShares, SyntheticCorpusConfig
 from twominds.synthetic.corpus.corpus import make_corpus
 from twominds.synthetic.weights import make_debug_models
+from twominds.tasks import AH_VIDEO
 from twominds.workspace import Workspace, described_root
 
 RECIPE = "leya/demo"

@@ -192,9 +192,10 @@ def write_embeddings() -> Callable[..., None]:
 
     from twominds import artifacts
     from twominds.artifacts import Card
-    from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, clip_labels
+    from twominds.records import PRESENT, Clip, Embedding, Modality, Split, clip_labels
     from twominds.results import tables
     from twominds.results.about import About, claim_folder
+    from twominds.tasks import AH_VIDEO
 
     def write(root: str, *, train: int = 40, validation: int = 20, test: int = 0, dim: int = 8) -> None:
         rng, rows = np.random.default_rng(0), list[tables.Row]()

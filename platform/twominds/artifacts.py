@@ -17,8 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from upath import UPath
 
 from twominds.errors import ArtifactError
-from twominds.records import Modality, Task, View, modality_of
+from twominds.records import Modality, View, modality_of
 from twominds.storage import write_whole
+from twominds.tasks import Task
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,16 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twominds.tasks import AH_FRAME as AH_FRAME
-from twominds.tasks import AH_VIDEO as AH_VIDEO
-from twominds.tasks import EXPRESSION as EXPRESSION
-from twominds.tasks import MIMICRY as MIMICRY
-from twominds.tasks import TASKS as TASKS
-from twominds.tasks import Classes as Classes
-from twominds.tasks import Intensities as Intensities
-from twominds.tasks import Task as Task
-from twominds.tasks import Unit as Unit
-
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]

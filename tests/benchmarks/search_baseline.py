@@ -32,7 +32,8 @@ from twominds.fusion.catalog import build_fusion
 from twominds.recipes.leya import leya
 from twominds.recipes.recipe import FusionRecipe
 from twominds.recipes.space import Choice, LogUniform, SearchSpace
-from twominds.records import AH_VIDEO, Split
+from twominds.records import Split
+from twominds.tasks import AH_VIDEO
 from twominds.training.fit_config import FitConfig
 from twominds.training.losses import balanced_class_weights
 from twominds.training.objective import Objective

@@ -26,9 +26,10 @@ from torch import Tensor
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.fusion.batch import FusionInputs
-from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, View, absent, clip_labels
+from twominds.records import PRESENT, Clip, Embedding, Modality, Split, View, absent, clip_labels
 from twominds.results import tables
 from twominds.results.about import ABOUT, About
+from twominds.tasks import AH_VIDEO
 
 SEED = 2
 CLIPS = {Split.TRAIN: 778, Split.VALIDATION: 124, Split.TEST: 525}

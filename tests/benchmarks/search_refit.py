@@ -14,7 +14,8 @@ from search_data import read_split
 from twominds.fusion.catalog import build_fusion
 from twominds.recipes.leya import leya
 from twominds.recipes.space import Candidate
-from twominds.records import AH_VIDEO, Split
+from twominds.records import Split
+from twominds.tasks import AH_VIDEO
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import fit
 from twominds.training.metrics import macro_f1

@@ -22,10 +22,11 @@ from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.recipes.leya import leya
 from twominds.recipes.recipe import STABILITY_SEEDS
-from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, View
+from twominds.records import Clip, ClipMedia, Modality, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.scoring.members import seed_name
 from twominds.synthetic.weights import make_debug_models
+from twominds.tasks import AH_VIDEO
 
 ROUNDS = int(os.environ.get("TWOMINDS_BENCH_ROUNDS", "3"))
 SIDES = ("loop", "ours")

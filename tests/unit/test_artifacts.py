@@ -14,8 +14,8 @@ from twominds.artifacts import Card, UsedBackbone
 from twominds.errors import ArtifactError
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.records import AH_VIDEO, TASKS, Task
 from twominds.scoring.ensemble import EnsembleConfig
+from twominds.tasks import AH_VIDEO, TASKS, Task
 
 
 def card(**changes: object) -> Card:

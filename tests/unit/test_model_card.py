@@ -23,9 +23,10 @@ from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.model_card import metrics_of, publish, readme
-from twominds.records import AH_VIDEO, PRESENT, Embedding, Modality, View
+from twominds.records import PRESENT, Embedding, Modality, View
 from twominds.scoring.ensemble import Ensemble, EnsembleConfig, save_ensemble
 from twominds.scoring.members import seed_name
+from twominds.tasks import AH_VIDEO
 
 FUSION = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, feedforward_factor=1, prototypes_per_class=2)
 YOLO = UsedBackbone(role="detect.yolo_face", hub_id=None, revision="y.onnx", licence="AGPL-3.0", weights="published")

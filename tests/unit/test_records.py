@@ -3,21 +3,8 @@
 import numpy as np
 import pytest
 
-from twominds.records import (
-    AH_FRAME,
-    AH_VIDEO,
-    MIMICRY,
-    TASKS,
-    Clip,
-    Embedding,
-    Features,
-    Intensities,
-    Labels,
-    Modality,
-    absent,
-    clip_labels,
-    modality_of,
-)
+from twominds.records import Clip, Embedding, Features, Labels, Modality, absent, clip_labels, modality_of
+from twominds.tasks import AH_FRAME, AH_VIDEO, MIMICRY, TASKS, Intensities
 
 
 def labels(values: list[list[float]], known: list[bool], times_s: list[float] | None = None) -> Labels:

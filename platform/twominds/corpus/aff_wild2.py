@@ -20,7 +20,8 @@ from twominds.corpus.labels import frame_labels
 from twominds.corpus.problems import Problems, listed, refuse, shown
 from twominds.corpus.text_files import read_text
 from twominds.errors import CorpusError
-from twominds.records import EXPRESSION, Clip, Corpus, Failure, Labels, Split
+from twominds.records import Clip, Corpus, Failure, Labels, Split
+from twominds.tasks import EXPRESSION
 
 _SETS = {"train_set": Split.TRAIN, "validation_set": Split.VALIDATION, "test_set": Split.TEST}
 _CROPS = ("cropped_aligned", "cropped")

@@ -9,7 +9,8 @@ import math
 import re
 
 from twominds.corpus.text_files import whole_characters
-from twominds.records import Intensities, Split, Task
+from twominds.records import Split
+from twominds.tasks import Intensities, Task
 
 SPLITS = {
     "train": Split.TRAIN,

@@ -13,7 +13,8 @@ from twominds.corpus.rows import read_table
 from twominds.corpus.splits import check_files, check_people
 from twominds.corpus.table_rows import TableRow, add_lacking, intensity_names
 from twominds.errors import CorpusError
-from twominds.records import Clip, Corpus, Failure, Intensities, Labels, Task
+from twominds.records import Clip, Corpus, Failure, Labels
+from twominds.tasks import Intensities, Task
 
 
 def read_clip_table(file: UPath, task: Task | None, *, required: bool = True) -> Corpus:

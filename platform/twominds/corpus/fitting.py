@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from twominds.corpus.problems import listed
 from twominds.errors import CorpusError
-from twominds.records import AH_VIDEO, Classes, Task
+from twominds.tasks import AH_VIDEO, Classes, Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from twominds.corpus.problems import Problems, refuse, shown
 from twominds.corpus.rows import read_table
 from twominds.corpus.table_rows import TableRow, add_lacking, intensity_names
 from twominds.errors import CorpusError
-from twominds.records import Clip, Corpus, Labels, Task
+from twominds.records import Clip, Corpus, Labels
+from twominds.tasks import Task
 
 _Kind = Literal["segments", "frames", "times"]
 _KINDS: Mapping[_Kind, tuple[str, ...]] = {"segments": ("start_s", "end_s"), "frames": ("frame",), "times": ("time_s",)}

@@ -14,7 +14,8 @@ from twominds.corpus.label_tables import with_labels_of
 from twominds.corpus.places import missing
 from twominds.corpus.vidmimic2 import find_vidmimic2, read_vidmimic2
 from twominds.errors import CorpusError
-from twominds.records import AH_FRAME, AH_VIDEO, Clip, Corpus, Failure, Task
+from twominds.records import Clip, Corpus, Failure
+from twominds.tasks import AH_FRAME, AH_VIDEO, Task
 
 
 def read_corpus(

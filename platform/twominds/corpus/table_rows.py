@@ -8,7 +8,7 @@ from typing import TypeVar
 from twominds.corpus.cells import attribute_of, intensity_of, is_empty, label_of
 from twominds.corpus.columns import Meaning
 from twominds.corpus.problems import Problems, listed, shown
-from twominds.records import Intensities, Task
+from twominds.tasks import Intensities, Task
 
 _T = TypeVar("_T")
 

@@ -20,7 +20,8 @@ from twominds.corpus.rows import read_table
 from twominds.corpus.table_rows import TableRow, add_lacking
 from twominds.corpus.text_files import read_text
 from twominds.errors import CorpusError
-from twominds.records import MIMICRY, Clip, Corpus, Labels, Split
+from twominds.records import Clip, Corpus, Labels, Split
+from twominds.tasks import MIMICRY
 
 _FILES = {
     Split.TRAIN: ("train_split.csv",),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
-from twominds.records import Classes, Features, Intensities, Modality, View, modality_of
+from twominds.records import Features, Modality, View, modality_of
+from twominds.tasks import Classes, Intensities
 
 Architecture = Mapping[str, Any]
 """JSON values: what a config leaves open and an empty model needs (backbone config, input dimension)."""

@@ -34,13 +34,12 @@ from twominds.records import (
     FloatArray,
     Modality,
     Presence,
-    Task,
     Times,
     View,
     absent,
     modality_of,
 )
-from twominds.tasks import AH_VIDEO
+from twominds.tasks import AH_VIDEO, Task
 
 _SHORTEST_SOUND_S = 0.1
 

@@ -18,7 +18,7 @@ from twominds.pipelines.cluster import cluster
 from twominds.pipelines.model_stages import EmbedMedia, ScoreEmbeddings
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.stages import StageResources, map_models, map_stage, model_cpus, read_stage
-from twominds.records import Classes, Clip, Task
+from twominds.records import Clip
 from twominds.reports.coverage import add_coverage
 from twominds.reports.submission import details, segments, submission, timeline_table
 from twominds.reports.summary import Summary
@@ -37,6 +37,7 @@ from twominds.scoring.ensemble import training_prior
 from twominds.scoring.members import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.storage import require_writable, write_whole
+from twominds.tasks import Classes, Task
 from twominds.workspace import Workspace, require
 
 TIMELINE = "timeline"

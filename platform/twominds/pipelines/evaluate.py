@@ -18,7 +18,7 @@ from twominds.errors import ArtifactError, MissingInputError
 from twominds.model_card import publish
 from twominds.pipelines.study.parts import StudyConfig
 from twominds.pipelines.study.run import run_study
-from twominds.records import Classes, Embedding, Failure, Split, Task, View
+from twominds.records import Embedding, Failure, Split, View
 from twominds.reports.study.answers import (
     answers_of,
     baselines,
@@ -41,6 +41,7 @@ from twominds.results.tables import Row
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble, training_prior
 from twominds.scoring.scorer import encoder_uri
 from twominds.storage import require_writable
+from twominds.tasks import Classes, Task
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import Workspace, require
 

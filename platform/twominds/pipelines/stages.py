@@ -21,12 +21,12 @@ import torch
 from twominds.backbones import BackboneStore
 from twominds.features.catalog import AnyFeaturesConfig, build_extractor
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.records import Clip, ClipMedia, Failure, Modality, Task, View
+from twominds.records import Clip, ClipMedia, Failure, Modality, View
 from twominds.results import tables
 from twominds.results.tables import Row
 from twominds.scoring.isolation import isolate
 from twominds.storage import files_in, storage_of
-from twominds.tasks import AH_VIDEO
+from twominds.tasks import AH_VIDEO, Task
 
 ERROR_FIELDS = [pa.field("error_stage", pa.string()), pa.field("error", pa.string())]
 MEDIA_FIELDS = [pa.field("media", pa.large_binary()), pa.field("transcript_source", pa.string()), *ERROR_FIELDS]

@@ -25,10 +25,11 @@ from twominds.media.reader import MediaConfig
 from twominds.pipelines.train_config import TrainConfig
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.recipes.stages import learning_views
-from twominds.records import Classes, Features, Intensities, Modality, Split, View
+from twominds.records import Features, Modality, Split, View
 from twominds.results import tables
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
+from twominds.tasks import Classes, Intensities
 from twominds.training.classical import fit_classical
 from twominds.training.deepspeed import DeepSpeedConfig
 from twominds.training.examples import FeatureExamples, Targets

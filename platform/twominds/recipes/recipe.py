@@ -25,8 +25,9 @@ from twominds.recipes.space import (
 )
 from twominds.recipes.space_words import change_space
 from twominds.recipes.stages import Stage, TrainFusion, TrainJointly, TrainViews, check_stages, learning_views
-from twominds.records import AH_VIDEO, Modality, Task, View, modality_of
+from twominds.records import Modality, View, modality_of
 from twominds.scoring.decision import Decision
+from twominds.tasks import AH_VIDEO, Task
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.objective import CriterionName, Objective

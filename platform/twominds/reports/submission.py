@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from twominds.artifacts import Card
-from twominds.records import Classes, Failure, View, modality_of
+from twominds.records import Failure, View, modality_of
 from twominds.results.tables import Row
 from twominds.scoring.ensemble import training_prior
+from twominds.tasks import Classes
 
 
 def submission(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Card) -> str:

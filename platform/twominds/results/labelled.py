@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from twominds.artifacts import fingerprint
-from twominds.records import Clip, Failure, Intensities, Split, Task
+from twominds.records import Clip, Failure, Split
 from twominds.results import tables
 from twominds.results.quarantine import nameless, quarantined_clips
 from twominds.results.tables import Row
+from twominds.tasks import Intensities, Task
 from twominds.training.selection import LabelledSplits, SelectionProtocol, SelectionView, visible_splits
 
 

@@ -19,20 +19,11 @@ from twominds.encoders.encoder import activated
 from twominds.errors import ArtifactError
 from twominds.fusion.batch import FusionInputs, InputKind, count_points, fusion_inputs
 from twominds.fusion.catalog import Fusion
-from twominds.records import (
-    Classes,
-    Contributions,
-    Embedding,
-    Failure,
-    Score,
-    Task,
-    View,
-    ViewScore,
-    modality_of,
-)
+from twominds.records import Contributions, Embedding, Failure, Score, View, ViewScore, modality_of
 from twominds.scoring.contributions import contributions, log_odds, subsets
 from twominds.scoring.members import EnsembleConfig, member_models, weighted_mean
 from twominds.scoring.timeline import timeline
+from twominds.tasks import Classes, Task
 
 EmbeddingsOfClip = Mapping[View, Embedding]
 

@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from twominds.records import Classes, ScoredSegment, Task, Timeline, Times
+from twominds.records import ScoredSegment, Timeline, Times
 from twominds.scoring.decision import Decision, borders_of, runs_of
+from twominds.tasks import Classes, Task
 
 
 def timeline(points_s: Times, outputs: npt.NDArray[np.float64], decision: Decision, task: Task) -> Timeline:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from twominds.fusion.batch import FusionInputs, count_points, fusion_inputs
 from twominds.recipes.recipe import FusionRecipe
-from twominds.records import BoolArray, Classes, Embedding, FloatArray, Intensities, Labels, View
+from twominds.records import BoolArray, Embedding, FloatArray, Labels, View
+from twominds.tasks import Classes, Intensities
 from twominds.training.examples import Targets
 from twominds.training.selection import SelectionView
 

@@ -8,7 +8,7 @@ from twominds.artifacts import Weights, fingerprint, to_json
 from twominds.errors import ConfigError
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
-from twominds.records import Classes, Intensities, View
+from twominds.records import View
 from twominds.results import tables
 from twominds.results.about import About, absolute, read_about
 from twominds.results.labelled import labelled_rows, labels_fingerprint
@@ -18,6 +18,7 @@ from twominds.search.outcomes import SearchResults
 from twominds.search.plan import Plan
 from twominds.search.store import SearchStore
 from twominds.search.trial import Rules
+from twominds.tasks import Classes, Intensities
 from twominds.training.fit_together import OWN_SETTINGS
 from twominds.training.selection import SelectionProtocol
 from twominds.workspace import require

@@ -15,13 +15,14 @@ from twominds.artifacts import Card
 from twominds.backbones import BackboneStore
 from twominds.features.catalog import features_from_json, streams
 from twominds.media.reader import for_new_videos
-from twominds.records import Classes, View
+from twominds.records import View
 from twominds.scoring.members import EnsembleConfig
 from twominds.scoring.scorer import check_ensemble, encoder_uri
 from twominds.serving.answers import BackboneAnswer, ModelAnswer
 from twominds.serving.deployments import EncoderReplica, EnsembleModel, MediaDecoder, ReplicaSettings
 from twominds.serving.ingress import Ingress
 from twominds.serving.problems import RETRY_AFTER_S
+from twominds.tasks import Classes
 from twominds.workspace import Workspace, require
 
 

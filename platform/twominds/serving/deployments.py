@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ray import serve
 
 from twominds.errors import ArtifactError, MediaError, TwomindsError
-from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Score, Task, View
-from twominds.tasks import AH_VIDEO
+from twominds.records import ByteArray, Clip, ClipMedia, Embedding, Failure, Score, View
+from twominds.tasks import AH_VIDEO, Task
 
 if TYPE_CHECKING:
     from twominds.artifacts import Card

@@ -14,7 +14,8 @@ from twominds.encoders.encoder import Encoder
 from twominds.encoders.points import PointEncoder
 from twominds.errors import TrainingError
 from twominds.fusion.batch import FusionInputs
-from twominds.records import Classes, Features, Intensities, Labels, Times
+from twominds.records import Features, Labels, Times
+from twominds.tasks import Classes, Intensities
 
 
 @dataclass(frozen=True, kw_only=True)

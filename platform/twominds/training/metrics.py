@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twominds.errors import ConfigError
-from twominds.records import Classes, Task
+from twominds.tasks import Classes, Task
 
 IntArray = npt.NDArray[np.int64]
 IntLike = IntArray | Sequence[int]

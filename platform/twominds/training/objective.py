@@ -17,7 +17,7 @@ from torch import Tensor
 
 from twominds.encoders.encoder import activated
 from twominds.errors import ConfigError
-from twominds.records import AH_VIDEO, Classes, Task
+from twominds.tasks import AH_VIDEO, Classes, Task
 from twominds.training.losses import Number, balanced_class_weights, cross_entropy_of_logits
 from twominds.training.metrics import Metric, majority, metric_of
 

@@ -20,12 +20,13 @@ from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.pipelines.train_view import read_examples
 from twominds.recipes.catalog import find_recipe
-from twominds.records import AH_VIDEO, PRESENT, Clip, Features, Modality, Score, Split, View, absent, clip_labels
+from twominds.records import PRESENT, Clip, Features, Modality, Score, Split, View, absent, clip_labels
 from twominds.results import tables
 from twominds.results.about import About, claim_folder
 from twominds.scoring.ensemble import Ensemble
 from twominds.search.config import SearchConfig
 from twominds.search.setup import prepare
+from twominds.tasks import AH_VIDEO
 from twominds.training.metrics import macro_f1
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

@@ -17,9 +17,10 @@ from twominds.errors import ConfigError, TrainingError
 from twominds.pipelines.cluster import cpus_of_a_worker
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.pipelines.train_view import read_examples
-from twominds.records import AH_VIDEO, PRESENT, Clip, Features, Modality, Split, clip_labels
+from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
 from twominds.results import tables
 from twominds.results.about import About, claim_folder
+from twominds.tasks import AH_VIDEO
 from twominds.training.metrics import macro_f1
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

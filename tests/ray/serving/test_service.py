@@ -30,11 +30,12 @@ from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig, MediaReader
 from twominds.recipes.leya import leya
-from twominds.records import AH_VIDEO, Clip, ClipMedia, Modality, Score, View
+from twominds.records import Clip, ClipMedia, Modality, Score, View
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.scoring.members import seed_name
 from twominds.scoring.scorer import Scorer
 from twominds.serving.app import ServeArgs, build
+from twominds.tasks import AH_VIDEO
 
 pytestmark = pytest.mark.ray
 

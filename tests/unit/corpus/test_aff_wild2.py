@@ -4,7 +4,8 @@ import pytest
 
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
-from twominds.records import AH_VIDEO, EXPRESSION, Clip, Corpus, Split
+from twominds.records import Clip, Corpus, Split
+from twominds.tasks import AH_VIDEO, EXPRESSION
 
 HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n"
 

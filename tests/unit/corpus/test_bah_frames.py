@@ -4,7 +4,8 @@ import pytest
 
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
-from twominds.records import AH_FRAME, MIMICRY, Clip
+from twominds.records import Clip
+from twominds.tasks import AH_FRAME, MIMICRY
 
 A = "Videos/31/Visite_1/31_Question_2_Video.mp4"
 B = "Videos/32/Visite_1/32_Question_7_Video.mp4"

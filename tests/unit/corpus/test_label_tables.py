@@ -7,7 +7,8 @@ import pytest
 from twominds.corpus.labels import labels_at
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
-from twominds.records import AH_FRAME, AH_VIDEO, EXPRESSION, MIMICRY, Corpus, Intensities, Labels, Task
+from twominds.records import Corpus, Labels
+from twominds.tasks import AH_FRAME, AH_VIDEO, EXPRESSION, MIMICRY, Intensities, Task
 
 CALM = Task(name="calm", output=Intensities(names=("Calm", "Inner Rest"), low=-1.0, high=1.0), unit="frame")
 

@@ -5,7 +5,8 @@ import pytest
 
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import CorpusError
-from twominds.records import EXPRESSION, MIMICRY, Corpus, Split
+from twominds.records import Corpus, Split
+from twominds.tasks import EXPRESSION, MIMICRY
 
 HEADER = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy\n"
 

@@ -22,7 +22,8 @@ from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
 from twominds.encoders.face_frames import FaceFramesEncoder, FaceFramesEncoderConfig
 from twominds.errors import ArtifactError
 from twominds.recipes.leya import leya
-from twominds.records import AH_VIDEO, Features, Modality, absent
+from twominds.records import Features, Modality, absent
+from twominds.tasks import AH_VIDEO
 
 Make = Callable[..., Features]
 CONFIG: EncodersConfig = {

@@ -25,7 +25,8 @@ from twominds.encoders.huggingface import load_backbone
 from twominds.encoders.text import TextEncoderConfig
 from twominds.errors import ConfigError, TrainingError
 from twominds.recipes.leya import leya
-from twominds.records import AH_VIDEO, PRESENT, Features, FloatArray, Modality, absent
+from twominds.records import PRESENT, Features, FloatArray, Modality, absent
+from twominds.tasks import AH_VIDEO
 
 Make = Callable[..., Features]
 Array = npt.NDArray[np.float64]

@@ -10,7 +10,8 @@ from twominds.encoders import embedding
 from twominds.encoders.embedding import embed
 from twominds.encoders.points import PointEncoder, PointEncoderConfig
 from twominds.errors import ConfigError, TrainingError
-from twominds.records import MIMICRY, PRESENT, Features, Modality, absent
+from twominds.records import PRESENT, Features, Modality, absent
+from twominds.tasks import MIMICRY
 from twominds.training.examples import FeatureExamples, Targets
 
 FACE = Modality.FACE

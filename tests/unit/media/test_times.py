@@ -11,7 +11,8 @@ from twominds.backbones import BackboneStore
 from twominds.media.container import MediaFile
 from twominds.media.dense import frame_times
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.records import AH_FRAME, AH_VIDEO, Clip, ClipMedia, FloatArray, Modality, Task, Word
+from twominds.records import Clip, ClipMedia, FloatArray, Modality, Word
+from twominds.tasks import AH_FRAME, AH_VIDEO, Task
 
 Write = Callable[..., Path]
 VARIABLE = [*range(0, 1000, 20), *range(1000, 3000, 250)]

@@ -17,9 +17,10 @@ from twominds.pipelines.study import rows as study_rows
 from twominds.pipelines.study.rows import models_of, train_rows
 from twominds.recipes.leya import leya_demo
 from twominds.recipes.recipe import FusionRecipe, Recipe, Reports
-from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Modality, Split, View, absent, clip_labels
+from twominds.records import PRESENT, Clip, Embedding, Modality, Split, View, absent, clip_labels
 from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart
 from twominds.results.about import About, claim_folder
+from twominds.tasks import AH_VIDEO
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.selection import SelectionProtocol

@@ -6,8 +6,9 @@ from twominds.artifacts import Card, to_json
 from twominds.errors import ConfigError
 from twominds.media.reader import MediaConfig
 from twominds.pipelines.embed import check_scene_fit
-from twominds.records import AH_VIDEO, Modality
+from twominds.records import Modality
 from twominds.results.about import About
+from twominds.tasks import AH_VIDEO
 
 SQUEEZED, CROPPED = MediaConfig(scene_fit="squeeze"), MediaConfig(scene_fit="crop")
 

@@ -25,7 +25,7 @@ from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.model_stages import with_scores
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
-from twominds.records import AH_VIDEO, Clip, Embedding, Modality, Split, View, clip_labels
+from twominds.records import Clip, Embedding, Modality, Split, View, clip_labels
 from twominds.reports.study.report import FILES
 from twominds.reports.submission import submission
 from twominds.results import score_rows, tables
@@ -33,6 +33,7 @@ from twominds.results.about import claim_folder, read_about
 from twominds.results.quarantine import quarantined_clips
 from twominds.scoring.ensemble import Ensemble, save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
+from twominds.tasks import AH_VIDEO
 
 DIM = 4
 SILENT, FACELESS = "clip-025", "clip-033"

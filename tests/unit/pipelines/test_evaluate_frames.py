@@ -18,12 +18,13 @@ from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.sink import ClipSink
-from twominds.records import AH_FRAME, PRESENT, Clip, Embedding, Labels, Split, View, absent
+from twominds.records import PRESENT, Clip, Embedding, Labels, Split, View, absent
 from twominds.results import tables
 from twominds.results.about import About, claim_folder
 from twominds.scoring.decision import Decision, Smooth
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
+from twominds.tasks import AH_FRAME
 
 VIEWS: tuple[View, ...] = ("face.effnet", "text")
 TRAIN = ([0, 0, 1], [0, 0, 0])

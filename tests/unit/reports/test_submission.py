@@ -6,9 +6,10 @@ from decimal import Decimal
 import pytest
 
 from twominds.artifacts import Card
-from twominds.records import AH_VIDEO, Failure, Modality
+from twominds.records import Failure, Modality
 from twominds.reports.submission import details, submission
 from twominds.results.tables import Row
+from twominds.tasks import AH_VIDEO
 
 CARD = Card(
     kind="ensemble",

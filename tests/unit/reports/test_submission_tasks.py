@@ -8,25 +8,11 @@ import pyarrow as pa
 import pytest
 
 from twominds.artifacts import Card
-from twominds.records import (
-    AH_FRAME,
-    AH_VIDEO,
-    EXPRESSION,
-    MIMICRY,
-    PRESENT,
-    Contributions,
-    Modality,
-    Score,
-    ScoredSegment,
-    Task,
-    Timeline,
-    View,
-    ViewScore,
-    absent,
-)
+from twominds.records import PRESENT, Contributions, Modality, Score, ScoredSegment, Timeline, View, ViewScore, absent
 from twominds.reports.submission import details, segments, submission, timeline_table
 from twominds.results import score_rows
 from twominds.results.tables import Row
+from twominds.tasks import AH_FRAME, AH_VIDEO, EXPRESSION, MIMICRY, Task
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
 VIEWS: tuple[View, ...] = (FACE, "face.effnet", TEXT)

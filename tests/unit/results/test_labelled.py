@@ -20,11 +20,12 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.train_view import read_examples
 from twominds.recipes.recipe import FusionRecipe
-from twominds.records import AH_VIDEO, PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent, clip_labels
+from twominds.records import PRESENT, Clip, Embedding, Features, Modality, Source, Split, absent, clip_labels
 from twominds.results import tables
 from twominds.results.labelled import labelled_rows, labels_fingerprint
 from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
 from twominds.search.setup import read_search_data
+from twominds.tasks import AH_VIDEO
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 from twominds.training.objective import Objective

@@ -11,8 +11,9 @@ from twominds.encoders.artifact import save_encoder
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.features.catalog import build_extractor
 from twominds.features.words import WordsFeaturesConfig
-from twominds.records import AH_VIDEO, PRESENT, ClipMedia, Embedding, Modality, absent
+from twominds.records import PRESENT, ClipMedia, Embedding, Modality, absent
 from twominds.scoring.branch import Branch
+from twominds.tasks import AH_VIDEO
 
 
 def media(name: str, transcript: str | None) -> ClipMedia:

@@ -20,19 +20,12 @@ from twominds.fusion.catalog import FusionConfig, build_fusion
 from twominds.fusion.simple import ClassWeightedConfig, ConcatMLPConfig
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.records import (
-    AH_FRAME,
-    AH_VIDEO,
-    EXPRESSION,
-    MIMICRY,
     PRESENT,
-    TASKS,
-    Classes,
     Contributions,
     Embedding,
     Failure,
     Modality,
     Score,
-    Task,
     Timeline,
     View,
     absent,
@@ -42,6 +35,7 @@ from twominds.scoring.decision import Clamp, Decision, Filter, Smooth, Threshold
 from twominds.scoring.ensemble import Ensemble, training_prior, uniform_points
 from twominds.scoring.members import EnsembleConfig, Member, member_models, seed_name
 from twominds.scoring.timeline import timeline
+from twominds.tasks import AH_FRAME, AH_VIDEO, EXPRESSION, MIMICRY, TASKS, Classes, Task
 
 VIEWS: tuple[View, ...] = ("scene", "face", "face.effnet", "text")
 MLP = ConcatMLPConfig(hidden_dim=6, dropout=0.0)

@@ -15,9 +15,10 @@ from twominds.artifacts import Card
 from twominds.errors import ConfigError
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig, ConcatMLPConfig
-from twominds.records import AH_VIDEO, MIMICRY, PRESENT, Embedding, Failure, Intensities, Score, Task, View, absent
+from twominds.records import PRESENT, Embedding, Failure, Score, View, absent
 from twominds.scoring.ensemble import Ensemble, save_ensemble
 from twominds.scoring.members import EnsembleConfig, Member, seed_name, weighted_mean
+from twominds.tasks import AH_VIDEO, MIMICRY, Intensities, Task
 
 FACE, TEXT, EFFNET = "face", "text", "face.effnet"
 NAN = np.nan

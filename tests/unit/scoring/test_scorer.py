@@ -19,10 +19,11 @@ from twominds.features.catalog import build_extractor
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.recipes.leya import leya
-from twominds.records import AH_VIDEO, PRESENT, ClipMedia, Modality, Score, absent
+from twominds.records import PRESENT, ClipMedia, Modality, Score, absent
 from twominds.scoring.ensemble import EnsembleConfig, save_ensemble
 from twominds.scoring.members import seed_name
 from twominds.scoring.scorer import Scorer, check_ensemble, encoder_uri, gather
+from twominds.tasks import AH_VIDEO
 
 TEXT, ROLE = Modality.TEXT, "text.emotion_distilroberta"
 LOAD: tuple[Callable[[str, BackboneStore], object], ...] = (Scorer.load, check_ensemble)

@@ -11,18 +11,12 @@ from fastapi import FastAPI
 from twominds.artifacts import Card
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.records import (
-    AH_FRAME,
-    AH_VIDEO,
-    EXPRESSION,
-    MIMICRY,
     PRESENT,
-    TASKS,
     ClipMedia,
     Contributions,
     Modality,
     Score,
     ScoredSegment,
-    Task,
     Timeline,
     ViewScore,
     absent,
@@ -32,6 +26,7 @@ from twominds.scoring.members import EnsembleConfig, Member
 from twominds.serving.answers import EXAMPLE, DurationsAnswer, ModelAnswer, ScoreAnswer
 from twominds.serving.app import ServeArgs, model_answer
 from twominds.serving.ingress import RayScoringService, seed_answer
+from twominds.tasks import AH_FRAME, AH_VIDEO, EXPRESSION, MIMICRY, TASKS, Task
 
 DURATIONS = DurationsAnswer(upload=0, decode=0, encoders={}, fusion=0, total=0)
 MEDIA = ClipMedia(

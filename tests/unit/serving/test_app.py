@@ -19,12 +19,13 @@ from twominds.encoders.artifact import used_backbone
 from twominds.errors import ArtifactError, BackboneError, ConfigError, MissingInputError
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.records import AH_VIDEO, Modality, View
+from twominds.records import Modality, View
 from twominds.scoring.ensemble import EnsembleConfig
 from twominds.scoring.scorer import encoder_uri
 from twominds.serving.answers import ModelAnswer
 from twominds.serving.app import ServeArgs, build
 from twominds.serving.deployments import ReplicaSettings
+from twominds.tasks import AH_VIDEO
 
 CONFIGS = Path(__file__).parents[3] / "serve_configs"
 ROLE = "text.all_minilm"

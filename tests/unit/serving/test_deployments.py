@@ -12,9 +12,10 @@ import pytest
 from twominds.artifacts import Card
 from twominds.errors import ArtifactError, BackboneError, MediaError
 from twominds.media.reader import MediaConfig, MediaReader
-from twominds.records import AH_VIDEO, PRESENT, ByteArray, Clip, ClipMedia, Embedding, Failure, Modality
+from twominds.records import PRESENT, ByteArray, Clip, ClipMedia, Embedding, Failure, Modality
 from twominds.scoring.branch import Branch
 from twominds.serving.deployments import EncoderReplica, MediaDecoder, ReplicaSettings
+from twominds.tasks import AH_VIDEO
 
 SETTINGS = ReplicaSettings(
     ensemble="ensemble",

@@ -23,9 +23,10 @@ from twominds.errors import TrainingError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import AttentionSumConfig
-from twominds.records import AH_VIDEO, PRESENT, Embedding, Features, Modality, Score, View, absent
+from twominds.records import PRESENT, Embedding, Features, Modality, Score, View, absent
 from twominds.scoring.ensemble import Ensemble, save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
+from twominds.tasks import AH_VIDEO
 from twominds.training.examples import Targets
 from twominds.training.fit import EpochReport, FitConfig, fit
 from twominds.training.fit_state import FitState

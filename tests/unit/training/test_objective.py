@@ -13,7 +13,7 @@ from sklearn import metrics
 from torch import Tensor
 
 from twominds.errors import ConfigError
-from twominds.records import AH_VIDEO, EXPRESSION, MIMICRY, TASKS, Intensities, Task
+from twominds.tasks import AH_VIDEO, EXPRESSION, MIMICRY, TASKS, Intensities, Task
 from twominds.training.objective import CriterionName, Objective
 
 f1_score = cast(Any, metrics).f1_score

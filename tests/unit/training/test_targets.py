@@ -11,7 +11,8 @@ from torch import nn
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ConcatMLPConfig
-from twominds.records import AH_FRAME, AH_VIDEO, EXPRESSION, MIMICRY, Classes, Intensities, Labels, Modality
+from twominds.records import Labels, Modality
+from twominds.tasks import AH_FRAME, AH_VIDEO, EXPRESSION, MIMICRY, Classes, Intensities
 from twominds.training.examples import FusionExamples, Targets, half_step_s
 from twominds.training.fit import fit
 from twominds.training.fit_config import FitConfig

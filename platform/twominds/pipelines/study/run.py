@@ -24,7 +24,7 @@ from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.study.rows import models_of, save_whole, train_rows
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Score, Split, Task, View
+from twominds.records import Clip, Score, Split, View
 from twominds.reports.study.answers import answers_of, baselines, mean_score, scored
 from twominds.reports.study.comparison import OtherReport
 from twominds.reports.study.points import LabelledPoints
@@ -46,6 +46,7 @@ from twominds.results import score_rows
 from twominds.results.about import absolute
 from twominds.scoring.ensemble import Ensemble
 from twominds.storage import require_writable, write_whole
+from twominds.tasks import Task
 from twominds.training.selection import LabelledSplits, visible_splits
 from twominds.workspace import require
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from twominds.fusion.batch import count_points
-from twominds.records import Classes, Embedding, Score, Split, Task, View, absent, modality_of
+from twominds.records import Embedding, Score, Split, View, absent, modality_of
 from twominds.reports.study.points import LabelledPoints, constant
 from twominds.reports.study.results import Answers, RowResult
 from twominds.scoring.ensemble import EmbeddingsOfClip, Ensemble
+from twominds.tasks import Classes, Task
 from twominds.training.metrics import IntArray, metric_of, question_baseline
 
 Outputs = npt.NDArray[np.float64]

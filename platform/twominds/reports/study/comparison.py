@@ -14,9 +14,10 @@ import numpy as np
 from upath import UPath
 
 from twominds.errors import ConfigError, MissingInputError
-from twominds.records import AH_VIDEO, Classes, Split, Task
+from twominds.records import Split
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.results import StudyResults
+from twominds.tasks import AH_VIDEO, Classes, Task
 from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap
 from twominds.training.metrics import metric_of
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twominds.records import Clip, Contributions, Modality, Task
+from twominds.records import Clip, Contributions, Modality
 from twominds.reports.study.groups import GROUPINGS
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.results import StudyResults
+from twominds.tasks import Task
 
 EVERY = "all"
 """The grouping of all clips, and of those by their true class."""

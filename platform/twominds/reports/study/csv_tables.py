@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from twominds.records import Classes
 from twominds.reports.study.cells import bounds, percent
 from twominds.reports.study.cells import points as in_points
 from twominds.reports.study.comparison import point_names
@@ -15,6 +14,7 @@ from twominds.reports.study.protocol import split_name
 from twominds.reports.study.results import StudyResults
 from twominds.reports.study.scores import REPORTED, StudyScores
 from twominds.reports.study.tables import paper
+from twominds.tasks import Classes
 
 
 def table_rows(scores: StudyScores) -> list[list[str]]:

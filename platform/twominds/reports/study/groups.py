@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from twominds.records import BoolArray, Classes, Clip, Split, Task
+from twominds.records import BoolArray, Clip, Split
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.results import Answers
+from twominds.tasks import Classes, Task
 from twominds.training.bootstrap import Estimate, PeopleBootstrap
 from twominds.training.metrics import metric_of
 

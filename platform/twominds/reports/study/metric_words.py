@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from twominds.records import Classes, Task
+from twominds.tasks import Classes, Task
 from twominds.training.metrics import CLASS_METRICS, INTENSITY_METRICS
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twominds.records import BoolArray, Classes, Clip, Task, Times
+from twominds.records import BoolArray, Clip, Times
+from twominds.tasks import Classes, Task
 from twominds.training.examples import Targets
 from twominds.training.metrics import IntArray
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from twominds.records import Classes, Split
+from twominds.records import Split
 from twominds.reports.study.results import StudyResults
 from twominds.reports.study.scores import StudyScores
+from twominds.tasks import Classes
 from twominds.training.bootstrap import RESAMPLES, SEED
 
 

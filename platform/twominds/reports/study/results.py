@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from twominds.artifacts import Card, Weights
 from twominds.recipes.recipe import PublishedScores, Reports
-from twominds.records import BoolArray, Clip, Score, Split, Task, View
+from twominds.records import BoolArray, Clip, Score, Split, View
 from twominds.reports.study.points import LabelledPoints
+from twominds.tasks import Task
 from twominds.training.selection import SelectionProtocol
 
 SEEDS_LOST = "seeds_lost"

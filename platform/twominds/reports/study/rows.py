@@ -9,13 +9,14 @@ from upath import UPath
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Embedding, Split, Task, View, absent
+from twominds.records import Clip, Embedding, Split, View, absent
 from twominds.reports.study.answers import ensemble_answers, without
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.results import Answers
 from twominds.results import tables
 from twominds.results.labelled import clip_rows
 from twominds.scoring.ensemble import Ensemble
+from twominds.tasks import Task
 from twominds.training.selection import SelectionProtocol
 
 

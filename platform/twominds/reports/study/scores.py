@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twominds.records import Classes, Split, Task, View
+from twominds.records import Split, View
 from twominds.reports.study.comparison import Comparison, OtherReport, compare
 from twominds.reports.study.contributions import GroupContributions, group_contributions
 from twominds.reports.study.groups import HeadlineGroupScore, group_scores
@@ -15,6 +15,7 @@ from twominds.reports.study.metric_words import PER_OUTPUT, other_metrics
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.reliability import Reliability, reliability
 from twominds.reports.study.results import Answers, RowResult, StudyResults
+from twominds.tasks import Classes, Task
 from twominds.training.bootstrap import Difference, Estimate, PeopleBootstrap, Resampled
 from twominds.training.metrics import confusion, metric_of, per_output
 from twominds.training.ranking import AveragePrecision, ChallengeAveragePrecision

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from twominds.records import Classes, Modality
+from twominds.records import Modality
 from twominds.reports.study.cells import NONE, difference, estimate, p_value, percent, points, signed
 from twominds.reports.study.comparison import Comparison, Paired
 from twominds.reports.study.contributions import GroupContributions
@@ -11,6 +11,7 @@ from twominds.reports.study.metric_words import other_metrics, words
 from twominds.reports.study.protocol import banners, protocol, split_name
 from twominds.reports.study.results import RowResult
 from twominds.reports.study.scores import REPORTED, RowScore, StudyScores
+from twominds.tasks import Classes
 
 
 def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from twominds.records import Classes, Split, Task, Timeline
+from twominds.records import Split, Timeline
 from twominds.reports.charts import CLASSES, MANY, NAMES, WIDTH_IN, Plot, plot_of
 from twominds.reports.study.results import StudyResults
 from twominds.reports.study.scores import StudyScores
 from twominds.scoring.decision import borders_of, runs_of
+from twominds.tasks import Classes, Task
 from twominds.training.metrics import IntArray
 
 MOST = 4

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from twominds.records import EXPRESSION, MIMICRY, Split
+from twominds.records import Split
 from twominds.synthetic.corpus.bah_files import write_abaw8, write_bah
 from twominds.synthetic.corpus.clip import DrawnClip
 from twominds.synthetic.corpus.config import Layout, PlantedTask, SyntheticCorpusConfig
 from twominds.synthetic.corpus.plan import CorpusPlan, annotated, person_id
 from twominds.synthetic.corpus.timeline import stretches
+from twominds.tasks import EXPRESSION, MIMICRY
 
 CLIPS_TABLE, SEGMENTS_TABLE = "clips.csv", "segments.csv"
 _EXPR_SETS = {Split.TRAIN: "Train_Set", Split.VALIDATION: "Validation_Set", Split.TEST: "Test_Set"}

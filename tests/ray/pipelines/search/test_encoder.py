@@ -19,9 +19,10 @@ from twominds.pipelines.train_view import read_examples
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import EncoderSearch, Recipe
 from twominds.recipes.space import Choice
-from twominds.records import AH_VIDEO, PRESENT, Clip, Features, Modality, Split, clip_labels
+from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
 from twominds.results import tables
 from twominds.results.about import About, claim_folder
+from twominds.tasks import AH_VIDEO
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

@@ -21,10 +21,11 @@ from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import AH_VIDEO, Clip, Modality, Split, View, clip_labels
+from twominds.records import Clip, Modality, Split, View, clip_labels
 from twominds.reports.study.rows import StudyPart
 from twominds.results import tables
 from twominds.results.about import ABOUT, About, absolute, claim_folder, read_about
+from twominds.tasks import AH_VIDEO
 
 SCENE, FACE, AUDIO, TEXT = Modality
 

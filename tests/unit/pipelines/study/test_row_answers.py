@@ -13,9 +13,10 @@ from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import build_fusion
 from twominds.pipelines.study.rows import save_whole
 from twominds.recipes.recipe import Recipe
-from twominds.records import AH_VIDEO, Embedding, Modality, Split, View, absent
+from twominds.records import Embedding, Modality, Split, View, absent
 from twominds.reports.study.rows import ClipEmbeddings, RowModels, answers, labelled, labelled_points
 from twominds.scoring.ensemble import Ensemble
+from twominds.tasks import AH_VIDEO
 from twominds.training.fit import FitConfig
 
 if TYPE_CHECKING:

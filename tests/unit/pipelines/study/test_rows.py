@@ -20,12 +20,13 @@ from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
 from twominds.pipelines.study.rows import models_of, save_whole, selection_data, train_rows
 from twominds.recipes.recipe import Recipe
-from twominds.records import AH_VIDEO, Modality, Split, View, clip_labels
+from twominds.records import Modality, Split, View, clip_labels
 from twominds.reports.study.results import what_is_lost
 from twominds.reports.study.rows import ClipEmbeddings, StudyPart, answers, labelled, labelled_points, read_embeddings
 from twominds.results import tables
 from twominds.scoring.ensemble import Ensemble
 from twominds.search.candidate import CandidateStore, train_candidate
+from twominds.tasks import AH_VIDEO
 from twominds.training.fit import FitConfig, FitResult, fit
 from twominds.training.losses import FusionLoss
 from twominds.training.metrics import macro_f1

@@ -14,12 +14,13 @@ from twominds.pipelines.study import run as study
 from twominds.pipelines.study.parts import StudyConfig, Unmade
 from twominds.pipelines.study.run import run_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import AH_VIDEO, PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View
+from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View
 from twominds.reports.study.answers import mean_score
 from twominds.reports.study.results import StudyResults
 from twominds.reports.study.rows import ClipEmbeddings, StudyPart, labelled, labelled_points
 from twominds.reports.summary import Summary
 from twominds.scoring.ensemble import Ensemble
+from twominds.tasks import AH_VIDEO
 from twominds.training.fit import FitConfig
 from twominds.training.selection import SelectionProtocol, visible_splits
 

@@ -9,23 +9,14 @@ import torch
 
 from twominds.artifacts import Card
 from twominds.fusion.simple import ClassWeightedConfig
-from twominds.records import (
-    PRESENT,
-    Classes,
-    Clip,
-    Embedding,
-    Labels,
-    Split,
-    Task,
-    View,
-    absent,
-)
+from twominds.records import PRESENT, Clip, Embedding, Labels, Split, View, absent
 from twominds.reports.study.answers import answers_of, baselines, encoder_answers, ensemble_answers, scored
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.results import RowResult, StudyResults
 from twominds.scoring.decision import Decision, Filter, Smooth
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.members import EnsembleConfig, member_models, seed_name
+from twominds.tasks import Classes, Task
 
 VIEWS: tuple[View, ...] = ("face.a", "face.b", "text")
 RATE_HZ = 5.0

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from twominds.errors import ConfigError, MissingInputError
-from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
+from twominds.records import Clip, Modality, Split, clip_labels
 from twominds.reports.study.comparison import compare, read_report
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.report import write_report
 from twominds.reports.study.results import Answers, RowResult, StudyResults
+from twominds.tasks import AH_VIDEO
 
 LABELS = [1, 0, 1, 0, 1, 0]
 OURS, THEIRS = [1, 0, 1, 0, 0, 0], [1, 1, 0, 0, 1, 0]

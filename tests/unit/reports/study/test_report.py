@@ -13,7 +13,7 @@ import pytest
 from upath import UPath
 
 from twominds.recipes.recipe import PublishedScores
-from twominds.records import AH_VIDEO, Clip, Modality, Split, clip_labels
+from twominds.records import Clip, Modality, Split, clip_labels
 from twominds.reports.study.csv_tables import as_csv, group_rows, table_rows
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.protocol import banners, protocol
@@ -22,6 +22,7 @@ from twominds.reports.study.report import FILES, write_report
 from twominds.reports.study.results import Answers, RowResult, StudyResults
 from twominds.reports.study.scores import score_study
 from twominds.reports.study.tables import markdown, row_cells
+from twominds.tasks import AH_VIDEO
 
 ODD = "<script>alert('1 | 2')</script> & $x_1$"
 

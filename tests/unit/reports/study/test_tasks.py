@@ -13,21 +13,7 @@ import torch
 from sklearn import metrics
 
 from twominds.errors import ConfigError
-from twominds.records import (
-    AH_FRAME,
-    AH_VIDEO,
-    EXPRESSION,
-    MIMICRY,
-    Clip,
-    Contributions,
-    Intensities,
-    Labels,
-    Modality,
-    Score,
-    Split,
-    Task,
-    clip_labels,
-)
+from twominds.records import Clip, Contributions, Labels, Modality, Score, Split, clip_labels
 from twominds.reports.study.answers import baselines
 from twominds.reports.study.comparison import compare, read_report
 from twominds.reports.study.contributions import MeanContribution, group_contributions
@@ -39,6 +25,7 @@ from twominds.reports.study.results import Answers, RowResult, StudyResults
 from twominds.reports.study.scores import score_study
 from twominds.reports.study.tables import contribution_cells, markdown, metric_cells, row_cells
 from twominds.reports.study.timeline_plots import shown_clips
+from twominds.tasks import AH_FRAME, AH_VIDEO, EXPRESSION, MIMICRY, Intensities, Task
 from twominds.training.ranking import ChallengeAveragePrecision
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import pytest
 from twominds.corpus.labels import labels_at
 from twominds.corpus.manifest import read_corpus
 from twominds.errors import ConfigError
-from twominds.records import AH_FRAME, EXPRESSION, MIMICRY, TASKS, Corpus, Split
+from twominds.records import Corpus, Split
 from twominds.synthetic.corpus.config import LAYOUT_TASKS, Layout, NuisanceRates, PlantedTask, SyntheticCorpusConfig
 from twominds.synthetic.corpus.corpus import TRUTH_FILE, make_corpus
 from twominds.synthetic.corpus.layouts import ENTRIES
+from twominds.tasks import AH_FRAME, EXPRESSION, MIMICRY, TASKS
 
 RATES = replace(NuisanceRates.none(), two_faces=1 / 12, face_leaves=1 / 12, variable_frame_rate=1 / 12, no_face=1 / 12)
 SMALL = SyntheticCorpusConfig(clips=12, clip_s=8.0, width=96, height=72, fps=6.0, seed=5, nuisances=RATES)
