@@ -184,36 +184,6 @@ def macro_f1(labels: IntLike, predictions: IntLike, num_classes: int) -> float:
     return metric_of_classes("macro_f1", num_classes)(labels, predictions)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GroupScore:
-    """Macro F1 within one group of clips."""
-
-    clips: int
-    macro_f1: float
-
-
-def grouped_macro_f1(
-    labels: IntLike, predictions: IntLike, groups: Sequence[object], num_classes: int
-) -> dict[str, GroupScore]:
-    """Macro F1 per group (question, gender, age range, ...), by the groups' names in order.
-
-    Clips whose group is None (the corpus does not say) are left out.
-    """
-    truth, guess = np.asarray(labels, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
-    names = np.array(["" if group is None else str(group) for group in groups])
-    scores: dict[str, GroupScore] = {}
-    for name in sorted(set(names.tolist()) - {""}):
-        chosen = names == name
-        score = macro_f1(truth[chosen], guess[chosen], num_classes)
-        scores[name] = GroupScore(clips=int(chosen.sum()), macro_f1=score)
-    return scores
-
-
-def majority_baseline(train_labels: IntLike, clips: int, num_classes: int) -> IntArray:
-    """Predict the training split's most frequent class (of equals the first) for every one of `clips` clips."""
-    return np.full(clips, majority(train_labels, num_classes), dtype=np.int64)
-
-
 def question_baseline(
     train_labels: IntLike,
     train_questions: Sequence[int | None],

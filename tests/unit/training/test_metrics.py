@@ -10,9 +10,7 @@ from twominds.training.metrics import (
     CLASS_METRICS,
     INTENSITY_METRICS,
     confusion,
-    grouped_macro_f1,
     macro_f1,
-    majority_baseline,
     metric_of_classes,
     metric_of_intensities,
     per_output,
@@ -41,17 +39,6 @@ def test_macro_f1_by_hand() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="2 labels but 1"):
         macro_f1([0, 1], [0], 2)
-
-
-def test_per_group_leaves_out_clips_without_one() -> None:
-    scores = grouped_macro_f1([0, 1, 0, 1, 1], [0, 1, 1, 0, 1], [2, 2, 1, 1, None], 2)
-    assert list(scores) == ["1", "2"]
-    assert (scores["2"].clips, scores["2"].macro_f1) == (2, 1.0)
-    assert (scores["1"].clips, scores["1"].macro_f1) == (2, 0.0)
-
-
-def test_majority_baseline_comes_from_training_labels() -> None:
-    assert majority_baseline([1, 1, 0], 4, 2).tolist() == [1, 1, 1, 1]
 
 
 def test_question_baseline_by_hand() -> None:

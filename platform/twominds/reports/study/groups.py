@@ -25,7 +25,7 @@ GROUPINGS: dict[str, Callable[[Clip], str | None]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadlineGroupScore:
+class GroupScore:
     """The headline row on the clips of one group."""
 
     grouping: str
@@ -40,7 +40,7 @@ class HeadlineGroupScore:
 
 def group_scores(
     splits: Mapping[Split, LabelledPoints], answers: Mapping[Split, Answers], task: Task
-) -> Iterator[HeadlineGroupScore]:
+) -> Iterator[GroupScore]:
     """Each group's, in the order of the groupings, groups and splits.
 
     Args:
@@ -65,7 +65,7 @@ def _group(
     chosen: BoolArray,
     answers: Answers,
     task: Task,
-) -> HeadlineGroupScore:
+) -> GroupScore:
     draws = PeopleBootstrap(points.truth, points.people, metric_of(task), known=chosen)
     clips, truth = points.count(chosen), points.truth[chosen]
     lacks = isinstance(task.output, Classes) and len(set(truth.tolist())) < task.num_outputs
@@ -75,7 +75,7 @@ def _group(
         "a class is missing and counts as 0": lacks and task.metric == "macro_f1",
         "a class is missing": lacks and task.metric != "macro_f1",
     }
-    return HeadlineGroupScore(
+    return GroupScore(
         grouping=grouping,
         group=group,
         split=split,

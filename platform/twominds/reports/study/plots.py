@@ -26,7 +26,7 @@ from twominds.reports.charts import (
 )
 from twominds.reports.study.class_plots import confusions, reliability_diagrams
 from twominds.reports.study.contribution_plots import contribution_bars
-from twominds.reports.study.groups import GROUPINGS, HeadlineGroupScore
+from twominds.reports.study.groups import GROUPINGS, GroupScore
 from twominds.reports.study.metric_words import MetricWords, words
 from twominds.reports.study.scores import DropScore, RowScore, StudyScores
 from twominds.reports.study.timeline_plots import timelines
@@ -165,14 +165,14 @@ def _group_figure(
     return [plot_of(name, title, f"{title} {metric.unit}: {told}.", caption, figure)]
 
 
-def _by_group(groups: Sequence[HeadlineGroupScore], grouping: str) -> dict[str, dict[Split, HeadlineGroupScore]]:
-    found: dict[str, dict[Split, HeadlineGroupScore]] = {}
+def _by_group(groups: Sequence[GroupScore], grouping: str) -> dict[str, dict[Split, GroupScore]]:
+    found: dict[str, dict[Split, GroupScore]] = {}
     for score in sorted((score for score in groups if score.grouping == grouping), key=lambda score: score.group):
         found.setdefault(score.group, {})[score.split] = score
     return found
 
 
-def _group_label(group: str, by_split: dict[Split, HeadlineGroupScore]) -> str:
+def _group_label(group: str, by_split: dict[Split, GroupScore]) -> str:
     flag = "*" if any(score.notes for score in by_split.values()) else ""
     return f"{wrapped(group, 28)}{flag}\n(n {' / '.join(str(score.clips) for score in by_split.values())})"
 

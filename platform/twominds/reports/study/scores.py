@@ -10,7 +10,7 @@ import numpy.typing as npt
 from twominds.records import Split, View
 from twominds.reports.study.comparison import Comparison, OtherReport, compare
 from twominds.reports.study.contributions import GroupContributions, group_contributions
-from twominds.reports.study.groups import HeadlineGroupScore, group_scores
+from twominds.reports.study.groups import GroupScore, group_scores
 from twominds.reports.study.metric_words import PER_OUTPUT, other_metrics
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.reliability import Reliability, reliability
@@ -78,7 +78,7 @@ class StudyScores:
     rows: tuple[RowScore, ...]
     best_unimodal: str | None
     """Its recipe, chosen on validation; None without a unimodal row or a validation split."""
-    groups: tuple[HeadlineGroupScore, ...]
+    groups: tuple[GroupScore, ...]
     reliability: Mapping[Split, Reliability]
     """How reliable the probabilities of the headline row are, of two classes."""
     drops: tuple[DropScore, ...]
