@@ -1,4 +1,4 @@
-"""How good answers are, and what that is to be read against: per group, and the baselines that see no video."""
+"""How good answers are, and what that is to be read against: the baselines that see no video."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
