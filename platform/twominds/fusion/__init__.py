@@ -1,1 +1,1 @@
-"""Ways to fuse one token per modality into one answer."""
+"""Ways to fuse one token per view into one answer."""

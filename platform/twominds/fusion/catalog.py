@@ -44,7 +44,7 @@ def build_fusion(
 
     Args:
         config: which model, and its settings.
-        dims: D_m per modality, in the order of the tokens.
+        dims: D_m per view, in the order of the tokens.
         num_outputs: C.
         seed: of the initial weights.
         train: inputs and labels of the training split, for `standardize`; None: the state will be loaded.

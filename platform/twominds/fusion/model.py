@@ -1,4 +1,4 @@
-"""What every fusion model is: inputs per modality in, class logits out."""
+"""What every fusion model is: a token per view in, class logits out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ class FusionSettings:
     """Dropout probability throughout the model."""
     standardize: Standardization = "none"
     """Inputs as they are (`none`, the paper), as `zscore`s, as whitened principal components (`pca`), or projected onto
-    the directions that bear on the class, alone or with another modality (`interaction`). Fitted on the training split.
+    the directions that bear on the class, alone or with another view (`interaction`). Fitted on the training split.
     For the input kind `pooled` choose `interaction`."""
     pca_components: int = 24
-    """Principal components per modality that `pca` keeps and `interaction` searches for directions."""
+    """Principal components per view that `pca` keeps and `interaction` searches for directions."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a setting is out of range."""
@@ -114,7 +114,7 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 class Projectors(nn.Module):
-    """One projector per modality (eq. 4): Linear, LayerNorm, GELU, Dropout; stacked to [N, M, d] (eq. 5)."""
+    """One projector per view (eq. 4): Linear, LayerNorm, GELU, Dropout; stacked to [N, M, d] (eq. 5)."""
 
     def __init__(self, dims: Mapping[View, int], hidden_dim: int, dropout: float) -> None:
         super().__init__()

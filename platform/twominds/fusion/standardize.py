@@ -1,9 +1,9 @@
-"""Put a modality's tokens on a common footing by statistics of the training split, kept in the model's state.
+"""Put a view's tokens on a common footing by statistics of the training split, kept in the model's state.
 
 Encoder embeddings are in a good range by training, and LEYA feeds them as they are. Pooled features of a frozen
 backbone are not: a few directions of large variance (who, where) hide the rest, and a few hundred clips can't teach a
 network which of a thousand directions matter. Hence z-scores, whitened principal components, or `interaction`: the
-directions in which two modalities together, but perhaps neither alone, say something of the class.
+directions in which two views together, but perhaps neither alone, say something of the class.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from twominds.errors import TrainingError
 Standardization = Literal["none", "zscore", "pca", "interaction"]
 
 INTERACTION_DIRECTIONS = 2
-"""Directions that a modality keeps for each partner, with standardize='interaction'."""
+"""Directions that a view keeps for each partner, with standardize='interaction'."""
 
 _SMALL = 1e-6
 """A deviation below this is a constant: its direction is dropped, not blown up."""
 
 
 class Standardizer(nn.Module):
-    """[N, D] -> [N, `output_dim`] for one modality; statistics are set by `fit_standardizers`."""
+    """[N, D] -> [N, `output_dim`] for one view; statistics are set by `fit_standardizers`."""
 
     def __init__(self, dim: int, method: Standardization, components: int, partners: int) -> None:
         super().__init__()
@@ -59,18 +59,18 @@ def fit_standardizers(
     - pca: the leading principal components of the z-scores, whitened. Components that the clips can't determine (beyond
       rank n - 1) stay zero.
     - interaction: of those components only the directions that matter to the class: one along the covariance of token
-      and class, and for each partner modality the leading left singular vectors of the class-weighted cross-covariance
+      and class, and for each partner view the leading left singular vectors of the class-weighted cross-covariance
       mean((1[y = c] - p_c) x_i x_j'), where both are present. For two independent signals whose agreement is the class,
       that matrix has rank one, and the pair of singular vectors is the pair of signals.
 
     Args:
-        standardizers: One per modality, all of one method.
-        tokens: [N, D_m] per modality.
+        standardizers: One per view, all of one method.
+        tokens: [N, D_m] per view.
         mask: bool [N, M], True where present.
         labels: int64 [N]; only `interaction` looks at them.
 
     Raises:
-        TrainingError: fewer than two training clips have one of the modalities.
+        TrainingError: fewer than two training clips have one of the views.
     """
     if not standardizers or standardizers[0].method == "none":
         return
@@ -93,8 +93,8 @@ def _fit_whitening(standardizer: Standardizer, present: Tensor) -> Tensor:
     """Set mean and scale; return the whitening basis [D, k] of the z-scores (float64), or nothing for zscore."""
     if len(present) < 2:
         raise TrainingError(
-            f"standardize='{standardizer.method}' needs at least 2 training clips with each modality. Leave the rare "
-            "modality out of the fusion, or use standardize='none'."
+            f"standardize='{standardizer.method}' needs at least 2 training clips with each view. Leave the rare "
+            "view out of the fusion, or use standardize='none'."
         )
     exact = present.double()
     mean, deviation = exact.mean(dim=0), exact.std(dim=0, correction=0)
@@ -111,7 +111,7 @@ def _fit_whitening(standardizer: Standardizer, present: Tensor) -> Tensor:
 
 
 def _class_directions(scores: Sequence[Tensor], i: int, labels: Tensor) -> Tensor:
-    """Orthonormal-per-partner directions [k, 1 + r * (M - 1)] of modality i that bear on the class."""
+    """Orthonormal-per-partner directions [k, 1 + r * (M - 1)] of view i that bear on the class."""
     one_hot = nn.functional.one_hot(labels).double()
     centred = one_hot - one_hot.mean(dim=0)
     own = scores[i]

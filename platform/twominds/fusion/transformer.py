@@ -1,4 +1,4 @@
-"""LEYA's fusion model (section 3.5): a Transformer encoder over one token per modality."""
+"""LEYA's fusion model (section 3.5): a Transformer encoder over one token per view."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ class Block(nn.Module):
 
 
 class TransformerFusion(Fusion):
-    """Projectors, modality embeddings, Transformer encoder, masked mean, linear classifier (eq. 4-8).
+    """Projectors, an embedding per view, Transformer encoder, masked mean, linear classifier (eq. 4-8).
 
     An absent modality is masked in attention and left out of the mean, so that it can't reach the answer.
     """
