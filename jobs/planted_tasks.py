@@ -3,7 +3,9 @@
 Per frame A/H with its segments, eight expressions per frame, six intensities per clip; and corpora without signal.
 """
 
+import filecmp
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,29 +109,18 @@ def main(config: PlantedTasksConfig) -> None:
 
 
 def _one(config: PlantedTasksConfig, task: PlantedTask, preset: PresetName, seed: int) -> Measured:
-    workspace, (layout, clip_s) = Workspace(root=f"{config.output}/{task}-{preset}-{seed}"), LAYOUTS[task]
-    drawn = SyntheticCorpusConfig(
-        preset=preset,
-        layout=layout,
-        task=task,
-        clips=config.clips,
-        clip_s=clip_s,
-        shares=SHARES,
-        seed=seed,
-        width=config.width,
-        height=config.width * 3 // 4,
-        fps=config.fps,
-        clean=True,
-    )
-    make_corpus(drawn, Path(workspace.corpus))
     recipe = f"simple/{task}"
+    shared = Workspace(root=f"{config.output}/{task}-{seed}")
+    workspace = Workspace(root=f"{shared.root}/{preset}")
+    _draw(config, task, preset, seed, Path(workspace.corpus))
+    _lay_out(Path(workspace.corpus), Path(shared.corpus))
     preprocess(
         PreprocessConfig(
-            corpus=workspace.corpus, output=workspace.features, models=config.models, recipe=recipe, detector="yolo"
+            corpus=shared.corpus, output=shared.features, models=config.models, recipe=recipe, detector="yolo"
         )
     )
-    train_encoders(TrainConfig(features=workspace.features, output=workspace.encoders, models=config.models))
-    embed_features(EmbedConfig(features=workspace.features, encoders=workspace.encoders, output=workspace.embeddings))
+    train_encoders(TrainConfig(features=shared.features, output=workspace.encoders, models=config.models))
+    embed_features(EmbedConfig(features=shared.features, encoders=workspace.encoders, output=workspace.embeddings))
     search_fusion(
         SearchConfig(
             embeddings=workspace.embeddings,
@@ -141,6 +132,34 @@ def _one(config: PlantedTasksConfig, task: PlantedTask, preset: PresetName, seed
         )
     )
     return measured(workspace, find_recipe(recipe).task, preset, seed)
+
+
+def _draw(config: PlantedTasksConfig, task: PlantedTask, preset: PresetName, seed: int, root: Path) -> None:
+    layout, clip_s = LAYOUTS[task]
+    drawn = SyntheticCorpusConfig(
+        preset=preset,
+        layout=layout,
+        task=task,
+        clips=config.clips,
+        clip_s=clip_s,
+        shares=SHARES,
+        clips_per_person=1.0,  # else two hundred clips are 25 people to learn from
+        seed=seed,
+        width=config.width,
+        height=config.width * 3 // 4,
+        fps=config.fps,
+        clean=True,
+    )
+    make_corpus(drawn, root)
+
+
+def _lay_out(drawn: Path, corpus: Path) -> None:
+    """Makes `corpus` what was drawn. A seed's presets differ in labels alone: the features of films are made once."""
+    for file in sorted(path for path in drawn.rglob("*") if path.is_file()):
+        there = corpus / file.relative_to(drawn)
+        if not there.is_file() or not filecmp.cmp(file, there, shallow=False):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, there)
 
 
 def measured(workspace: Workspace, task: Task, preset: str, seed: int) -> Measured:

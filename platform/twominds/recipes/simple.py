@@ -18,7 +18,8 @@ from twominds.features.audio import AudioFeaturesConfig
 from twominds.features.face import FaceFeaturesConfig
 from twominds.features.face_track import FaceTrackFeaturesConfig
 from twominds.features.text import TextFeaturesConfig
-from twominds.fusion.simple import AttentionSumConfig
+from twominds.fusion.model import FusionSettings
+from twominds.fusion.simple import AttentionSumConfig, ConcatMLPConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.recipes.space import Choice, LogUniform, SearchSpace
@@ -41,25 +42,36 @@ _MEDIA = MediaConfig(face_frames=8)
 """Of a face that is tracked, these frames alone say whether there is one."""
 
 _CLIPS = FitConfig(
-    epochs=40,
-    batch_size=32,
+    epochs=60,
+    batch_size=16,
     optimizer="adamw",
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     weight_decay=1e-2,
     scheduler="cosine",
     label_smoothing=0.0,
     class_weights=True,
     grad_clip=1.0,
-    patience=10,
+    patience=20,
     min_epochs=4,
 )
-"""Of whole clips there are few."""
-_POINTS = replace(_CLIPS, epochs=12, batch_size=512, evaluation_batch_size=4096, patience=4, min_epochs=2)
+"""Of whole clips there are few: small batches and many epochs."""
+_POINTS = replace(
+    _CLIPS,
+    epochs=24,
+    batch_size=256,
+    learning_rate=1e-3,
+    evaluation_batch_size=4096,
+    patience=5,
+    min_epochs=2,
+)
 """Points are many and neighbours alike: a few passes over them are enough."""
 
 
-def _fusion(*views: Modality, fit: FitConfig = _POINTS) -> FusionRecipe:
-    model = AttentionSumConfig(hidden_dim=64, dropout=0.3)
+def _fusion(
+    *views: Modality,
+    fit: FitConfig = _POINTS,
+    model: FusionSettings = AttentionSumConfig(hidden_dim=64, dropout=0.3),
+) -> FusionRecipe:
     return FusionRecipe(
         model=model,
         fit=fit,
@@ -126,7 +138,7 @@ def mimicry() -> Recipe:
             Modality.TEXT: TextFeaturesConfig(backbone="text.all_minilm"),
         },
         encoders={
-            Modality.FACE: FaceEncoderConfig(),
+            Modality.FACE: FaceEncoderConfig(hidden_dim=64, embedding_dim=64, dropout=0.1),
             Modality.AUDIO: AudioEncoderConfig(temporal="lstm", hidden_dim=64, num_layers=1, head_hidden_dim=32),
             Modality.TEXT: TextEncoderConfig(backbone="text.all_minilm", pooling="mean", dropout=0.3),
         },
@@ -138,7 +150,7 @@ def mimicry() -> Recipe:
             ),
         },
         encoder_seed=42,
-        fusion=_fusion(Modality.FACE, Modality.AUDIO, Modality.TEXT, fit=_CLIPS),
+        fusion=_fusion(Modality.FACE, Modality.AUDIO, Modality.TEXT, fit=_CLIPS, model=ConcatMLPConfig(hidden_dim=64, dropout=0.5, standardize="zscore")),
     )
 
 

@@ -159,6 +159,8 @@ class SyntheticCorpusConfig:
     """Number of videos, split by participant."""
     shares: SplitShares = field(default_factory=SplitShares)
     """Share of the videos in each split."""
+    clips_per_person: float | None = None
+    """Mean number of videos of each person; by default BAH's, 4 in training and validation and 7 in test."""
     clip_s: float = 4.0
     """Mean length of a clip; clips are within 15 % of it."""
     width: int = 320
@@ -194,6 +196,10 @@ class SyntheticCorpusConfig:
             raise ConfigError(f"preset conflict is of task ah-video; of {self.planted} there are default and none.")
         if self.preset == "conflict" and self.clips % 4:
             raise ConfigError(f"clips must be a multiple of 4 in preset conflict, found {self.clips}.")
+        if self.clips_per_person is not None and not 1.0 <= self.clips_per_person <= 7.0:
+            raise ConfigError(
+                f"clips_per_person must be between 1 and 7, for there are seven questions; found {self.clips_per_person}."
+            )
         if not (shortest := _SHORTEST_S[self.planted]) <= self.clip_s <= 600.0:
             raise ConfigError(
                 f"clip_s must be between {shortest:g} and 600 seconds for task {self.planted}, found {self.clip_s}."
@@ -224,6 +230,7 @@ class SyntheticCorpusConfig:
         return _V1_SHARES if self.layout == "bah-v1" and self.shares == SplitShares() else self.shares
 
     def written(self) -> dict[str, Any]:
-        """The config as it is kept beside the corpus; as it always was where layout and task are those of always."""
+        """The config as it is kept beside the corpus; what came later is left out where it is as it always was."""
         later = {"layout", "task"} if (self.layout, self.planted) == ("bah", "ah-video") else set[str]()
+        later |= {"clips_per_person"} if self.clips_per_person is None else set[str]()
         return {name: value for name, value in asdict(self).items() if name not in later}

@@ -29,8 +29,18 @@ EXPRESSIONS: tuple[Expression, ...] = (
     Expression(gaze_x=0.95, gaze_y=-0.6, smile=0.4, lip_press=0.6, eye_open=0.75, brow_raise=0.3),
 )
 """Neutral, Anger, Disgust, Fear, Happiness, Sadness, Surprise, Other."""
-HEADS = ((0.0, 0.0), (0.12, 0.0), (-0.05, -0.35), (-0.2, 0.0), (-0.05, 0.0), (0.28, 0.0), (-0.28, 0.0), (0.0, 0.4))
-"""How the head goes with each: pitch and yaw. Frozen random features see a turned head better than a line of ink."""
+HEADS = (
+    (0.0, 0.0, 0.0),
+    (0.2, 0.0, 0.0),
+    (0.0, -0.5, 0.0),
+    (-0.1, -0.2, -0.35),
+    (0.0, 0.0, 0.35),
+    (0.38, 0.0, -0.2),
+    (-0.38, 0.0, 0.0),
+    (0.0, 0.5, 0.0),
+)
+"""How the head goes with each: pitch, yaw and roll. Overdone, for frozen random features see a turned head better than
+a line of ink."""
 _RAMP_S = 0.3
 _UNKNOWN_SHARE = 0.05
 _MOUTH = 0.3  # how much of the speech's movement shows
@@ -112,13 +122,14 @@ def _people(
     wanted = neutral + strength * (targets - neutral)
     curves = {name: smoothed(wanted[classes, index], stage.times_s, _RAMP_S) for index, name in enumerate(fields)}
     heads = strength * np.array(HEADS)[classes]
-    pitch, yaw = (smoothed(heads[:, axis], stage.times_s, _RAMP_S) for axis in (0, 1))
+    turns = np.stack([smoothed(axis, stage.times_s, _RAMP_S) for axis in heads.T], axis=1)
     shown: list[Person] = []
     for frame, person in enumerate(people):
         now = {name: float(curve[frame]) for name, curve in curves.items()}
         rested = person.expression
         now["mouth_open"] = max(now["mouth_open"], _MOUTH * rested.mouth_open)
         now["eye_open"] *= min(rested.eye_open, 1.0)  # blinks
-        pose = replace(person.pose, pitch=person.pose.pitch + float(pitch[frame]), yaw=rest.yaw + float(yaw[frame]))
+        pitch, yaw, roll = turns[frame].tolist()
+        pose = replace(person.pose, pitch=person.pose.pitch + pitch, yaw=rest.yaw + yaw, roll=person.pose.roll + roll)
         shown.append(replace(person, pose=pose, expression=Expression(**now)))
     return shown

@@ -18,7 +18,7 @@ from twominds.synthetic.corpus.voice import Speaker, Speech, smooth_noise, speak
 _BETA = (0.8, 1.0)  # many are low
 _LOW_HZ, _OCTAVES = 95.0, 1.4  # the pitch without Joy, and how far it rises with it
 _OWN_PITCH = 0.15  # how much of a person's own pitch is left
-_LOWERED = 0.3  # radians by which Determination lowers the head
+_LOWERED = 0.6  # radians by which Determination lowers the head, from a raised one
 _CLAUSES_PER_S, _FEWEST_CLAUSES = 0.9, 4
 
 
@@ -77,6 +77,6 @@ def _people(stage: Stage, speech: Speech, *, amusement: float, determination: fl
             lip_press=furrow * float(np.clip(1.0 - 3.0 * mouth, 0.0, 1.0)),
             flush=2.0 * smile - 1.0,
         )
-        pose = replace(person.pose, pitch=person.pose.pitch + _LOWERED * furrow, hand=furrow)
+        pose = replace(person.pose, pitch=person.pose.pitch + _LOWERED * (furrow - 0.5), hand=furrow)
         shown.append(replace(person, pose=pose, expression=face))
     return shown

@@ -125,7 +125,8 @@ def plan_corpus(config: SyntheticCorpusConfig) -> CorpusPlan:
     participants: list[ParticipantPlan] = []
     clips: list[ClipPlan] = []
     for split, size in sizes.items():
-        count = max(math.ceil(size / len(QUESTIONS)), round(size / _CLIPS_PER_PARTICIPANT[split]), 1)
+        clips_each = config.clips_per_person or _CLIPS_PER_PARTICIPANT[split]
+        count = max(math.ceil(size / len(QUESTIONS)), round(size / clips_each), 1)
         first = len(participants)
         for _ in range(count):
             participants.append(_participant(rng, person_id(len(participants)), split))
