@@ -18,7 +18,7 @@ from twominds.features.audio import AudioFeaturesConfig
 from twominds.features.face import FaceFeaturesConfig
 from twominds.features.face_track import FaceTrackFeaturesConfig
 from twominds.features.text import TextFeaturesConfig
-from twominds.fusion.model import FusionSettings
+from twominds.fusion.catalog import FusionConfig
 from twominds.fusion.simple import AttentionSumConfig, ConcatMLPConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.recipe import FusionRecipe, Recipe
@@ -67,11 +67,12 @@ _POINTS = replace(
 """Points are many and neighbours alike: a few passes over them are enough."""
 
 
-def _fusion(
-    *views: Modality,
-    fit: FitConfig = _POINTS,
-    model: FusionSettings = AttentionSumConfig(hidden_dim=64, dropout=0.3),
-) -> FusionRecipe:
+_SUM = AttentionSumConfig(hidden_dim=64, dropout=0.3)
+_SIDE_BY_SIDE = ConcatMLPConfig(hidden_dim=64, dropout=0.5, standardize="zscore")
+"""Where each output is told by another modality: one weight of a modality for all outputs would not do."""
+
+
+def _fusion(*views: Modality, fit: FitConfig = _POINTS, model: FusionConfig = _SUM) -> FusionRecipe:
     return FusionRecipe(
         model=model,
         fit=fit,
@@ -80,7 +81,7 @@ def _fusion(
         seeds=_SEEDS,
         space=SPACE,
         trials=3,
-        first_points=({"hidden_dim": 64, "dropout": 0.3, "learning_rate": fit.learning_rate},),
+        first_points=({"hidden_dim": 64, "dropout": model.dropout, "learning_rate": fit.learning_rate},),
     )
 
 
@@ -150,7 +151,7 @@ def mimicry() -> Recipe:
             ),
         },
         encoder_seed=42,
-        fusion=_fusion(Modality.FACE, Modality.AUDIO, Modality.TEXT, fit=_CLIPS, model=ConcatMLPConfig(hidden_dim=64, dropout=0.5, standardize="zscore")),
+        fusion=_fusion(Modality.FACE, Modality.AUDIO, Modality.TEXT, fit=_CLIPS, model=_SIDE_BY_SIDE),
     )
 
 
@@ -170,8 +171,6 @@ def joint() -> Recipe:
         },
         encoder_fits={},
         encoder_seed=42,
-        fusion=FusionRecipe(
-            model=AttentionSumConfig(hidden_dim=64, dropout=0.3), fit=fit, loss=loss, views=views, seeds=(42,)
-        ),
+        fusion=FusionRecipe(model=_SUM, fit=fit, loss=loss, views=views, seeds=(42,)),
         stages=(TrainJointly(fit=fit, loss=loss, heads=dict.fromkeys(views, 0.3)),),
     )

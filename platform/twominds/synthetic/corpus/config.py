@@ -160,7 +160,8 @@ class SyntheticCorpusConfig:
     shares: SplitShares = field(default_factory=SplitShares)
     """Share of the videos in each split."""
     clips_per_person: float | None = None
-    """Mean number of videos of each person; by default BAH's, 4 in training and validation and 7 in test."""
+    """Mean number of videos of each person, at most 7: a person is asked each question once. By default BAH's, 4 in
+    training and validation and 7 in test."""
     clip_s: float = 4.0
     """Mean length of a clip; clips are within 15 % of it."""
     width: int = 320
@@ -197,9 +198,7 @@ class SyntheticCorpusConfig:
         if self.preset == "conflict" and self.clips % 4:
             raise ConfigError(f"clips must be a multiple of 4 in preset conflict, found {self.clips}.")
         if self.clips_per_person is not None and not 1.0 <= self.clips_per_person <= 7.0:
-            raise ConfigError(
-                f"clips_per_person must be between 1 and 7, for there are seven questions; found {self.clips_per_person}."
-            )
+            raise ConfigError(f"clips_per_person must be between 1 and 7, found {self.clips_per_person}.")
         if not (shortest := _SHORTEST_S[self.planted]) <= self.clip_s <= 600.0:
             raise ConfigError(
                 f"clip_s must be between {shortest:g} and 600 seconds for task {self.planted}, found {self.clip_s}."

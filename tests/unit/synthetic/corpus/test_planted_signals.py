@@ -56,9 +56,9 @@ def test_eight_expressions_are_told_apart_on_new_people() -> None:
     rng, rows, classes = np.random.default_rng(0), list[FloatArray](), list[int]()
     for _ in range(80):
         appearance, backdrop = random_appearance(rng), random_backdrop(rng)
-        for index, (expression, (pitch, yaw)) in enumerate(zip(EXPRESSIONS, HEADS, strict=True)):
-            roll, turn = rng.normal(0, (0.03, 0.05)).tolist()
-            pose = Pose(roll=roll, pitch=pitch, yaw=yaw + turn)
+        for index, (expression, (pitch, yaw, roll)) in enumerate(zip(EXPRESSIONS, HEADS, strict=True)):
+            lean, turn = rng.normal(0, (0.03, 0.05)).tolist()
+            pose = Pose(roll=roll + lean, pitch=pitch, yaw=yaw + turn)
             person = Person(appearance=appearance, pose=pose, expression=expression)
             rows.append(face(Scene(backdrop=backdrop, people=(person,))))
             classes.append(index)
