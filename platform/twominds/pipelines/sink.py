@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -94,9 +96,11 @@ class ClipSink(Datasink[Written]):
         digest = _digest(cast("list[str]", table["clip_id"].to_pylist()))
         mask = pa.array([not error for error in cast("list[str]", table["error"].to_pylist())])
         failed = [_aside(row) for row in _select(table.filter(pc.invert(mask)), _ASIDE).to_pylist()]
-        kept = _select(table.filter(mask), self._columns)
+        kept = _select(table.filter(mask) if failed else table, self._columns)  # a filter copies
         if kept.num_rows:
-            write_whole(UPath(self.uri) / f"{digest}.parquet", tables.to_parquet(kept))
+            with tempfile.TemporaryDirectory(prefix="twominds-rows-") as scratch:
+                tables.write_parquet(kept, file := Path(scratch, "rows.parquet"))
+                write_whole(UPath(self.uri) / f"{digest}.parquet", file)
         if failed:
             put_aside(self.uri, digest, failed)
         if self._progress is not None:

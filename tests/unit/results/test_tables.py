@@ -33,7 +33,7 @@ RNG = np.random.default_rng(0)
 def through_parquet(row: tables.Row, fields: list["pa.Field[Any]"], folder: Path) -> tables.Row:
     schema = pa.schema([pa.field("clip_id", pa.string()), *fields])
     table = pa.Table.from_pylist([row | {"clip_id": "a"}], schema=schema)
-    pq.write_table(table, folder / "x.parquet")
+    tables.write_parquet(table, folder / "x.parquet")
     return pq.read_table(folder / "x.parquet").to_pylist()[0]
 
 
@@ -286,3 +286,19 @@ def test_features_come_back_with_the_times_of_their_rows_and_of_the_points(tmp_p
     back = tables.features_from_row(row, "audio")
     np.testing.assert_array_equal(back.times_s, times_s)
     np.testing.assert_array_equal(back.points_s, points_s)
+
+
+def test_arrays_are_written_as_they_are_and_all_else_is_compressed(tmp_path: Path) -> None:
+    """Parquet's dictionary and statistics would hold copies of an hour's rows, which are one cell."""
+    kinds = [cast("pa.Field[Any]", tables.CLIP_SCHEMA.field("words")), *tables.features_fields(Modality.FACE)]
+    row = {"face_values": b"1", "face_reason": "so", "words": [{"text": "so"}]}
+    read = through_parquet(row, kinds, tmp_path)
+    assert read == dict.fromkeys(read) | row | {
+        "clip_id": "a",
+        "words": [{"text": "so", "start_s": None, "end_s": None}],
+    }
+    group = cast(Any, pq.ParquetFile(tmp_path / "x.parquet")).metadata.row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert {name for name, column in columns.items() if column.compression == "UNCOMPRESSED"} == {"face_values"}
+    assert (columns["face_reason"].has_dictionary_page, columns["face_reason"].is_stats_set) == (True, True)
+    assert (columns["face_values"].has_dictionary_page, columns["face_values"].is_stats_set) == (False, False)
