@@ -154,7 +154,10 @@ def _draw(config: PlantedTasksConfig, task: PlantedTask, preset: PresetName, see
 
 
 def _lay_out(drawn: Path, corpus: Path) -> None:
-    """Makes `corpus` what was drawn. A seed's presets differ in labels alone: the features of films are made once."""
+    """Makes `corpus` what was drawn, but for what is the same in it already.
+
+    The presets of expressions and of intensities differ in labels alone: features are made once.
+    """
     for file in sorted(path for path in drawn.rglob("*") if path.is_file()):
         there = corpus / file.relative_to(drawn)
         if not there.is_file() or not filecmp.cmp(file, there, shallow=False):
