@@ -46,6 +46,8 @@ LAYOUTS: dict[PlantedTask, tuple[Layout, float]] = {
 """How the corpus of each task lies on disk, and how many seconds a clip has."""
 SHARES = SplitShares(validation=0.15, test=0.35)
 """More than BAH's for validation: of two hundred clips that would be too few to select anything on."""
+DEALS = 20
+"""How often answers are dealt out anew, to know what chance has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,9 @@ class Measured:
     """Its upper bound."""
     baseline: float
     """What the constant answer of training has."""
+    chance: float
+    """What the same answers have when they are dealt out to other points: where nothing is to be found, macro F1 has
+    more than that of a constant answer, whatever is said."""
     overlap: float | None
     """Intersection over union of the decided and the planted segments, of all points together; of two classes."""
 
@@ -92,7 +97,9 @@ class Measured:
 def main(config: PlantedTasksConfig) -> None:
     """Runs all; prints one line per corpus, and writes `results.json`."""
     require(config.models, what="bundle of weights", made_by="python jobs/make_debug_models.py")
-    table = Table("task", "preset", "seed", "metric", "score", "95 % CI", "constant", "IoU", title="Test split")
+    table = Table(
+        "task", "preset", "seed", "metric", "score", "95 % CI", "constant", "chance", "IoU", title="Test split"
+    )
     found: list[dict[str, Any]] = []
     with cluster():
         for task in config.tasks:
@@ -102,7 +109,7 @@ def main(config: PlantedTasksConfig) -> None:
                     found.append(vars(one))
                     overlap = "" if one.overlap is None else f"{one.overlap:.3f}"
                     interval = f"{one.low:.3f} to {one.high:.3f}"
-                    cells = [f"{one.score:.3f}", interval, f"{one.baseline:.3f}", overlap]
+                    cells = [f"{one.score:.3f}", interval, f"{one.baseline:.3f}", f"{one.chance:.3f}", overlap]
                     table.add_row(task, preset, str(seed), one.metric, *cells)
                     Console(width=120).print(table)
                     write_whole(Path(config.output, "results.json"), json.dumps(found, indent=2).encode())
@@ -175,6 +182,7 @@ def measured(workspace: Workspace, task: Task, preset: str, seed: int) -> Measur
     truth = targets.values.numpy()
     said = np.stack([_said(answers[o], p, constant, task) for o, p in zip(targets.owners, targets.points, strict=True)])
     people = [clips[int(owner)].participant_id for owner in targets.owners]
+    deal = np.random.default_rng(0)
     draws = PeopleBootstrap(truth, people, objective.metric)
     estimate = draws.estimate(said[None])
     low, high = estimate.interval or (float("nan"), float("nan"))
@@ -188,6 +196,7 @@ def measured(workspace: Workspace, task: Task, preset: str, seed: int) -> Measur
         low=low,
         high=high,
         baseline=objective.metric(truth, np.broadcast_to(constant, truth.shape)),
+        chance=float(np.mean([objective.metric(truth, deal.permutation(said)) for _ in range(DEALS)])),
         overlap=None if both is None else float(both),
     )
 
