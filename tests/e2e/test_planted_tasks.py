@@ -40,4 +40,4 @@ def test_expressions_and_intensities_are_found_where_they_are(
 ) -> None:
     found = results(tiny_bundle, tmp_path, "--tasks", task)
     assert found["default"]["score"] >= least  # macro F1; mean Pearson
-    assert found["none"]["low"] <= found["none"]["chance"] <= found["none"]["high"]
+    assert found["none"]["low"] <= found["none"]["chance"]  # worse than chance is no find
