@@ -181,7 +181,7 @@ def measured(workspace: Workspace, task: Task, preset: str, seed: int) -> Measur
     targets = _targets(clips, answers, task)
     truth = targets.values.numpy()
     said = np.stack([_said(answers[o], p, constant, task) for o, p in zip(targets.owners, targets.points, strict=True)])
-    people = [clips[int(owner)].participant_id for owner in targets.owners]
+    people = [clips[int(owner)].participant_id or clips[int(owner)].clip_id for owner in targets.owners]
     deal = np.random.default_rng(0)
     draws = PeopleBootstrap(truth, people, objective.metric)
     estimate = draws.estimate(said[None])

@@ -61,7 +61,7 @@ class PeopleBootstrap:
     def __init__(
         self,
         truths: npt.ArrayLike,
-        people: Sequence[str | None],
+        people: Sequence[str],
         metric: Resampled,
         *,
         known: npt.ArrayLike | None = None,
@@ -72,7 +72,7 @@ class PeopleBootstrap:
 
         Args:
             truths: True classes [N], or intensities [N, K].
-            people: Who is in each point [N]; a point of nobody known (None) counts as a person of its own.
+            people: Who is in each point [N]; where nobody is known, whose points belong together: the clip's.
             metric: What rows are scored by.
             known: Which truths somebody annotated [N]; the others weigh nothing, nor do people without any. None: all.
             resamples: How many, B.
@@ -80,8 +80,7 @@ class PeopleBootstrap:
         """
         self._known = np.ones(len(people), np.bool_) if known is None else np.asarray(known, np.bool_)
         self._truths, self._metric = np.asarray(truths)[self._known], metric
-        annotated = [(i, person) for i, person in enumerate(people) if self._known[i]]
-        names = [("clip", str(i)) if person is None else ("person", person) for i, person in annotated]
+        names = [person for person, known in zip(people, self._known, strict=True) if known]
         codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
         self._codes = np.array([codes[name] for name in names], dtype=np.int64)
         self.people = len(codes)

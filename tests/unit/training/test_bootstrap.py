@@ -10,7 +10,7 @@ from twominds.training.metrics import IntArray, macro_f1, metric_of_classes, met
 
 MF1_OF_2, MF1_OF_3 = metric_of_classes("macro_f1", 2), metric_of_classes("macro_f1", 3)
 LABELS = [0, 1, 1, 0, 2, 1, 0, 2]
-PEOPLE = ["a", "a", "b", None, "b", "c", None, "c"]
+PEOPLE = ["a", "a", "b", "clip 3", "b", "c", "clip 6", "c"]
 PREDICTIONS = np.array([[0, 1, 0, 0, 2, 2, 1, 2], [0, 0, 1, 1, 2, 1, 0, 0]])
 
 
@@ -87,7 +87,7 @@ def test_intervals_cover_the_truth_where_intervals_over_clips_do_not() -> None:
     for seed in range(150):
         labels = rng.integers(0, 2, 120)
         predictions = np.where(np.repeat(rng.random(40) < 0.75, 3), labels, 1 - labels)[None]
-        for unit, names in (("people", people), ("clips", [None] * 120)):
+        for unit, names in (("people", people), ("clips", [str(i) for i in range(120)])):
             estimate = PeopleBootstrap(labels, names, MF1_OF_2, resamples=300, seed=seed).estimate(predictions)
             assert estimate.interval is not None
             covered[unit] += estimate.interval[0] <= 0.75 <= estimate.interval[1]
