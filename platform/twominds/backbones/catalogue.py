@@ -27,6 +27,20 @@ class Backbone:
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 
+
+def _descriptor(role: str, purpose: str) -> Backbone:
+    """A face descriptor of HSEmotion, which is imported from its authors' file."""
+    return Backbone(
+        role=role,
+        hub_id=None,
+        revision="",
+        licence="Apache-2.0 (the code; trained on VGGFace2 and AffectNet, which are for research)",
+        non_commercial=True,
+        purpose=f"{purpose}: embedding and expression scores of each face crop (HSEmotion)",
+        files=("config.json", "model.safetensors", "model.onnx", "head.safetensors"),
+    )
+
+
 BACKBONES: dict[str, Backbone] = {
     "scene.videomae_base": Backbone(
         role="scene.videomae_base",
@@ -64,6 +78,17 @@ BACKBONES: dict[str, Backbone] = {
         purpose="CLIP ViT-B/32: image embeddings of each face crop, an alternative to EfficientNet",
         files=("config.json", "preprocessor_config.json", "model.safetensors"),
     ),
+    **{
+        role: _descriptor(role, purpose)
+        for role, purpose in {
+            "face.emotieffnet_b0": "EmotiEffNet-B0 (enet_b0_8_best_vgaf or _afew), eight expressions",
+            "face.emotieffnet_b0_mtl": "MT-EmotiEffNet (enet_b0_8_va_mtl), expressions, valence and arousal",
+            "face.emotieffnet_b2": "EmotiEffNet-B2 (enet_b2_8), eight expressions",
+            "face.emotimobilevit_mtl": "MT-EmotiMobileViT (mobilevit_va_mtl), expressions, valence and arousal",
+            "face.emotimobilefacenet_mtl": "MT-EmotiMobileFaceNet (mbf_va_mtl), expressions, valence and arousal",
+            "face.ddamfn": "DDAMFN, of which only ONNX files are read",
+        }.items()
+    },
     "audio.wav2vec2_emotion": Backbone(
         role="audio.wav2vec2_emotion",
         hub_id="audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",

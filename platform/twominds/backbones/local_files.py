@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from twominds.backbones.bundle import BundleEntry, add_to_bundle
 from twominds.backbones.catalogue import catalogue_entry
+from twominds.backbones.descriptors import DESCRIPTORS, import_descriptor
 from twominds.backbones.state_dicts import read_state_dict, write_state_dict
 from twominds.backbones.torchvision_names import timm_names
 from twominds.errors import BackboneError
@@ -79,6 +81,7 @@ def _import_onnx(file: Path, folder: Path) -> None:
 
 
 _IMPORTERS: dict[str, Callable[[Path, Path], None]] = {
+    **{role: partial(import_descriptor, role) for role in DESCRIPTORS},
     "face.emotion_efficientnet_b0": _import_efficientnet,
     "detect.yolo_face": _import_onnx,
     "detect.yunet": _import_onnx,

@@ -11,6 +11,7 @@ from twominds.encoders.face import FaceEncoder, FaceEncoderConfig
 from twominds.encoders.face_frames import FaceFramesEncoder, FaceFramesEncoderConfig
 from twominds.encoders.points import PointEncoder, PointEncoderConfig
 from twominds.encoders.scene import SceneEncoder, SceneEncoderConfig
+from twominds.encoders.statistics import StatisticsEncoder, StatisticsEncoderConfig
 from twominds.encoders.text import TextEncoder, TextEncoderConfig
 from twominds.records import Modality, View
 
@@ -22,6 +23,7 @@ AnyEncoderConfig = (
     | TextEncoderConfig
     | ClassicalTextConfig
     | PointEncoderConfig
+    | StatisticsEncoderConfig
 )
 
 
@@ -29,10 +31,10 @@ EncodersConfig = Mapping[View, AnyEncoderConfig]
 """Settings of the trained encoders by view."""
 
 _CONFIGS: Mapping[Modality, tuple[type[AnyEncoderConfig], ...]] = {
-    Modality.SCENE: (SceneEncoderConfig, PointEncoderConfig),
-    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig, PointEncoderConfig),
-    Modality.AUDIO: (AudioEncoderConfig, PointEncoderConfig),
-    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, PointEncoderConfig),
+    Modality.SCENE: (SceneEncoderConfig, PointEncoderConfig, StatisticsEncoderConfig),
+    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig, PointEncoderConfig, StatisticsEncoderConfig),
+    Modality.AUDIO: (AudioEncoderConfig, PointEncoderConfig, StatisticsEncoderConfig),
+    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, PointEncoderConfig, StatisticsEncoderConfig),
 }
 """The classes of settings that a view of each modality may have; JSON that does not say its kind is of the first."""
 
@@ -54,5 +56,6 @@ ENCODERS: dict[type, type[Encoder]] = {
     TextEncoderConfig: TextEncoder,
     ClassicalTextConfig: ClassicalTextEncoder,
     PointEncoderConfig: PointEncoder,
+    StatisticsEncoderConfig: StatisticsEncoder,
 }
 """Encoder class by the class of its config."""

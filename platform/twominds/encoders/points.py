@@ -10,66 +10,52 @@ from typing import Any, ClassVar, Literal, Self, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from twominds.backbones import BackboneStore
-from twominds.encoders.encoder import Architecture, Encoder, EncoderOutput
+from twominds.encoders.encoder import Architecture
+from twominds.encoders.rows import RowsEncoder, RowsEncoderConfig
 from twominds.errors import ConfigError
-from twominds.features.align import How, align
+from twominds.features.align import By, How, align
 from twominds.records import Features, FloatArray, Modality
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointEncoderConfig:
+class PointEncoderConfig(RowsEncoderConfig):
     """What of a view is seen at a point, and the network that sees it."""
 
     kind: Literal["points"] = "points"
     """Tells it from the encoders of whole clips in JSON."""
     alignment: How = "nearest"
     """Which rows stand for a time: the `nearest`, a `linear` mixture of its two neighbours, or the `mean` around it."""
+    by: By = "time"
+    """Whether rows and points meet by time stamps, or by their `position` in the clip; see `features.align`."""
     steps: int = 1
     """Rows that are seen of a point: it and as many before as after it (odd)."""
     step_s: float = 0.5
     """Seconds between them."""
-    hidden_dim: int = 64
-    """Width of the hidden layer, and of the embedding."""
-    dropout: float = 0.0
-    """Before the last layer."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a setting is out of range."""
+        super().__post_init__()
         if self.steps < 1 or self.steps % 2 == 0:
             raise ConfigError(f"steps must be odd and at least 1, got {self.steps}.")
         if self.step_s <= 0:
             raise ConfigError(f"step_s must be above 0, got {self.step_s}.")
-        if self.hidden_dim < 1:
-            raise ConfigError(f"hidden_dim must be at least 1, got {self.hidden_dim}.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}.")
+        if self.by == "position" and (self.steps > 1 or self.alignment == "mean"):
+            raise ConfigError("By position a point is one row, nearest or linear: steps must be 1.")
 
 
-class PointEncoder(Encoder):
-    """Rows around a point [B, steps * D] -> standardised -> Linear, ReLU, Dropout -> Linear -> outputs.
-
-    The embedding is the hidden layer after its ReLU. Rows are standardised by batch statistics in training and by their
-    running means afterwards (`BatchNorm1d`): frozen features are on no common scale.
-    """
+class PointEncoder(RowsEncoder):
+    """Rows around a point [B, steps * D] through the network of `RowsEncoder`."""
 
     modality: ClassVar[Modality] = Modality.FACE
     """Until it is built for a view: it takes rows of any."""
     per_point: ClassVar[bool] = True
 
     def __init__(self, config: PointEncoderConfig, *, num_outputs: int, architecture: Architecture) -> None:
-        super().__init__()
+        super().__init__(config, num_outputs=num_outputs, architecture=architecture, per_column=config.steps)
         self.config = config
-        self.architecture = dict(architecture)
-        self.embedding_dim = config.hidden_dim
-        width = int(self.architecture["input_dim"]) * config.steps
-        self.norm = nn.BatchNorm1d(width)
-        self.hidden = nn.Sequential(nn.Linear(width, config.hidden_dim), nn.ReLU())
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_dim, num_outputs)
 
     @classmethod
     def pretrained(
@@ -93,11 +79,13 @@ class PointEncoder(Encoder):
 
     def at_points(self, features: Features, points: npt.NDArray[np.int64]) -> FloatArray:
         """What is seen of a clip at some of its points: float32 [len(points), steps * D]."""
-        values, times_s = cast("FloatArray", features.values), features.times_s
+        values, times_s = cast("FloatArray", features.values)[:, self.columns], features.times_s
         if times_s is None:
             raise ValueError(f"{features.view} features of {features.clip_id} have no times")
         # A clip that nobody asks about in time has one point: its middle.
         points_s = features.points_s if features.points_s is not None else times_s[[len(times_s) // 2]]
+        if self.config.by == "position":
+            return align(values, None, points_s, self.config.alignment, by="position")[points]
         around = (np.arange(self.config.steps) - self.config.steps // 2) * self.config.step_s
         grid = points_s[points][:, None] + around
         window_s = self.config.step_s if self.config.alignment == "mean" else None
@@ -119,14 +107,3 @@ class PointEncoder(Encoder):
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
         """Not for this encoder: rows without their times have no points."""
         raise NotImplementedError("points are collated by `collate_points`")
-
-    def forward(self, inputs: dict[str, Tensor]) -> EncoderOutput:
-        """See the class."""
-        rows = inputs["rows"]
-        if self.training and len(rows) == 1:  # one row has no deviation: it is standardised as it will be afterwards
-            norm = self.norm
-            rows = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        else:
-            rows = self.norm(rows)
-        hidden = self.hidden(rows)
-        return EncoderOutput(logits=self.classifier(self.dropout(hidden)), embedding=hidden)

@@ -12,8 +12,9 @@ How = Literal["nearest", "linear", "mean"]
 the first and the last row held outside; `mean`: of the rows within half a window of the point, the nearest where there
 are none."""
 By = Literal["time", "position"]
-"""`time`: by time stamps. `position`: row i of T is at (i + 0.5) / T, point i of P at (i + 0.5) / P, as if both went at
-an even pace from the clip's beginning to its end."""
+"""`time`: by time stamps. `position`: by place among the others, as HSEmotion's code does it. `linear`: the first row
+is at the first point, the last at the last, and both go at an even pace between; `nearest`: point k of P takes row
+k T / P of T, rounded down."""
 
 _CHUNK = 2048
 """Points that are worked out at once, in float64."""
@@ -35,14 +36,15 @@ def align(
         times_s: [T] the rows' times, in any order; not looked at by position.
         grid: [P] or [P, W] times. By position, where only their number counts, [P].
         how: see `How`.
-        window_s: for `mean` alone: the window's length, in seconds (by position: as a share of the clip).
+        window_s: for `mean` alone: the window's length.
         by: see `By`.
 
     Returns:
         float32 [P, D] or [P, W, D].
 
     Raises:
-        ValueError: there are no rows, shapes do not fit, or `window_s` is missing, not positive, or not for this `how`.
+        ValueError: there are no rows, shapes do not fit, `window_s` is missing, not positive, or not for this `how`, or
+            a mean is asked for by position.
     """
     if rows.ndim != 2 or not len(rows):
         raise ValueError(f"rows must be [T, D] with at least one row, not of shape {rows.shape}")
@@ -53,7 +55,11 @@ def align(
     if by == "position":
         if grid.ndim != 1:
             raise ValueError(f"by position the grid must be [P], not of shape {grid.shape}")
-        times_s, grid = _positions(len(rows)), _positions(len(grid))
+        if how == "mean":
+            raise ValueError("by position a point has no window")
+        if how == "nearest":
+            return rows[np.arange(len(grid)) * len(rows) // len(grid)].astype(np.float32)
+        times_s, grid = np.linspace(0, 1, len(rows)), np.linspace(0, 1, len(grid))
     if times_s is None or times_s.shape != rows.shape[:1]:
         raise ValueError(f"{len(rows)} rows have times of shape {None if times_s is None else times_s.shape}")
     if (np.diff(times_s) < 0).any():
@@ -70,10 +76,6 @@ def align(
         else:
             found[start : start + _CHUNK] = _means(rows, times_s, some, window_s or 0.0)
     return found.reshape(*grid.shape, rows.shape[1])
-
-
-def _positions(count: int) -> Times:
-    return (np.arange(count) + 0.5) / count
 
 
 def _nearest(times_s: Times, points: Times) -> npt.NDArray[np.intp]:

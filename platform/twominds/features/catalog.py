@@ -8,6 +8,7 @@ from twominds.backbones import BackboneStore
 from twominds.features.audio import AudioFeatures, AudioFeaturesConfig
 from twominds.features.extractor import FeatureExtractor
 from twominds.features.face import FaceFeatures, FaceFeaturesConfig
+from twominds.features.face_descriptor import FaceDescriptorFeatures, FaceDescriptorFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
 from twominds.features.face_track import FaceTrackFeatures, FaceTrackFeaturesConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
@@ -20,6 +21,7 @@ AnyFeaturesConfig = (
     SceneFeaturesConfig
     | FaceFeaturesConfig
     | FaceFramesFeaturesConfig
+    | FaceDescriptorFeaturesConfig
     | FaceTrackFeaturesConfig
     | AudioFeaturesConfig
     | TextFeaturesConfig
@@ -32,7 +34,12 @@ FeaturesConfig = Mapping[View, AnyFeaturesConfig]
 
 _CONFIGS: Mapping[Modality, tuple[type[AnyFeaturesConfig], ...]] = {
     Modality.SCENE: (SceneFeaturesConfig,),
-    Modality.FACE: (FaceFeaturesConfig, FaceFramesFeaturesConfig, FaceTrackFeaturesConfig),
+    Modality.FACE: (
+        FaceFeaturesConfig,
+        FaceFramesFeaturesConfig,
+        FaceDescriptorFeaturesConfig,
+        FaceTrackFeaturesConfig,
+    ),
     Modality.AUDIO: (AudioFeaturesConfig,),
     Modality.TEXT: (TextFeaturesConfig, WordsFeaturesConfig),
 }
@@ -62,6 +69,7 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
     SceneFeaturesConfig: SceneFeatures,
     FaceFeaturesConfig: FaceFeatures,
     FaceFramesFeaturesConfig: FaceFramesFeatures,
+    FaceDescriptorFeaturesConfig: FaceDescriptorFeatures,
     AudioFeaturesConfig: AudioFeatures,
     TextFeaturesConfig: TextFeatures,
     WordsFeaturesConfig: WordsFeatures,

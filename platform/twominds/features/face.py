@@ -4,7 +4,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,20 +12,10 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
+from twominds.backbones.efficientnet import build_efficientnet
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import extract_present, normalize_images, present_features
 from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality, View
-
-_B0_STAGES = (
-    ["ds_r1_k3_s1_e1_c16_se0.25"],
-    ["ir_r2_k3_s2_e6_c24_se0.25"],
-    ["ir_r2_k5_s2_e6_c40_se0.25"],
-    ["ir_r3_k3_s2_e6_c80_se0.25"],
-    ["ir_r3_k5_s1_e6_c112_se0.25"],
-    ["ir_r4_k5_s2_e6_c192_se0.25"],
-    ["ir_r1_k3_s1_e6_c320_se0.25"],
-)
-"""EfficientNet-B0 (Tan and Le 2019, table 1) in timm's notation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,26 +32,6 @@ class FaceFeaturesConfig:
     def __post_init__(self) -> None:
         if self.max_batch_frames < 1:
             raise ConfigError(f"face.max_batch_frames must be at least 1, not {self.max_batch_frames}.")
-
-
-def efficientnet_b0(*, width: float = 1.0) -> nn.Module:
-    """EfficientNet-B0 of timm without its classifier: images [B, 3, H, W] -> features [B, round(1280 * width)].
-
-    Args:
-        width: Factor on every layer's channels but the stem's; 1 is the published model.
-    """
-    from timm.models import EfficientNet, _efficientnet_builder
-
-    builder = cast(Any, _efficientnet_builder)
-    channels = partial(builder.round_channels, multiplier=width)
-    return EfficientNet(
-        block_args=builder.decode_arch_def([list(stage) for stage in _B0_STAGES]),
-        num_features=channels(1280),
-        stem_size=32,
-        round_chs_fn=channels,
-        act_layer=nn.SiLU,
-        num_classes=0,
-    )
 
 
 _CPU_BATCH_FRAMES = 4
@@ -135,7 +104,7 @@ def _load(store: BackboneStore, role: str) -> tuple[nn.Module, int]:
     config = cast(dict[str, Any], json.loads((folder / "config.json").read_text()))
     if config.get("architecture") != "efficientnet_b0":
         raise BackboneError(f"{folder}/config.json is not of an efficientnet_b0: {role} can't be built from it.")
-    model = efficientnet_b0(width=float(config.get("width", 1.0)))
+    model = build_efficientnet(width=float(config.get("width", 1.0)))
     weights = {
         name: w for name, w in load_file(folder / "model.safetensors").items() if not name.startswith("classifier.")
     }

@@ -15,6 +15,7 @@ from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
 from twominds.features.extractor import extract_present
 from twominds.features.face import CropFeatures, FaceFeatures, FaceFeaturesConfig
+from twominds.features.face_descriptor import FaceDescriptorFeatures, FaceDescriptorFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
 from twominds.media.container import MediaFile
 from twominds.media.face_track import face_blocks
@@ -32,7 +33,7 @@ class FaceTrackFeaturesConfig:
     kind: Literal["track"] = "track"
     """Tells it from the other face features in JSON."""
     backbone: str = "face.emotion_efficientnet_b0"
-    """Role of an EfficientNet-B0, a ViT or a CLIP in the bundle."""
+    """Role of a descriptor, an EfficientNet-B0, a ViT or a CLIP in the bundle."""
     rate_hz: float | None = None
     """Frames a second; None: each of the video's own."""
     block_frames: int = 32
@@ -135,12 +136,16 @@ class FaceTrackFeatures:
 
 
 def crop_features(role: str, store: BackboneStore, device: str, *, max_batch_frames: int) -> CropFeatures:
-    """What embeds crops with the role's model: an EfficientNet-B0, or a ViT or CLIP, as its config.json says.
+    """What embeds crops with the role's model: a descriptor, an EfficientNet-B0, or a ViT or CLIP, by its config.json.
 
     Raises:
         BackboneError: the bundle lacks the role, or it is none of these.
     """
     config = cast(dict[str, Any], json.loads((store.folder(role) / "config.json").read_text()))
+    if "scores" in config:
+        return FaceDescriptorFeatures(
+            FaceDescriptorFeaturesConfig(backbone=role, max_batch_frames=max_batch_frames), store, device
+        )
     if "architecture" in config:
         return FaceFeatures(FaceFeaturesConfig(backbone=role, max_batch_frames=max_batch_frames), store, device)
     chosen = FaceFramesFeaturesConfig(backbone=role, max_batch_frames=max_batch_frames)

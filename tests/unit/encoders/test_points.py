@@ -151,8 +151,43 @@ def test_rows_without_times_have_no_points(store: BackboneStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"steps": 2}, {"steps": 0}, {"step_s": 0.0}, {"hidden_dim": 0}, {"dropout": 1.0}], ids=str
+    "setting", [{"steps": 2}, {"steps": 0}, {"step_s": 0.0}, {"hidden_dim": -1}, {"dropout": 1.0}], ids=str
 )
 def test_settings_out_of_range_are_named(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         PointEncoderConfig(**setting)  # type: ignore[arg-type]
+
+
+def test_by_position_the_first_point_has_the_first_row_and_the_last_the_last() -> None:
+    features = clip("a", 5, [0.0, 7.0, 9.0])  # whenever they are
+    v = values_of(features)
+    seen = encoder_of(PointEncoderConfig(alignment="linear", by="position")).at_points(features, np.array([2, 1, 0]))
+    np.testing.assert_allclose(seen, v[[4, 2, 0]], atol=1e-6)
+    seen = encoder_of(PointEncoderConfig(by="position")).at_points(features, np.array([0, 2]))
+    np.testing.assert_array_equal(seen, v[[0, 3]])  # 2 * 5 / 3, rounded down
+
+
+@pytest.mark.parametrize(("columns", "seen"), [((None, -1), [0, 1]), ((-1, None), [2]), ((1, 2), [1])])
+def test_a_linear_head_over_some_columns_by_hand(columns: tuple[int | None, int | None], seen: list[int]) -> None:
+    encoder = PointEncoder(
+        PointEncoderConfig(columns=columns, standardize=False, hidden_dim=0),
+        num_outputs=2,
+        architecture={"input_dim": 3},
+    ).eval()
+    features = clip("a", 4, [0.1, 0.3])
+    with torch.no_grad():
+        output = encoder(encoder.collate_points([features], [np.array([0, 1])], "cpu"))
+    rows = values_of(features)[[1, 3]][:, seen]
+    weight, bias = (value.detach().numpy() for value in (encoder.classifier.weight, encoder.classifier.bias))
+    np.testing.assert_allclose(output.logits.numpy(), rows @ weight.T + bias, rtol=1e-5)
+    np.testing.assert_array_equal(output.embedding.numpy(), rows)
+    assert encoder.embedding_dim == len(seen)
+    assert {name for name, _ in encoder.named_parameters()} == {"classifier.weight", "classifier.bias"}
+
+
+def test_columns_that_leave_nothing_and_windows_by_position_are_refused() -> None:
+    with pytest.raises(ConfigError, match="leave nothing of rows of 3"):
+        PointEncoder(PointEncoderConfig(columns=(3, None)), num_outputs=2, architecture={"input_dim": 3})
+    for options in ({"steps": 3}, {"alignment": "mean"}):
+        with pytest.raises(ConfigError, match="By position a point is one row"):
+            PointEncoderConfig(by="position", **options)  # pyright: ignore[reportArgumentType]

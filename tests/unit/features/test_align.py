@@ -60,12 +60,18 @@ def test_more_points_than_are_worked_out_at_once() -> None:
         np.testing.assert_allclose(whole[4321:4330], part, atol=1e-6)
 
 
-def test_by_position_both_go_from_beginning_to_end() -> None:
-    rows = np.arange(4.0)[:, None]  # at 1/8, 3/8, 5/8, 7/8
-    anywhere = np.array([7.0, 7.5])  # two points: at 1/4 and 3/4
-    assert align(rows, None, anywhere, "nearest", by="position")[:, 0].tolist() == [0.0, 2.0]
-    assert align(rows, None, anywhere, "linear", by="position")[:, 0].tolist() == [0.5, 2.5]
-    assert align(rows, None, anywhere, "mean", window_s=0.5, by="position")[:, 0].tolist() == [0.5, 2.5]
+@pytest.mark.parametrize("points", [1, 7, 40, 83])
+def test_by_position_a_line_is_scipys_from_end_to_end(points: int) -> None:
+    """HSEmotion's: `interp1d(linspace(0, 1, T), rows)(linspace(0, 1, N))`."""
+    expected: Any = cast(Any, interp1d)(np.linspace(0, 1, 40), ROWS, axis=0)(np.linspace(0, 1, points))
+    found = align(ROWS, None, np.zeros(points), "linear", by="position")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_by_position_the_nearest_row_is_rounded_down() -> None:
+    """HSEmotion's `int(k T / F)`: seven rows, three points."""
+    rows = np.arange(7.0)[:, None]
+    assert align(rows, None, np.zeros(3), "nearest", by="position")[:, 0].tolist() == [0.0, 2.0, 4.0]
 
 
 def test_a_single_row_is_everywhere() -> None:
@@ -83,6 +89,7 @@ def test_a_single_row_is_everywhere() -> None:
         ({"window_s": 1.0}, "window"),
         ({"how": "mean", "window_s": 0.0}, "window"),
         ({"by": "position", "grid": GRID[:, None]}, "by position"),
+        ({"by": "position", "how": "mean", "window_s": 1.0}, "by position"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:

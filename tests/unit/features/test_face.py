@@ -7,11 +7,12 @@ import timm
 import torch
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
+from twominds.backbones.efficientnet import build_efficientnet
 from twominds.backbones.local_files import import_file
 from twominds.backbones.state_dicts import write_state_dict
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import normalize_images
-from twominds.features.face import FaceFeatures, FaceFeaturesConfig, efficientnet_b0
+from twominds.features.face import FaceFeatures, FaceFeaturesConfig
 from twominds.records import ByteArray, ClipMedia, Modality
 
 MakeClip = Callable[..., ClipMedia]
@@ -50,7 +51,7 @@ def test_an_imported_efficientnet_gives_what_timm_gives(tmp_path_factory: pytest
 
 def test_the_published_width_has_timms_own_names_and_shapes() -> None:
     with torch.device("meta"):
-        ours = efficientnet_b0().state_dict()
+        ours = build_efficientnet().state_dict()
         theirs = timm.create_model("efficientnet_b0", num_classes=0).state_dict()
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in theirs.items()}
 

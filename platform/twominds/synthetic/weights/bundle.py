@@ -6,12 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from twominds.backbones import BACKBONES, BundleEntry, add_to_bundle, read_manifest
+from twominds.backbones.descriptors import DESCRIPTORS, DescriptorNetwork, image_config
 from twominds.backbones.local_files import import_file
 from twominds.backbones.state_dicts import write_state_dict
 from twominds.errors import ConfigError
@@ -19,12 +22,15 @@ from twominds.synthetic.weights.calibration import calibrate_batch_norm, calibra
 from twominds.synthetic.weights.detector import train_detector
 from twominds.synthetic.weights.drawn import drawn_clips, drawn_faces
 from twominds.synthetic.weights.random_models import (
+    DEBUG_DESCRIPTORS,
     FACE_IMAGE_PX,
     FACE_WIDTH,
+    TINY_DESCRIPTORS,
     TOKENS,
     BundleSize,
     clip,
     deberta,
+    descriptor,
     efficientnet,
     roberta,
     save_transformer,
@@ -96,6 +102,7 @@ def make_debug_models(
     makers: dict[str, Callable[[Path], None]] = {
         "scene.videomae_base": lambda folder: _scene(folder, size, seed),
         "face.emotion_efficientnet_b0": lambda folder: _face(folder, size, seed),
+        **{role: partial(_descriptor, role=role, size=size, seed=seed) for role in DEBUG_DESCRIPTORS},
         "face.vit_base": lambda folder: save_transformer(seeded(seed, lambda: vit(size)), folder),
         "face.clip_vit_b32": lambda folder: save_transformer(seeded(seed, lambda: clip(size)), folder),
         "audio.wav2vec2_emotion": lambda folder: save_transformer(seeded(seed, lambda: wav2vec2(size)), folder),
@@ -155,6 +162,21 @@ def _face(folder: Path, size: BundleSize, seed: int) -> None:
     write_state_dict(model.state_dict(), folder / "model.safetensors")
     config = {"architecture": "efficientnet_b0", "num_classes": 0, "width": FACE_WIDTH[size], "image_size": side_px}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _descriptor(folder: Path, *, role: str, size: BundleSize, seed: int) -> None:
+    published = DESCRIPTORS[role]
+    tiny = TINY_DESCRIPTORS[published.architecture]
+    options, side_px = tiny if size == "tiny" else ({}, published.image_px)
+    network = seeded(seed, lambda: descriptor(published.architecture, options))
+    calibrate_batch_norm(network, drawn_faces(np.random.default_rng([seed, 5]), 64, side_px))
+    with torch.inference_mode():
+        dim = network(torch.zeros(1, 3, side_px, side_px)).shape[1]
+    scores = published.scores[0]
+    model = seeded(seed, lambda: DescriptorNetwork(network, dim=dim, scores=scores))
+    write_state_dict(model.state_dict(), folder / "model.safetensors")
+    config = {"architecture": published.architecture, "options": options, "dim": dim, "scores": scores}
+    (folder / "config.json").write_text(json.dumps(config | image_config(published, side_px), indent=2) + "\n")
 
 
 def _text(folder: Path, size: BundleSize, seed: int) -> None:

@@ -7,7 +7,7 @@ so that deep models keep their tokens apart.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,7 +15,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from twominds.features.face import efficientnet_b0
+from twominds.backbones.descriptors import DESCRIPTORS, NETWORKS, Architecture
+from twominds.backbones.efficientnet import build_efficientnet
 
 BundleSize = Literal["tiny", "full"]
 
@@ -61,6 +62,15 @@ CLIP_EMBEDDING: dict[BundleSize, int] = {"tiny": 32, "full": 512}
 CLIP_VOCABULARY: dict[BundleSize, int] = {"tiny": 16, "full": 49_408}
 FACE_WIDTH: dict[BundleSize, float] = {"tiny": 0.2, "full": 1.0}
 FACE_IMAGE_PX: dict[BundleSize, int] = {"tiny": 112, "full": 224}
+DEBUG_DESCRIPTORS = tuple(role for role, published in DESCRIPTORS.items() if published.architecture in NETWORKS)
+"""Roles of face descriptors: all but those of which there are ONNX files alone."""
+TINY_DESCRIPTORS: dict[Architecture, tuple[dict[str, Any], int]] = {
+    "efficientnet_b0": ({"width": 0.2}, 64),
+    "efficientnet_b2": ({"width": 0.2}, 64),
+    "mobilevitv2_150": ({"variant": "mobilevitv2_050"}, 64),
+    "mobilefacenet": ({"scale": 0.25, "blocks": (1, 1, 1, 1), "dim": 64}, 112),
+}
+"""What makes the networks of descriptors small, and the side of their images."""
 TOKENS: dict[BundleSize, int] = {"tiny": 0, "full": 50_265}
 """What the vocabularies of RoBERTa and DeBERTa are filled to; 0: as they come."""
 
@@ -237,13 +247,26 @@ def efficientnet(size: BundleSize) -> nn.Module:
     part. With timm's bias of 0, sixteen random blocks in a row let next to nothing of a crop's colours through. The
     last layer keeps 0: the features would lie far from zero, and an MLP without standardisation learn nothing.
     """
-    model = efficientnet_b0(width=FACE_WIDTH[size]).eval()
+    model = build_efficientnet(width=FACE_WIDTH[size])
+    _pass_activations(model)
+    return model.eval()
+
+
+def _pass_activations(model: nn.Module) -> None:
+    """Of an EfficientNet of timm; see `efficientnet`."""
     for module in model.modules():
         activation = getattr(module, "act", None)
         if isinstance(module, nn.BatchNorm2d) and not isinstance(activation, nn.Identity | None):
             nn.init.constant_(module.bias, 1.5)
     nn.init.zeros_(cast(Tensor, cast(Any, model).bn2.bias))
-    return model
+
+
+def descriptor(architecture: Architecture, options: Mapping[str, Any]) -> nn.Module:
+    """The network of a face descriptor, without its head; BatchNorm is still to be calibrated."""
+    model = NETWORKS[architecture](**options)
+    if architecture.startswith("efficientnet"):
+        _pass_activations(model)
+    return model.eval()
 
 
 def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:

@@ -24,6 +24,7 @@ from twominds.synthetic.corpus.casting import random_appearance, random_backdrop
 from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
 from twominds.synthetic.weights import DebugTraining, make_debug_models
 from twominds.synthetic.weights.random_models import (
+    DEBUG_DESCRIPTORS,
     TOKENS,
     clip,
     deberta,
@@ -50,6 +51,7 @@ def test_a_bundle_says_what_is_random_and_what_is_real(store: BackboneStore) -> 
         "text.emotion_distilroberta",
         "text.emotion_text_classifier",
         "text.deberta_base",
+        *DEBUG_DESCRIPTORS,
     }
     assert {role for role, entry in entries.items() if entry.weights == "debug"} == debug
     assert {entries[role].revision for role in debug} == {"tiny, seed 3"}

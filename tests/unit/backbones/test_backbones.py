@@ -25,6 +25,7 @@ from twominds.backbones import (
     cache_folder,
     read_manifest,
 )
+from twominds.backbones.descriptors import DESCRIPTORS
 from twominds.backbones.local_files import import_file
 from twominds.backbones.state_dicts import read_state_dict, write_state_dict
 from twominds.errors import BackboneError
@@ -67,6 +68,7 @@ def test_the_catalogue_names_every_role_after_its_key_and_states_a_licence() -> 
         "detect.yolo_face",
         "detect.yunet",
         "speech.whisper",
+        *DESCRIPTORS,
     }
     for role, backbone in BACKBONES.items():
         assert backbone.role == role
@@ -76,6 +78,7 @@ def test_the_catalogue_names_every_role_after_its_key_and_states_a_licence() -> 
     assert {role for role, b in BACKBONES.items() if b.non_commercial} == {
         "scene.videomae_base",
         "audio.wav2vec2_emotion",
+        *DESCRIPTORS,
     }
 
 

@@ -1,0 +1,79 @@
+"""What encoders of frozen rows share: which columns they see, and the small network that sees them."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from twominds.encoders.encoder import Architecture, Encoder, EncoderOutput
+from twominds.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsEncoderConfig:
+    """Which columns of a view's rows are seen, and the network that sees them."""
+
+    columns: tuple[int | None, int | None] = (None, None)
+    """From which column to before which each row is seen, as in a slice: of a face descriptor with ten scores the
+    embedding is (null, -10), and the scores are (-10, null)."""
+    standardize: bool = True
+    """Standardise what is seen: frozen features are on no common scale."""
+    hidden_dim: int = 64
+    """Width of the hidden layer, and of the embedding; 0: no such layer, and what is seen is the embedding."""
+    dropout: float = 0.0
+    """Before the last layer."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a setting is out of range."""
+        if self.hidden_dim < 0:
+            raise ConfigError(f"hidden_dim must be at least 0, got {self.hidden_dim}.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}.")
+
+
+class RowsEncoder(Encoder):
+    """What is seen [B, W] -> standardised -> Linear, ReLU, Dropout -> Linear -> outputs.
+
+    The embedding is the hidden layer after its ReLU. What is seen is standardised by batch statistics in training and
+    by their running means afterwards (`BatchNorm1d`). Without standardisation it is HSEmotion's head of an MLP, and
+    without the hidden layer its linear one.
+    """
+
+    def __init__(
+        self, config: RowsEncoderConfig, *, num_outputs: int, architecture: Architecture, per_column: int
+    ) -> None:
+        """Builds it with random weights.
+
+        Args:
+            config: Its settings.
+            num_outputs: Number of logits.
+            architecture: With `input_dim`, the length D of a row.
+            per_column: How many numbers are seen of each column: W of its columns.
+
+        Raises:
+            ConfigError: there are no such columns.
+        """
+        super().__init__()
+        self.columns = slice(*config.columns)
+        """Of each row, what is seen."""
+        self.architecture = dict(architecture)
+        width = per_column * len(range(int(self.architecture["input_dim"]))[self.columns])
+        if not width:
+            raise ConfigError(f"columns {config.columns} leave nothing of rows of {self.architecture['input_dim']}.")
+        self.embedding_dim = config.hidden_dim or width
+        self.norm = nn.BatchNorm1d(width) if config.standardize else None
+        hidden = (nn.Linear(width, config.hidden_dim), nn.ReLU()) if config.hidden_dim else ()
+        self.hidden = nn.Sequential(*hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(self.embedding_dim, num_outputs)
+
+    def forward(self, inputs: dict[str, Tensor]) -> EncoderOutput:
+        """See the class."""
+        rows, norm = inputs["rows"], self.norm
+        if norm is not None and self.training and len(rows) == 1:
+            # One row has no deviation: it is standardised as it will be afterwards.
+            rows = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        elif norm is not None:
+            rows = norm(rows)
+        hidden = self.hidden(rows)
+        return EncoderOutput(logits=self.classifier(self.dropout(hidden)), embedding=hidden)

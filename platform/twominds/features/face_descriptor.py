@@ -1,0 +1,66 @@
+"""Face, as HSEmotion sees it: embedding and expression scores of every face crop by one of its descriptors, frozen."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from twominds.backbones import BackboneStore
+from twominds.backbones.descriptors import load_descriptor, read_config
+from twominds.errors import ConfigError
+from twominds.features.extractor import RGB, normalize_images
+from twominds.features.face import CropFeatures
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceDescriptorFeaturesConfig:
+    """The frozen descriptor."""
+
+    kind: Literal["descriptor"] = "descriptor"
+    """Tells it from the other face features in JSON."""
+    backbone: str = "face.emotieffnet_b0"
+    """Role of a descriptor in the bundle (`backbones.descriptors.DESCRIPTORS`)."""
+    max_batch_frames: int = 32
+    """Crops in one forward pass; bounds memory."""
+
+    def __post_init__(self) -> None:
+        if self.max_batch_frames < 1:
+            raise ConfigError(f"face.max_batch_frames must be at least 1, not {self.max_batch_frames}.")
+
+
+class FaceDescriptorFeatures(CropFeatures):
+    """A descriptor on face crops: rows [F, D + S], the embedding and after it the scores, 8 or 10 (raw, W e + b).
+
+    A crop of another size than the descriptor takes is resized to its square (bilinear, antialiased, as PIL does);
+    colours are normalised by the descriptor's own mean and standard deviation.
+    """
+
+    def __init__(
+        self, config: FaceDescriptorFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
+    ) -> None:
+        super().__init__(config.max_batch_frames, device, with_pooled)
+        self.config = config
+        folder = store.folder(config.backbone)
+        described = read_config(folder)
+        self._side_px = int(described["image_size"])
+        self._mean, self._std = (cast(RGB, tuple(described[name])) for name in ("mean", "std"))
+        model = load_descriptor(folder, config.backbone)
+        if isinstance(model, nn.Module):  # depthwise convolutions are several times faster in this layout
+            model = cast(Any, model).to(device, memory_format=torch.channels_last)
+        self._model = model
+
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        """See `CropFeatures.embed_crops`."""
+        if tuple(crops.shape[1:3]) != (self._side_px, self._side_px):
+            crops = resized(crops, self._side_px)
+        images = normalize_images(crops, self._mean, self._std)
+        return cast(Any, self._model)(images.contiguous(memory_format=torch.channels_last))
+
+
+def resized(crops: Tensor, side_px: int) -> Tensor:
+    """uint8 [N, H, W, 3] -> uint8 [N, side, side, 3]."""
+    from torchvision.transforms.v2 import functional
+
+    square = cast(Any, functional).resize(crops.movedim(-1, 1), [side_px, side_px], antialias=True)
+    return cast(Tensor, square).movedim(1, -1)
