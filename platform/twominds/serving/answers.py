@@ -28,8 +28,8 @@ class SeedAnswer(Answer):
     """How far the models of the ensemble agree."""
 
     probabilities: dict[str, float]
-    """Probability of the positive class (the first intensity) by the seed or the name of each model that sees anything
-    of the clip."""
+    """Probability of the positive (last) of two classes by the seed or the name of each model that sees anything of the
+    clip."""
     std: float
     """Their population standard deviation."""
     min: float
@@ -124,8 +124,8 @@ class ScoreAnswer(Answer):
     """Where the task asks about each moment."""
     abstains: bool
     """The probability is too near to the threshold to act upon: the clip is better left to a person."""
-    seeds: SeedAnswer
-    """The ensemble's models one by one."""
+    seeds: SeedAnswer | None
+    """The ensemble's models one by one; null where the answer is more than one probability."""
     modalities: dict[View, ModalityAnswer]
     """What was used, and what was not there."""
     transcript_source: str | None

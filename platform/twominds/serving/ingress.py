@@ -127,7 +127,7 @@ class RayScoringService:
             contributions=contributions_answer(names, score),
             timeline=timeline_answer(names, score.timeline),
             abstains=score.abstains,
-            seeds=seed_answer(self.model.members, score.seed_probabilities),
+            seeds=seed_answer(self.model.members, score.seed_probabilities) if binary else None,
             modalities={
                 part.view: ModalityAnswer(
                     present=part.presence.present, reason=part.presence.reason or None, probability=part.probability

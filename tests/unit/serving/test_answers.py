@@ -84,6 +84,8 @@ def test_two_classes_of_a_clip() -> None:
     assert (answer["label"], answer["label_index"], answer["threshold"]) == ("ah", 1, 0.5)
     assert answer["probability"] == answer["classes"]["ah"] == pytest.approx(3 / 8)
     assert (answer["intensities"], answer["timeline"], answer["contributions"]) == (None, None, None)
+    spread = {"probabilities": {"42": 0.25, "2025": 0.75}, "std": 0.25, "min": 0.25, "max": 0.75}
+    assert answer["seeds"] == spread
     assert answer["modalities"]["face.effnet"] == {"present": True, "reason": None, "probability": 0.25}
     assert answer["modalities"]["text"] == {"present": False, "reason": "no words", "probability": None}
     assert answer["transcript_source"] is None
@@ -97,6 +99,7 @@ def test_intensities_of_a_clip() -> None:
     assert list(answer["intensities"]) == list(MIMICRY.names)
     assert answer["intensities"]["Admiration"] == pytest.approx((1 + 7) / 2 / 24)
     assert not answer["abstains"]
+    assert answer["seeds"] is None  # of which of the six would it be?
 
 
 def test_two_classes_of_frames() -> None:
