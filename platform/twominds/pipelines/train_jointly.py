@@ -230,4 +230,4 @@ def _fit_fingerprint(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -
     """Of all that bears on the joint training but its data: settings, seeds, and the encoders that it begins with."""
     begun = {view: artifacts.read_card(alone_uri(config, recipe, view)).artifact_id for view in recipe.alone}
     settings = [to_json(stage), to_json(recipe.encoders), to_json(recipe.fusion.model), to_json(recipe.decision)]
-    return fingerprint(settings, recipe.encoder_seed, recipe.fusion.seeds, recipe.criterion, begun)
+    return fingerprint(settings, recipe.encoder_seed, recipe.fusion.seeds, *recipe.objective.chosen, begun)

@@ -283,4 +283,4 @@ def data_fingerprint(features_uri: str, view: View, protocol: SelectionProtocol)
 
 
 def _fit_fingerprint(recipe: Recipe, view: View) -> str:
-    return fingerprint(to_json(recipe.encoder_fits[view]), recipe.encoder_seed)
+    return fingerprint(to_json(recipe.encoder_fits[view]), recipe.encoder_seed, *recipe.objective.chosen)

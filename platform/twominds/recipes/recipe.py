@@ -165,6 +165,8 @@ class Recipe:
     """What is recognised."""
     criterion: CriterionName | None = None
     """The loss; None: cross entropy of classes, mean squared error of intensities."""
+    output_weights: tuple[float, ...] | None = None
+    """How much each intensity counts in the loss; None: all the same."""
     decision: Decision = field(default_factory=Decision)
     """Steps that are not fitted, such as the smoothing of a timeline."""
     reports: Reports = "ensemble"
@@ -217,7 +219,7 @@ class Recipe:
     @property
     def objective(self) -> Objective:
         """What its models are trained for and judged by."""
-        return Objective(task=self.task, criterion=self.criterion)
+        return Objective(task=self.task, criterion=self.criterion, output_weights=self.output_weights)
 
     @property
     def views(self) -> tuple[View, ...]:

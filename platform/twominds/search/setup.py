@@ -80,6 +80,7 @@ def prepare(config: SearchConfig) -> Search:
     labels = labels_fingerprint(config.embeddings, config.protocol)
     identity = [about.fingerprint, labels, to_json(replace(fusion, trials=0)), config.sampler, config.sampler_seed]
     identity += [config.random_starts, config.protocol, config.std_penalty, to_json(config.stopping)]
+    identity += recipe.objective.chosen
     identity += sorted(config.space)  # in JSON a range is one, logarithmic or not
     return Search(
         recipe=recipe,

@@ -36,18 +36,32 @@ class Objective:
     """What is recognised."""
     criterion: CriterionName | None = None
     """The loss; None: cross entropy of classes, mean squared error of intensities."""
+    output_weights: tuple[float, ...] | None = None
+    """How much each intensity counts in the loss, in parts of their sum (HSEmotion); None: all the same."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where the loss is not one of such outputs."""
+        """Raise ConfigError where the loss is not one of such outputs, or the weights are none of intensities."""
         of_classes = self.name in ("cross_entropy", "sigmoid_cross_entropy")
         if of_classes != isinstance(self.task.output, Classes):
             kind = "classes" if of_classes else "intensities"
             raise ConfigError(f"The loss {self.name} is one of {kind}, which {self.task.name} is not about.")
+        weights = self.output_weights
+        if weights is None:
+            return
+        if of_classes or len(weights) != self.num_outputs or min(weights) < 0 or not sum(weights) > 0:
+            raise ConfigError(
+                f"output_weights are one for each intensity, none of them below 0, not {weights} for {self.task.name}."
+            )
 
     @property
     def name(self) -> CriterionName:
         """The loss's name."""
         return self.criterion or ("cross_entropy" if isinstance(self.task.output, Classes) else "mse")
+
+    @property
+    def chosen(self) -> list[Any]:
+        """What a recipe chose of the loss, for fingerprints: nothing by default, as before there was a choice."""
+        return [] if self.criterion is None and self.output_weights is None else [self.criterion, self.output_weights]
 
     @property
     def num_outputs(self) -> int:
@@ -82,7 +96,11 @@ class Objective:
             of_points = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
             weights = torch.ones_like(of_points) if class_weights is None else class_weights[labels]
             return (of_points * weights).sum() / weights.sum()
-        return _OF_INTENSITIES[self.name](activated(logits, self.task.output), labels.to(logits))
+        of_outputs = _OF_INTENSITIES[self.name](activated(logits, self.task.output), labels.to(logits))
+        if self.output_weights is None:
+            return of_outputs.mean()
+        weights = of_outputs.new_tensor(self.output_weights)
+        return (of_outputs * weights).sum() / weights.sum()
 
     def answers(self, logits: Tensor) -> npt.NDArray[Any]:
         """What the metric is asked about, from logits [N, K]: classes [N], or intensities [N, K]."""
@@ -110,7 +128,7 @@ class Objective:
 
 
 def _mse(predicted: Tensor, truth: Tensor) -> Tensor:
-    return F.mse_loss(predicted, truth)
+    return (predicted - truth).square().mean(dim=0)
 
 
 def _moments(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -121,17 +139,17 @@ def _moments(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor, 
 
 
 def _pearson(predicted: Tensor, truth: Tensor) -> Tensor:
-    """1 - mean over the outputs of Pearson's correlation in the batch (HSEmotion's loss for mimicry)."""
+    """1 - Pearson's correlation in the batch (HSEmotion's loss for mimicry)."""
     of_predicted, of_truth, covariance, _ = _moments(predicted, truth)
     # The root of a variance of 0 has no slope: a constant output would stop training.
-    return 1 - (covariance / ((of_predicted * of_truth + _SMALL**2).sqrt() + _SMALL)).mean()
+    return 1 - covariance / ((of_predicted * of_truth + _SMALL**2).sqrt() + _SMALL)
 
 
 def _ccc(predicted: Tensor, truth: Tensor) -> Tensor:
-    """1 - mean over the outputs of Lin's concordance in the batch."""
+    """1 - Lin's concordance in the batch."""
     of_predicted, of_truth, covariance, apart = _moments(predicted, truth)
-    return 1 - (2 * covariance / (of_predicted + of_truth + apart.square() + _SMALL)).mean()
+    return 1 - 2 * covariance / (of_predicted + of_truth + apart.square() + _SMALL)
 
 
 _OF_INTENSITIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": _mse, "pearson": _pearson, "ccc": _ccc}
-"""From predicted and true intensities [N, K] to the loss."""
+"""From predicted and true intensities [N, K] to the loss of each [K]."""

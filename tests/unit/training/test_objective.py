@@ -87,6 +87,37 @@ def test_losses_of_intensities(task: Task, low: float, high: float) -> None:
         assert found.item() == pytest.approx(value, abs=1e-5), name
 
 
+PUBLISHED_WEIGHTS = (1, 1 / 8, 1 / 4, 1 / 2, 1 / 8, 1 / 8)
+"""HSEmotion's, of the six emotions; normalised .4706 .0588 .1176 .2353 .0588 .0588."""
+
+
+def test_the_weighted_pearson_loss_by_numpy_and_its_slope_by_differences() -> None:
+    logits, truth = drawn(12, 6), torch.rand(12, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    objective = Objective(task=MIMICRY, criterion="pearson", output_weights=PUBLISHED_WEIGHTS)
+    said = intensities(logits, 0.0, 1.0)
+    correlations = [np.corrcoef(said[:, k], truth.numpy()[:, k])[0, 1] for k in range(6)]
+    expected = 1 - float(np.dot([0.4706, 0.0588, 0.1176, 0.2353, 0.0588, 0.0588], correlations))
+    assert objective.loss(logits, truth).item() == pytest.approx(expected, abs=2e-4)  # of weights with four digits
+    check = cast(Any, torch.autograd.gradcheck)
+    assert check(lambda x: objective.loss(x, truth), logits.clone().requires_grad_(), eps=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", ["mse", "pearson", "ccc"])
+def test_equal_weights_are_none(criterion: CriterionName) -> None:
+    logits, truth = drawn(9, 6), torch.rand(9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    plain, weighted = (Objective(task=MIMICRY, criterion=criterion, output_weights=w) for w in (None, (2.0,) * 6))
+    torch.testing.assert_close(plain.loss(logits, truth), weighted.loss(logits, truth))
+
+
+@pytest.mark.parametrize(
+    ("task", "weights"),
+    [(MIMICRY, (1.0,)), (MIMICRY, (-1.0, *[1.0] * 5)), (MIMICRY, (0.0,) * 6), (AH_VIDEO, (1.0, 1.0))],
+)
+def test_weights_that_do_not_fit_are_refused(task: Task, weights: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match="output_weights are one for each intensity"):
+        Objective(task=task, output_weights=weights)
+
+
 @pytest.mark.parametrize("criterion", ["mse", "pearson", "ccc"])
 @pytest.mark.parametrize("constant", ["answer", "truth", "both"])
 def test_a_constant_has_a_finite_slope(criterion: CriterionName, constant: str) -> None:
