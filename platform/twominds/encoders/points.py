@@ -67,7 +67,8 @@ class PointEncoder(RowsEncoder):
             ConfigError: the features have no rows in time.
         """
         del store
-        if example.values is None or example.values.ndim != 2 or example.times_s is None:
+        in_time = config.by == "position" or example.times_s is not None
+        if example.values is None or example.values.ndim != 2 or not in_time:
             raise ConfigError(f"The encoder of {example.view} answers at points: it needs features with rows in time.")
         architecture = {"input_dim": example.values.shape[-1]}
         return cls(config, num_outputs=num_outputs, architecture=architecture)
@@ -80,12 +81,12 @@ class PointEncoder(RowsEncoder):
     def at_points(self, features: Features, points: npt.NDArray[np.int64]) -> FloatArray:
         """What is seen of a clip at some of its points: float32 [len(points), steps * D]."""
         values, times_s = cast("FloatArray", features.values)[:, self.columns], features.times_s
+        if self.config.by == "position" and features.points_s is not None:
+            return align(values, None, features.points_s, self.config.alignment, by="position")[points]
         if times_s is None:
             raise ValueError(f"{features.view} features of {features.clip_id} have no times")
         # A clip that nobody asks about in time has one point: its middle.
         points_s = features.points_s if features.points_s is not None else times_s[[len(times_s) // 2]]
-        if self.config.by == "position":
-            return align(values, None, points_s, self.config.alignment, by="position")[points]
         around = (np.arange(self.config.steps) - self.config.steps // 2) * self.config.step_s
         grid = points_s[points][:, None] + around
         window_s = self.config.step_s if self.config.alignment == "mean" else None

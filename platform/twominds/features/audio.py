@@ -1,5 +1,6 @@
-"""Audio: hidden state 10 of a frozen wav2vec2 (LEYA, section 3.3), 50 rows a second."""
+"""Audio: a hidden state of a frozen wav2vec2 or HuBERT, 50 rows a second (LEYA, section 3.3; HSEmotion, section 2)."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,9 +25,10 @@ class AudioFeaturesConfig:
     """The frozen audio backbone."""
 
     backbone: str = "audio.wav2vec2_emotion"
-    """Role of a wav2vec2 in the bundle."""
-    hidden_state: int = 10
-    """Which of the hidden states is taken: 0 is the first layer's input, n the output of layer n."""
+    """Role of a wav2vec2 or a HuBERT in the bundle."""
+    hidden_state: int | None = 10
+    """Which of the hidden states is taken: 0 is the first layer's input, n the output of layer n; None: what the whole
+    model gives, after its last layer's own normalisation."""
     window_s: float = 60.0
     """Longer sound goes through in consecutive windows of this length (attention costs its square)."""
     max_batch_s: float = 120.0
@@ -39,7 +41,7 @@ class AudioFeaturesConfig:
             raise ConfigError(f"audio.window_s must be at least 1 second, not {self.window_s}.")
         if self.max_batch_s < self.window_s:
             raise ConfigError(f"audio.max_batch_s ({self.max_batch_s}) must be at least window_s ({self.window_s}).")
-        if self.hidden_state < 0:
+        if self.hidden_state is not None and self.hidden_state < 0:
             raise ConfigError(f"audio.hidden_state must not be negative, it is {self.hidden_state}.")
 
 
@@ -47,7 +49,9 @@ class AudioFeatures:
     """Sound -> `values` float32 [T_a, D] (D = 1024 published); `pooled` [2 * D], if asked for: [mean; std] of the rows.
 
     As the published feature extractor does, the sound of a clip is brought to zero mean and unit variance first; the
-    statistics are those of the whole clip, also where it is cut into windows.
+    statistics are those of the whole clip, also where it is cut into windows. A model whose first convolution is
+    normalised over time (`feat_extract_norm` is `group`, as in wav2vec2-base) would see the padding of a batch: its
+    windows go through one by one.
     """
 
     view: View = Modality.AUDIO
@@ -55,16 +59,22 @@ class AudioFeatures:
     def __init__(
         self, config: AudioFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
-        from transformers import Wav2Vec2Model
+        from transformers import HubertModel, Wav2Vec2Model
 
         self.config = config
         self.device = device
         self._with_pooled = with_pooled
-        self._model = load_pretrained(Wav2Vec2Model, store, config.backbone, device=device)
-        self._stride, self._field = _steps(self._model.config)
-        if self._model.config.feat_extract_norm == "layer":
-            convolutions = _InPieces(self._model.feature_extractor, self._model.config)
+        described = json.loads((store.folder(config.backbone) / "config.json").read_text())
+        kind = HubertModel if described.get("model_type") == "hubert" else Wav2Vec2Model
+        self._model = cast(nn.Module, load_pretrained(cast(Any, kind), store, config.backbone, device=device))
+        settings: Any = self._model.config
+        self._stride, self._field = _steps(settings)
+        self._one_by_one = settings.feat_extract_norm == "group"
+        if not self._one_by_one:
+            convolutions = _InPieces(cast(Any, self._model).feature_extractor, settings)
             cast(Any, self._model).feature_extractor = convolutions
+        if config.hidden_state is None:
+            return
         encoder: Any = self._model.encoder
         layers = encoder.layers
         if config.hidden_state >= len(layers):
@@ -74,7 +84,7 @@ class AudioFeatures:
             )
         # Hidden state n is what the first n layers make: the others are not needed, nor the normalisation after them.
         encoder.layers = layers[: config.hidden_state]
-        if self._model.config.do_stable_layer_norm:
+        if settings.do_stable_layer_norm:
             encoder.layer_norm = nn.Identity()
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
@@ -89,7 +99,8 @@ class AudioFeatures:
             row[: len(window)] = torch.from_numpy(window)
         mask = torch.arange(padded.shape[1])[None, :] < lengths[:, None]
         with torch.inference_mode(), autocast(self.device, self.config.precision):
-            output = cast(Any, self._model)(padded.to(self.device), attention_mask=mask.long().to(self.device))
+            seen = None if self._one_by_one else mask.long().to(self.device)  # "group" was trained without one
+            output = cast(Any, self._model)(padded.to(self.device), attention_mask=seen)
             rows = cast(Tensor, output.last_hidden_state).float().cpu()
         counts = cast(Tensor, cast(Any, self._model)._get_feat_extract_output_lengths(lengths))
         return [hidden[: int(count)].numpy() for hidden, count in zip(rows, counts, strict=True)]
@@ -102,7 +113,8 @@ class AudioFeatures:
                 owners.append(index)
                 windows.append(window)
         hidden: dict[int, FloatArray] = {}
-        for batch in _batches([len(window) for window in windows], self.config.max_batch_s * SAMPLE_RATE_HZ):
+        most = 1.0 if self._one_by_one else self.config.max_batch_s * SAMPLE_RATE_HZ
+        for batch in _batches([len(window) for window in windows], most):
             hidden.update(zip(batch, self.hidden_states([windows[i] for i in batch]), strict=True))
         rows: list[list[FloatArray]] = [[] for _ in media]
         for index, owner in enumerate(owners):
@@ -161,7 +173,7 @@ def _missing(clip: ClipMedia) -> str:
     if clip.audio is None:
         return "no sound was decoded"
     if clip.sample_rate_hz != SAMPLE_RATE_HZ:
-        return f"the sound is at {clip.sample_rate_hz} Hz, wav2vec2 takes {SAMPLE_RATE_HZ} Hz"
+        return f"the sound is at {clip.sample_rate_hz} Hz, the audio model takes {SAMPLE_RATE_HZ} Hz"
     if len(clip.audio) < MIN_SAMPLES:
         return f"the sound is shorter than {1000 * MIN_SAMPLES // SAMPLE_RATE_HZ} ms"
     return "" if np.isfinite(clip.audio).all() else "the sound has samples that are no numbers"

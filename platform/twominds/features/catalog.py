@@ -13,6 +13,7 @@ from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeatures
 from twominds.features.face_track import FaceTrackFeatures, FaceTrackFeaturesConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
+from twominds.features.text_rows import TextRowsFeatures, TextRowsFeaturesConfig
 from twominds.features.words import WordsFeatures, WordsFeaturesConfig
 from twominds.media.reader import MediaConfig
 from twominds.records import Modality, View
@@ -25,6 +26,7 @@ AnyFeaturesConfig = (
     | FaceTrackFeaturesConfig
     | AudioFeaturesConfig
     | TextFeaturesConfig
+    | TextRowsFeaturesConfig
     | WordsFeaturesConfig
 )
 
@@ -41,7 +43,7 @@ _CONFIGS: Mapping[Modality, tuple[type[AnyFeaturesConfig], ...]] = {
         FaceTrackFeaturesConfig,
     ),
     Modality.AUDIO: (AudioFeaturesConfig,),
-    Modality.TEXT: (TextFeaturesConfig, WordsFeaturesConfig),
+    Modality.TEXT: (TextFeaturesConfig, TextRowsFeaturesConfig, WordsFeaturesConfig),
 }
 """The classes of settings that a view of each modality may have; JSON that does not say its kind is of the first."""
 
@@ -72,6 +74,7 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
     FaceDescriptorFeaturesConfig: FaceDescriptorFeatures,
     AudioFeaturesConfig: AudioFeatures,
     TextFeaturesConfig: TextFeatures,
+    TextRowsFeaturesConfig: TextRowsFeatures,
     WordsFeaturesConfig: WordsFeatures,
 }
 """Extractor class by the class of its config."""

@@ -115,13 +115,15 @@ class TextFeatures:
             hidden = cast(Tensor, output.last_hidden_state).float().cpu()
         return [rows[: len(row)].numpy() for rows, row in zip(hidden, tokens, strict=True)]
 
+    def hidden_rows(self, tokens: Sequence[npt.NDArray[np.int64]]) -> list[FloatArray]:
+        """`hidden_states` of any number of rows of ids, `max_batch_tokens` at a time at most."""
+        size = max(1, self.config.max_batch_tokens // max(len(row) for row in tokens))
+        batches = (tokens[start : start + size] for start in range(0, len(tokens), size))
+        return [of_clip for batch in batches for of_clip in self.hidden_states(batch)]
+
     def _extract(self, media: list[ClipMedia]) -> list[Features]:
         tokens = [self.tokenize(cast(str, clip.transcript)) for clip in media]
-        hidden: list[FloatArray] | list[None] = [None] * len(media)
-        if self._model is not None:
-            size = max(1, self.config.max_batch_tokens // max(len(row) for row in tokens))
-            batches = (tokens[start : start + size] for start in range(0, len(tokens), size))
-            hidden = [of_clip for batch in batches for of_clip in self.hidden_states(batch)]
+        hidden = [None] * len(media) if self._model is None else self.hidden_rows(tokens)
         return [
             present_features(
                 clip,

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType] open PathLike
-from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification, Wav2Vec2Model
+from transformers import (
+    HubertConfig,
+    HubertForCTC,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2ForSequenceClassification,
+    Wav2Vec2Model,
+)
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.errors import BackboneError, ConfigError
@@ -114,7 +123,7 @@ def test_sound_that_cannot_be_used_is_absent_with_a_reason(extractor: AudioFeatu
         "no sound was decoded",
         "the sound is shorter than 25 ms",
         "the sound has samples that are no numbers",
-        "the sound is at 8000 Hz, wav2vec2 takes 16000 Hz",
+        "the sound is at 8000 Hz, the audio model takes 16000 Hz",
         "",
     ]
     assert features[4].values is not None
@@ -148,6 +157,53 @@ def test_a_published_classifier_loads_as_its_backbone(
     assert values is not None
     assert expected is not None
     np.testing.assert_array_equal(values, expected)
+
+
+def tiny(kind: str) -> Any:
+    """Settings of wav2vec2-base and of HuBERT-large, small: group norm and post-norm, layer norm and pre-norm."""
+    small: dict[str, Any] = {
+        "conv_dim": (8,) * 7,
+        "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
+        "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "vocab_size": 8,
+        "num_conv_pos_embedding_groups": 4,
+    }
+    if kind == "hubert":
+        return HubertConfig(**small, conv_bias=True, feat_extract_norm="layer", do_stable_layer_norm=True)
+    return Wav2Vec2Config(**small, conv_bias=False, feat_extract_norm="group", do_stable_layer_norm=False)
+
+
+@pytest.mark.parametrize(
+    ("role", "kind", "model", "base"),
+    [
+        ("audio.wav2vec2_base", "wav2vec2", Wav2Vec2ForCTC, Wav2Vec2Model),
+        ("audio.hubert_large", "hubert", HubertForCTC, HubertModel),
+    ],
+)
+def test_speech_recognisers_give_what_they_give_in_hugging_face(
+    role: str, kind: str, model: Any, base: Any, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    """The published files are recognisers'; their last hidden state, alone and beside a longer clip."""
+    torch.manual_seed(0)
+    model(tiny(kind)).eval().save_pretrained(tmp_path / "model")
+    entry = BundleEntry(weights="debug", hub_id=None, revision="x", licence="x")
+    add_to_bundle(str(tmp_path / "bundle"), role, tmp_path / "model", entry)
+    bundle = BackboneStore(uri=str(tmp_path / "bundle"))
+    extractor = AudioFeatures(AudioFeaturesConfig(backbone=role, hidden_state=None), bundle)
+    media = [make_clip(str(i), audio=sound(i, seconds)) for i, seconds in enumerate((0.9, 2.3, 1.4))]
+    together = extractor.extract(media)
+    whole = base.from_pretrained(bundle.folder(role)).eval()
+    prepare = cast(Any, Wav2Vec2FeatureExtractor)(do_normalize=True)
+    for features, clip in zip(together, media, strict=True):
+        inputs = prepare(clip.audio, sampling_rate=16_000, return_tensors="pt")
+        with torch.no_grad():
+            expected = whole(inputs["input_values"]).last_hidden_state[0].numpy()
+        assert features.values is not None
+        np.testing.assert_allclose(features.values, expected, atol=5e-5)
 
 
 def test_weights_that_lack_a_tensor_are_refused(store: BackboneStore, tmp_path: Path) -> None:
