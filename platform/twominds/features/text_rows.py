@@ -25,7 +25,7 @@ class TextRowsFeaturesConfig:
     precision: Precision = "float32"
     """`bfloat16`: faster where the processor has it, at about 2e-2 relative difference."""
     timed: bool = True
-    """Whether a transcript whose words have no times is of no use; an encoder that meets rows by position needs none."""
+    """Whether a transcript whose words have no times is of no use. Encoders that meet rows by position need none."""
 
     def __post_init__(self) -> None:
         self.of_tokens()  # checks them
