@@ -3,6 +3,7 @@
     python jobs/fetch_models.py                                      all that is on the hub
     python jobs/fetch_models.py --roles audio.wav2vec2_emotion       one of them
     python jobs/fetch_models.py --import-file face.emotion_efficientnet_b0=b0.pt   a state dict of timm's names
+    python jobs/fetch_models.py --import-file face.emotimobilefacenet_mtl=mbf.onnx HSEmotion's face descriptors
     python jobs/fetch_models.py --import-file detect.yolo_face=yolov8n-face.onnx   after `yolo export format=onnx`
     python jobs/fetch_models.py --import-file detect.yunet=yunet.onnx              instead of YOLO, no AGPL
     python jobs/fetch_models.py --list                               what there is, and under which licence
