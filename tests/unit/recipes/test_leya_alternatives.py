@@ -61,7 +61,7 @@ def test_frames_of_vit_and_clip_go_through_transformer_and_mamba() -> None:
 
 
 def test_audio_is_tried_with_a_transformer_and_on_other_layers() -> None:
-    found: set[tuple[str, int]] = set()
+    found: set[tuple[str, int | None]] = set()
     for recipe in of(Modality.AUDIO):
         features, encoder = recipe.features["audio"], recipe.encoders["audio"]
         assert isinstance(features, AudioFeaturesConfig)
