@@ -40,7 +40,7 @@ class Descriptor:
     """What is published of one."""
 
     architecture: Architecture
-    """Which network; of DDAMFN there are ONNX files alone."""
+    """The network that makes the embedding. DDAMFN is not built here: it comes as an ONNX file."""
     image_px: int
     """Side of the square that a face is resized to."""
     dim: int
@@ -104,13 +104,12 @@ class DescriptorNetwork(nn.Module):
         return torch.cat([embedding, self.head(embedding)], dim=1)
 
 
-def load_descriptor(folder: Path, role: str) -> DescriptorNetwork | OnnxDescriptor:
-    """What a bundle's folder has of a role.
+def load_descriptor(folder: Path, config: Mapping[str, Any]) -> DescriptorNetwork | OnnxDescriptor:
+    """The descriptor in a bundle's folder, whose `config.json` is `config`, ready to embed.
 
     Raises:
-        BackboneError: it has neither network, or weights that do not fit.
+        BackboneError: its weights do not fit the network that the config names, or can't be read.
     """
-    config = read_config(folder)
     if (folder / "model.onnx").is_file():
         return OnnxDescriptor(folder, threads=torch.get_num_threads())
     model = DescriptorNetwork(
@@ -121,13 +120,8 @@ def load_descriptor(folder: Path, role: str) -> DescriptorNetwork | OnnxDescript
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
-        raise BackboneError(f"The weights in {folder} do not fit {config['architecture']} ({role}): {error}") from error
+        raise BackboneError(f"The weights in {folder} do not fit {config['architecture']}: {error}") from error
     return model.requires_grad_(False).eval()
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a bundle's folder."""
-    return cast(dict[str, Any], json.loads((folder / "config.json").read_text()))
 
 
 def import_descriptor(role: str, file: Path, folder: Path) -> None:

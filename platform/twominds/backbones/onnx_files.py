@@ -22,13 +22,8 @@ class OnnxDescriptor:
         Raises:
             BackboneError: onnxruntime can't read the network.
         """
-        runtime = cast(Any, importlib.import_module("onnxruntime"))
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
         try:
-            self._session = runtime.InferenceSession(
-                str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnx_session(folder / "model.onnx", threads=threads)
         except Exception as error:  # onnxruntime's own, which have no base in common
             raise BackboneError(f"{folder / 'model.onnx'} can't be read: {error}") from error
         self._head = load_file(folder / "head.safetensors")
@@ -48,6 +43,16 @@ class OnnxDescriptor:
         return found.reshape(len(pixels), -1)
 
 
+def onnx_session(path: Path, *, threads: int | None = None) -> Any:
+    """An ONNX network ready to run on the processor, with so many threads; None: as many as onnxruntime thinks best."""
+    runtime = cast(Any, importlib.import_module("onnxruntime"))
+    chosen: dict[str, Any] = {}
+    if threads is not None:
+        chosen["sess_options"] = runtime.SessionOptions()
+        chosen["sess_options"].intra_op_num_threads = threads
+    return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"], **chosen)
+
+
 def cut_head(file: Path, target: Path) -> tuple[Tensor, Tensor]:
     """Writes an ONNX network to `target` without its last layer, a Gemm, whose input then is the output.
 
@@ -60,7 +65,7 @@ def cut_head(file: Path, target: Path) -> tuple[Tensor, Tensor]:
     onnx = cast(Any, importlib.import_module("onnx"))
     try:
         model = onnx.load(str(file), load_external_data=False)
-    except Exception as error:  # protobuf's own
+    except Exception as error:  # protobuf's DecodeError, of a package that onnx brings
         raise BackboneError(f"{file} is no ONNX file: {error}") from error
     graph = model.graph
     last = next((node for node in graph.node if graph.output[0].name in node.output), None) if graph.output else None

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from upath import UPath
 
@@ -84,6 +85,14 @@ class BackboneStore:
             folder = _cached_copy(source, role, entry)
             check_files(folder, entry.sha256, f"Remove {folder}: it is a copy, and is made again.")
         return folder
+
+    def config(self, role: str) -> dict[str, Any]:
+        """The role's `config.json`, which says what kind of model it is.
+
+        Raises:
+            BackboneError: see `folder`.
+        """
+        return cast("dict[str, Any]", json.loads((self.folder(role) / "config.json").read_text()))
 
     def check(self, role: str) -> None:
         """What `folder` would find wrong, as far as it can be told without copying anything.

@@ -82,7 +82,7 @@ class PointEncoder(RowsEncoder):
         """What is seen of a clip at some of its points: float32 [len(points), steps * D]."""
         values, times_s = cast("FloatArray", features.values)[:, self.columns], features.times_s
         if self.config.by == "position" and features.points_s is not None:
-            return align(values, None, features.points_s, self.config.alignment, by="position")[points]
+            return align(values, None, features.points_s, self.config.alignment, by="position", at=points)
         if times_s is None:
             raise ValueError(f"{features.view} features of {features.clip_id} have no times")
         # A clip that nobody asks about in time has one point: its middle.

@@ -11,7 +11,7 @@ from twominds.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class RowsEncoderConfig:
-    """Which columns of a view's rows are seen, and the network that sees them."""
+    """Settings of a small network over frozen features: what it sees of each row, and its size."""
 
     columns: tuple[int | None, int | None] = (None, None)
     """From which column to before which each row is seen, as in a slice: of a face descriptor with ten scores the
@@ -55,7 +55,7 @@ class RowsEncoder(Encoder):
         """
         super().__init__()
         self.columns = slice(*config.columns)
-        """Of each row, what is seen."""
+        """The part of each row that the network sees."""
         self.architecture = dict(architecture)
         width = per_column * len(range(int(self.architecture["input_dim"]))[self.columns])
         if not width:

@@ -28,6 +28,7 @@ def align(
     *,
     window_s: float | None = None,
     by: By = "time",
+    at: npt.NDArray[np.int64] | None = None,
 ) -> FloatArray:
     """What the rows say at the points of the grid.
 
@@ -38,6 +39,7 @@ def align(
         how: see `How`.
         window_s: for `mean` alone: the window's length.
         by: see `By`.
+        at: by position, which of the grid's points are wanted, so that the others cost nothing; None: all.
 
     Returns:
         float32 [P, D] or [P, W, D].
@@ -57,9 +59,10 @@ def align(
             raise ValueError(f"by position the grid must be [P], not of shape {grid.shape}")
         if how == "mean":
             raise ValueError("by position a point has no window")
+        wanted = np.arange(len(grid)) if at is None else at
         if how == "nearest":
-            return rows[np.arange(len(grid)) * len(rows) // len(grid)].astype(np.float32)
-        times_s, grid = np.linspace(0, 1, len(rows)), np.linspace(0, 1, len(grid))
+            return rows[wanted * len(rows) // len(grid)].astype(np.float32)
+        times_s, grid = np.linspace(0, 1, len(rows)), np.linspace(0, 1, len(grid))[wanted]
     if times_s is None or times_s.shape != rows.shape[:1]:
         raise ValueError(f"{len(rows)} rows have times of shape {None if times_s is None else times_s.shape}")
     if (np.diff(times_s) < 0).any():

@@ -1,6 +1,5 @@
 """Audio: a hidden state of a frozen wav2vec2 or HuBERT, 50 rows a second (LEYA, section 3.3; HSEmotion, section 2)."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,8 +26,8 @@ class AudioFeaturesConfig:
     backbone: str = "audio.wav2vec2_emotion"
     """Role of a wav2vec2 or a HuBERT in the bundle."""
     hidden_state: int | None = 10
-    """Which of the hidden states is taken: 0 is the first layer's input, n the output of layer n; None: what the whole
-    model gives, after its last layer's own normalisation."""
+    """Which hidden state becomes the features: 0 is the first layer's input, n the output of layer n; None: what the
+    whole model gives, after its last layer's own normalisation."""
     window_s: float = 60.0
     """Longer sound goes through in consecutive windows of this length (attention costs its square)."""
     max_batch_s: float = 120.0
@@ -64,8 +63,7 @@ class AudioFeatures:
         self.config = config
         self.device = device
         self._with_pooled = with_pooled
-        described = json.loads((store.folder(config.backbone) / "config.json").read_text())
-        kind = HubertModel if described.get("model_type") == "hubert" else Wav2Vec2Model
+        kind = HubertModel if store.config(config.backbone).get("model_type") == "hubert" else Wav2Vec2Model
         self._model = cast(nn.Module, load_pretrained(cast(Any, kind), store, config.backbone, device=device))
         settings: Any = self._model.config
         self._stride, self._field = _steps(settings)

@@ -1,6 +1,5 @@
 """Face: EfficientNet-B0 features of every face crop (LEYA, section 3.2), frozen, one row per frame."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ class FaceFeatures(CropFeatures):
 def _load(store: BackboneStore, role: str) -> tuple[nn.Module, int]:
     """The model in eval mode, and the side of the images it was made for."""
     folder = store.folder(role)
-    config = cast(dict[str, Any], json.loads((folder / "config.json").read_text()))
+    config = store.config(role)
     if config.get("architecture") != "efficientnet_b0":
         raise BackboneError(f"{folder}/config.json is not of an efficientnet_b0: {role} can't be built from it.")
     model = build_efficientnet(width=float(config.get("width", 1.0)))

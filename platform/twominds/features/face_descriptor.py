@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
-from twominds.backbones.descriptors import load_descriptor, read_config
+from twominds.backbones.descriptors import load_descriptor
 from twominds.errors import ConfigError
 from twominds.features.extractor import RGB, normalize_images
 from twominds.features.face import CropFeatures
@@ -41,17 +41,16 @@ class FaceDescriptorFeatures(CropFeatures):
     ) -> None:
         super().__init__(config.max_batch_frames, device, with_pooled)
         self.config = config
-        folder = store.folder(config.backbone)
-        described = read_config(folder)
+        described = store.config(config.backbone)
         self._side_px = int(described["image_size"])
         self._mean, self._std = (cast(RGB, tuple(described[name])) for name in ("mean", "std"))
-        model = load_descriptor(folder, config.backbone)
+        model = load_descriptor(store.folder(config.backbone), described)
         if isinstance(model, nn.Module):  # depthwise convolutions are several times faster in this layout
             model = cast(Any, model).to(device, memory_format=torch.channels_last)
         self._model = model
 
     def embed_crops(self, crops: Tensor) -> Tensor:
-        """See `CropFeatures.embed_crops`."""
+        """Embeddings and scores of one batch of crops: uint8 [N, H, W, 3] -> [N, D + S], both on the device."""
         if tuple(crops.shape[1:3]) != (self._side_px, self._side_px):
             crops = resized(crops, self._side_px)
         images = normalize_images(crops, self._mean, self._std)

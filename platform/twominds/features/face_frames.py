@@ -1,6 +1,5 @@
 """Face, otherwise: raw embeddings of every face crop by ViT or CLIP (LEYA, section 4.2), frozen, one row per frame."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -51,7 +50,7 @@ class FaceFramesFeatures(CropFeatures):
         super().__init__(config.max_batch_frames, device, with_pooled)
         self.config = config
         folder = store.folder(config.backbone)
-        self._kind = str(cast(dict[str, Any], json.loads((folder / "config.json").read_text())).get("model_type"))
+        self._kind = str(store.config(config.backbone).get("model_type"))
         if self._kind not in _STATISTICS:
             raise BackboneError(f"{folder}/config.json is not of a ViT or CLIP: {config.backbone} can't embed crops.")
         self._mean, self._std = _STATISTICS[self._kind]

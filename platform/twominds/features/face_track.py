@@ -4,10 +4,9 @@ Unlike the other extractors this one reads the video itself (`ClipMedia.video`):
 Block by block, frames become crops (`media.face_track`), and crops rows of the frozen image backbone.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -141,7 +140,7 @@ def crop_features(role: str, store: BackboneStore, device: str, *, max_batch_fra
     Raises:
         BackboneError: the bundle lacks the role, or it is none of these.
     """
-    config = cast(dict[str, Any], json.loads((store.folder(role) / "config.json").read_text()))
+    config = store.config(role)
     if "scores" in config:
         return FaceDescriptorFeatures(
             FaceDescriptorFeaturesConfig(backbone=role, max_batch_frames=max_batch_frames), store, device

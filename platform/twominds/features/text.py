@@ -21,11 +21,9 @@ SPARE_ROWS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextFeaturesConfig:
-    """The tokenizer and the frozen text backbone."""
+class TokenizedTextConfig:
+    """What features of tokens share: the tokenizer, how much it reads, and how the frozen text backbone runs."""
 
-    kind: Literal["tokens"] = "tokens"
-    """Tells it from the other text features in JSON."""
     backbone: str = "text.emotion_distilroberta"
     """Role of a BERT-like encoder in the bundle (`text.all_minilm` is another)."""
     max_tokens: int = 256
@@ -44,6 +42,14 @@ class TextFeaturesConfig:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextFeaturesConfig(TokenizedTextConfig):
+    """Token ids for a text encoder that is trained, and the frozen backbone for what is pooled."""
+
+    kind: Literal["tokens"] = "tokens"
+    """Tells it from the other text features in JSON."""
+
+
 class TextFeatures:
     """Transcript -> `values` int64 [L] token ids; `pooled` float32 [2 * D] (D = 768 published), if asked for.
 
@@ -55,7 +61,7 @@ class TextFeatures:
     view: View = Modality.TEXT
 
     def __init__(
-        self, config: TextFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
+        self, config: TokenizedTextConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
         self.config = config
         self.device = device
@@ -124,16 +130,34 @@ class TextFeatures:
     def _extract(self, media: list[ClipMedia]) -> list[Features]:
         tokens = [self.tokenize(cast(str, clip.transcript)) for clip in media]
         hidden = [None] * len(media) if self._model is None else self.hidden_rows(tokens)
+        return self.present(media, tokens, values=tokens, rows=hidden)
+
+    def present(
+        self,
+        media: Sequence[ClipMedia],
+        tokens: Sequence[npt.NDArray[np.int64]],
+        *,
+        values: Sequence[npt.NDArray[Any]],
+        rows: Sequence[FloatArray | None],
+    ) -> list[Features]:
+        """Features of clips with a transcript, timed by its words, with a warning where not all of it was read.
+
+        Args:
+            media: The clips.
+            tokens: What `tokenize` took of each.
+            values: Of each, a row or an id per token.
+            rows: What is pooled of each; None: nothing is.
+        """
         return [
             present_features(
                 clip,
                 self.view,
-                values=ids,
+                values=of_clip,
                 times_s=self.times(cast(str, clip.transcript), clip.words),
-                rows=rows,
+                rows=pooled,
                 warnings=self.left_out(cast(str, clip.transcript), ids),
             )
-            for clip, ids, rows in zip(media, tokens, hidden, strict=True)
+            for clip, ids, of_clip, pooled in zip(media, tokens, values, rows, strict=True)
         ]
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from twominds.backbones import BackboneStore
-from twominds.features.extractor import Precision, extract_present, present_features
-from twominds.features.text import TextFeatures, TextFeaturesConfig, no_transcript
+from twominds.features.extractor import extract_present
+from twominds.features.text import TextFeatures, TokenizedTextConfig, no_transcript
 from twominds.records import ClipMedia, Features
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextRowsFeaturesConfig:
-    """The tokenizer, the frozen text backbone, and whether moments are asked about by time."""
+class TextRowsFeaturesConfig(TokenizedTextConfig):
+    """A row for each token from the frozen text backbone, and whether moments are asked about by time."""
 
     kind: Literal["rows"] = "rows"
     """Tells it from the other text features in JSON."""
@@ -20,24 +20,8 @@ class TextRowsFeaturesConfig:
     """Role of a BERT-like encoder in the bundle."""
     max_tokens: int = 512
     """Longer transcripts are cut here, special tokens included."""
-    max_batch_tokens: int = 4096
-    """Tokens, padding included, in one forward pass; bounds memory."""
-    precision: Precision = "float32"
-    """`bfloat16`: faster where the processor has it, at about 2e-2 relative difference."""
     timed: bool = True
     """Whether a transcript whose words have no times is of no use. Encoders that meet rows by position need none."""
-
-    def __post_init__(self) -> None:
-        self.of_tokens()  # checks them
-
-    def of_tokens(self) -> TextFeaturesConfig:
-        """The settings that token ids need, too."""
-        return TextFeaturesConfig(
-            backbone=self.backbone,
-            max_tokens=self.max_tokens,
-            max_batch_tokens=self.max_batch_tokens,
-            precision=self.precision,
-        )
 
 
 class TextRowsFeatures(TextFeatures):
@@ -49,11 +33,11 @@ class TextRowsFeatures(TextFeatures):
     def __init__(
         self, config: TextRowsFeaturesConfig, store: BackboneStore, device: str = "cpu", with_pooled: bool = False
     ) -> None:
-        super().__init__(config.of_tokens(), store, device, with_pooled=True)
+        super().__init__(config, store, device, with_pooled=True)
         self._timed, self._pooled = config.timed, with_pooled
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
-        """See `FeatureExtractor.extract`. Words without times count as absent where moments are asked about by time."""
+        """Rows of each clip's tokens, in order; words without times count as absent where moments are asked by time."""
         return extract_present(media, self.view, self._missing, self._extract)
 
     def _missing(self, clip: ClipMedia) -> str:
@@ -62,14 +46,5 @@ class TextRowsFeatures(TextFeatures):
 
     def _extract(self, media: list[ClipMedia]) -> list[Features]:
         tokens = [self.tokenize(cast(str, clip.transcript)) for clip in media]
-        return [
-            present_features(
-                clip,
-                self.view,
-                values=rows,
-                times_s=self.times(cast(str, clip.transcript), clip.words),
-                rows=rows if self._pooled else None,
-                warnings=self.left_out(cast(str, clip.transcript), ids),
-            )
-            for clip, ids, rows in zip(media, tokens, self.hidden_rows(tokens), strict=True)
-        ]
+        rows = self.hidden_rows(tokens)
+        return self.present(media, tokens, values=rows, rows=rows if self._pooled else [None] * len(media))

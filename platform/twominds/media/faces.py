@@ -21,6 +21,7 @@ import torch
 import yaml
 from upath import UPath
 
+from twominds.backbones.onnx_files import onnx_session
 from twominds.errors import BackboneError
 from twominds.media.decode import uniform_positions
 from twominds.records import BoolArray, ByteArray, FloatArray
@@ -191,8 +192,7 @@ def _onnx_session(path: Path) -> Any:
         raise BackboneError(
             f"detect.yolo_face is {path}, which needs the package onnxruntime: install it, or use the detector `yunet`."
         )
-    runtime = cast(Any, importlib.import_module("onnxruntime"))
-    return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return onnx_session(path)
 
 
 class YuNetFaceDetector:

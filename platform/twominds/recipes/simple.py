@@ -54,7 +54,7 @@ _CLIPS = FitConfig(
     patience=20,
     min_epochs=4,
 )
-"""Of whole clips there are few: small batches and many epochs."""
+"""Training on whole clips, of which there are few: small batches and many epochs."""
 _POINTS = replace(
     _CLIPS,
     epochs=24,

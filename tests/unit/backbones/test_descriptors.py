@@ -66,7 +66,7 @@ def expected(model: nn.Module, images: Tensor) -> Tensor:
 def imported(role: str, file: Path, folder: Path) -> Callable[[Tensor], Tensor]:
     folder.mkdir()
     import_descriptor(role, file, folder)
-    return load_descriptor(folder, role)
+    return load_descriptor(folder, json.loads((folder / "config.json").read_text()))
 
 
 @pytest.mark.parametrize("role", [role for role, it in DESCRIPTORS.items() if it.architecture != "ddamfn"])
@@ -82,7 +82,7 @@ def test_a_state_dict_of_the_authors_names_gives_what_their_network_gives(role: 
 
 
 def export(model: nn.Module, images: Tensor, file: Path, *, any_batch: bool = True) -> None:
-    """As the authors' files: opset 11, input `input`."""
+    """Writes an ONNX file as the authors' are: opset 11, its input called `input`."""
     axes = {"input": {0: "batch"}} if any_batch else None
     options = {"input_names": ["input"], "dynamic_axes": axes, "opset_version": 11, "dynamo": False}
     torch.onnx.export(model, (images[:1],), str(file), **cast(Any, options))

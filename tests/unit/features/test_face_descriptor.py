@@ -18,7 +18,7 @@ from twominds.records import ByteArray, ClipMedia, FloatArray, Modality
 MakeClip = Callable[..., ClipMedia]
 ROLES = [role for role, published in DESCRIPTORS.items() if published.architecture != "ddamfn"]
 SIDES_PX = {"face.emotimobilefacenet_mtl": 112}
-"""Of the images of debug descriptors; 64 in all others."""
+"""How large the images of debug descriptors are, where it is not 64."""
 
 
 def crops(seed: int, count: int = 4, size: int = 120) -> ByteArray:
@@ -35,7 +35,7 @@ def as_published(role: str, store: BackboneStore, images: ByteArray) -> FloatArr
     """torchvision's ToTensor and Normalize by hand, the network, W e + b."""
     mean, std = (np.array(values, np.float32) for values in DESCRIPTORS[role].statistics)
     pixels = (images.astype(np.float32) / 255 - mean) / std
-    model = load_descriptor(store.folder(role), role)
+    model = load_descriptor(store.folder(role), store.config(role))
     assert isinstance(model, DescriptorNetwork)
     with torch.inference_mode():
         embedding = cast(FloatArray, model.network(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy())

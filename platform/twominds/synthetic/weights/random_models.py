@@ -253,7 +253,7 @@ def efficientnet(size: BundleSize) -> nn.Module:
 
 
 def _pass_activations(model: nn.Module) -> None:
-    """Of an EfficientNet of timm; see `efficientnet`."""
+    """Lets most of a signal pass the activations of a random EfficientNet, for the reason that `efficientnet` gives."""
     for module in model.modules():
         activation = getattr(module, "act", None)
         if isinstance(module, nn.BatchNorm2d) and not isinstance(activation, nn.Identity | None):
