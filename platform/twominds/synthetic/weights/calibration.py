@@ -33,15 +33,21 @@ def calibrate_videomae(model: nn.Module, clips: ByteArray) -> None:
 def calibrate_batch_norm(model: nn.Module, images: ByteArray) -> None:
     """Set the running statistics of every BatchNorm to those of images uint8 [N, H, W, 3], in one pass.
 
-    In train mode each layer normalises with the batch's own statistics, so that the next one sees what it will see.
+    In train mode each layer normalises with the batch's own statistics, so that the next one sees what it will see. By
+    one thread: how sums are shared between several changes their last bits, and a seed makes the same bundle anywhere.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the passes
     model.train()
-    with torch.no_grad():
-        model(normalize_images(torch.from_numpy(images)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            model(normalize_images(torch.from_numpy(images)))
+    finally:
+        torch.set_num_threads(threads)
     model.eval()
     for norm in norms:
         norm.momentum = 0.1

@@ -75,6 +75,18 @@ def test_the_same_seed_makes_the_same_bundle_and_another_seed_another(store: Bac
             assert entry.sha256["model.safetensors"] != other[role].sha256["model.safetensors"]
 
 
+def test_the_number_of_threads_makes_no_other_bundle(store: BackboneStore, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            make_debug_models(str(tmp_path / str(count)), seed=3, detector=False)
+            assert torch.get_num_threads() == count
+            assert read_manifest(str(tmp_path / str(count))) == read_manifest(store.uri)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_random_weights_do_not_replace_published_ones(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "model.safetensors").write_bytes(b"real")
