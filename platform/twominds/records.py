@@ -217,6 +217,8 @@ class ClipMedia:
     """[P]: when the task wants an answer; None where it wants one for the whole clip."""
     video: "str | ByteArray | None" = None
     """Where the file is, or its bytes where it has no place: for features that stream it. None: there are none such."""
+    face_crops_uri: str | None = None
+    """Folder of the corpus's own face crops, for features that stream them; None: there are none."""
     warnings: tuple[str, ...] = ()
     """What of the file was left out or chosen among several, in sentences that the user reads."""
     sample_rate_hz: int = 16_000

@@ -87,6 +87,7 @@ BACKBONES: dict[str, Backbone] = {
             "face.emotimobilevit_mtl": "MT-EmotiMobileViT (mobilevit_va_mtl), expressions, valence and arousal",
             "face.emotimobilefacenet_mtl": "MT-EmotiMobileFaceNet (mbf_va_mtl), expressions, valence and arousal",
             "face.ddamfn": "DDAMFN, of which only ONNX files are read",
+            "face.ddamfn_mtl": "MT-DDAMFN, of which only ONNX files are read",
         }.items()
     },
     "audio.wav2vec2_emotion": Backbone(

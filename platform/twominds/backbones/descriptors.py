@@ -59,7 +59,8 @@ DESCRIPTORS: Mapping[str, Descriptor] = {
     "face.emotimobilefacenet_mtl": Descriptor(
         architecture="mobilefacenet", image_px=112, dim=512, scores=(10,), statistics=_HALF
     ),
-    "face.ddamfn": Descriptor(architecture="ddamfn", image_px=112, dim=512, scores=(8, 10)),
+    "face.ddamfn": Descriptor(architecture="ddamfn", image_px=112, dim=512, scores=(8,)),
+    "face.ddamfn_mtl": Descriptor(architecture="ddamfn", image_px=112, dim=512, scores=(10,)),
 }
 """By role. EmotiEffNets are timm's `tf_efficientnet_*_ns` (their notebooks say so), not `efficientnet_*`."""
 

@@ -3,6 +3,7 @@
     train_split.csv, valid_split.csv, test_split.csv   # Filename, then a column for each intensity, from 0 to 1
     raw/00012.mp4                                       # Filename with five digits
     text/00012.txt                                      # what is said, where somebody has written it down
+    face_images/00012/5.jpg                             # face crops by frame, where they are
 
 The test split may be below `test_data/`, with a `raw/` of its own; its labels are zeros, as nobody outside knows them.
 """
@@ -50,6 +51,7 @@ def read_vidmimic2(root: UPath, request: LabelRequest) -> Corpus:
     fits = request.fits((MIMICRY,), f"Hume-Vidmimic2 at {root}", notes)
     videos = _by_number(root, "raw", VIDEO_SUFFIXES)
     texts = _by_number(root, "text", {".txt"})
+    crops = _crops(root)
     problems: list[Problems] = []
     clips: dict[str, Clip] = {}
     for split, names in _FILES.items():
@@ -68,6 +70,7 @@ def read_vidmimic2(root: UPath, request: LabelRequest) -> Corpus:
                 split=split,
                 labels=Labels.of_clip(*label) if fits and label is not None else None,
                 transcript=read_text(texts[number]).strip() if number in texts else None,
+                face_crops_uri=str(crops[number]) if number in crops else None,
             )
     refuse(problems)
     if not clips:
@@ -104,6 +107,12 @@ def _clip_id(name: str) -> str:
     """A video's number as its file has it: with leading zeros, which spreadsheets drop, and without a suffix."""
     stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES else name
     return stem.zfill(_DIGITS) if stem.isdigit() else stem
+
+
+def _crops(root: UPath) -> dict[str, UPath]:
+    """The folders of face crops, by the video's number."""
+    folders = [found for place in (root, root.parent, root / "test_data") if (found := place / "face_images").is_dir()]
+    return {_clip_id(folder.name): folder for found in reversed(folders) for folder in found.iterdir()}
 
 
 def _by_number(root: UPath, name: str, suffixes: frozenset[str] | set[str]) -> dict[str, UPath]:

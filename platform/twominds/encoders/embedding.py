@@ -9,8 +9,10 @@ from torch import Tensor
 
 from twominds.encoders.encoder import Encoder, activated
 from twominds.encoders.points import PointEncoder
+from twominds.features.align import align
 from twominds.features.extractor import Precision, autocast
-from twominds.records import Embedding, Features, FloatArray
+from twominds.records import Embedding, Features, FloatArray, Times
+from twominds.tasks import Intensities
 
 POINTS_AT_ONCE = 4096
 """Points of a clip in one forward pass."""
@@ -69,13 +71,11 @@ def embed(
 
 
 def _embed_points(encoder: PointEncoder, item: Features, device: str, precision: Precision) -> Embedding:
-    """What the encoder says at each of a clip's points, some thousands at a time: there may be an hour of them."""
-    count = 1 if item.points_s is None else len(item.points_s)
-    parts: list[list[FloatArray]] = []
-    for start in range(0, count, POINTS_AT_ONCE):
-        points = np.arange(start, min(start + POINTS_AT_ONCE, count))
-        parts.append(_arrays(encoder, encoder.collate_points([item], [points], device), device, precision))
-    vectors, logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    """What the encoder says at each of a clip's points."""
+    if encoder.config.between == "answers" and item.points_s is not None and item.times_s is not None:
+        vectors, logits, probabilities = _between_answers(encoder, item, item.points_s, device, precision)
+    else:
+        vectors, logits, probabilities = _at_points(encoder, item, device, precision)
     return Embedding(
         clip_id=item.clip_id,
         view=item.view,
@@ -87,6 +87,27 @@ def _embed_points(encoder: PointEncoder, item: Features, device: str, precision:
         pooled=item.pooled,
         warnings=item.warnings,
     )
+
+
+def _between_answers(
+    encoder: PointEncoder, item: Features, points_s: Times, device: str, precision: Precision
+) -> list[FloatArray]:
+    """Vectors, logits and probabilities at the points, from those at the rows' own times (HSEmotion, section 5)."""
+    at_rows = _at_points(encoder, replace(item, points_s=item.times_s), device, precision)
+    vectors, logits, probabilities = (align(rows, item.times_s, points_s, "linear") for rows in at_rows)
+    if not isinstance(encoder.output, Intensities):
+        logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))  # whose softmax they are
+    return [vectors, logits, probabilities]
+
+
+def _at_points(encoder: PointEncoder, item: Features, device: str, precision: Precision) -> list[FloatArray]:
+    """Vectors, logits and probabilities at a clip's points, some thousands at a time: there may be an hour of them."""
+    count = 1 if item.points_s is None else len(item.points_s)
+    parts: list[list[FloatArray]] = []
+    for start in range(0, count, POINTS_AT_ONCE):
+        points = np.arange(start, min(start + POINTS_AT_ONCE, count))
+        parts.append(_arrays(encoder, encoder.collate_points([item], [points], device), device, precision))
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, precision: Precision) -> list[Embedding]:

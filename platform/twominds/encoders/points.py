@@ -30,6 +30,9 @@ class PointEncoderConfig(RowsEncoderConfig):
     """Which rows stand for a time: the `nearest`, a `linear` mixture of its two neighbours, or the `mean` around it."""
     by: By = "time"
     """Whether rows and points meet by time stamps, or by their `position` in the clip; see `features.align`."""
+    between: Literal["rows", "answers"] = "rows"
+    """What stands at a point between two rows, such as a frame without a face: an answer to what the alignment makes of
+    the `rows`; or, of the `answers` to the rows themselves, what lies between the two around it (linear in time)."""
     steps: int = 1
     """Rows that are seen of a point: it and as many before as after it (odd)."""
     step_s: float = 0.5
@@ -44,6 +47,8 @@ class PointEncoderConfig(RowsEncoderConfig):
             raise ConfigError(f"step_s must be above 0, got {self.step_s}.")
         if self.by == "position" and (self.steps > 1 or self.alignment == "mean"):
             raise ConfigError("By position a point is one row, nearest or linear: steps must be 1.")
+        if self.between == "answers" and self.by == "position":
+            raise ConfigError("What lies between two answers is told by time, not by position.")
 
 
 class PointEncoder(RowsEncoder):

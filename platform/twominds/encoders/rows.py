@@ -18,10 +18,16 @@ class RowsEncoderConfig:
     embedding is (null, -10), and the scores are (-10, null)."""
     standardize: bool = True
     """Standardise what is seen: frozen features are on no common scale."""
+    logits_of: tuple[int, ...] = ()
+    """Which of the columns seen are the logits, in the task's order: those of a model that was trained for the task
+    before. Nothing is learned then, and the settings below have no effect. Empty: the logits are learned."""
     hidden_dim: int = 64
     """Width of the hidden layer, and of the embedding; 0: no such layer, and what is seen is the embedding."""
     dropout: float = 0.0
     """Before the last layer."""
+    one_logit: bool = False
+    """Of two classes: learn one number z rather than two. The logits are 0 and z, so the last class's probability is
+    the sigmoid of z."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a setting is out of range."""
@@ -60,20 +66,35 @@ class RowsEncoder(Encoder):
         width = per_column * len(range(int(self.architecture["input_dim"]))[self.columns])
         if not width:
             raise ConfigError(f"columns {config.columns} leave nothing of rows of {self.architecture['input_dim']}.")
+        if config.one_logit and num_outputs != 2:
+            raise ConfigError(f"one_logit is for two classes, not for {num_outputs} outputs.")
+        if config.logits_of and (len(config.logits_of) != num_outputs or max(config.logits_of) >= width):
+            raise ConfigError(f"logits_of must name one of {width} columns for each of {num_outputs} outputs.")
+        self.logits_of = list(config.logits_of)
+        if self.logits_of:
+            self.embedding_dim = width
+            return
         self.embedding_dim = config.hidden_dim or width
+        self.one_logit = config.one_logit
         self.norm = nn.BatchNorm1d(width) if config.standardize else None
         hidden = (nn.Linear(width, config.hidden_dim), nn.ReLU()) if config.hidden_dim else ()
         self.hidden = nn.Sequential(*hidden)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(self.embedding_dim, num_outputs)
+        self.classifier = nn.Linear(self.embedding_dim, 1 if config.one_logit else num_outputs)
 
     def forward(self, inputs: dict[str, Tensor]) -> EncoderOutput:
         """See the class."""
-        rows, norm = inputs["rows"], self.norm
+        rows = inputs["rows"]
+        if self.logits_of:
+            return EncoderOutput(logits=rows[:, self.logits_of], embedding=rows)
+        norm = self.norm
         if norm is not None and self.training and len(rows) == 1:
             # One row has no deviation: it is standardised as it will be afterwards.
             rows = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         elif norm is not None:
             rows = norm(rows)
         hidden = self.hidden(rows)
-        return EncoderOutput(logits=self.classifier(self.dropout(hidden)), embedding=hidden)
+        logits = self.classifier(self.dropout(hidden))
+        if self.one_logit:
+            logits = F.pad(logits, (1, 0))
+        return EncoderOutput(logits=logits, embedding=hidden)

@@ -4,7 +4,7 @@ Unlike the other extractors this one reads the video itself (`ClipMedia.video`):
 Block by block, frames become crops (`media.face_track`), and crops rows of the frozen image backbone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -17,7 +17,8 @@ from twominds.features.face import CropFeatures, FaceFeatures, FaceFeaturesConfi
 from twominds.features.face_descriptor import FaceDescriptorFeatures, FaceDescriptorFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
 from twominds.media.container import MediaFile
-from twominds.media.face_track import face_blocks
+from twominds.media.face_track import FaceBlock, corpus_face_blocks, face_blocks
+from twominds.media.faces import FaceDetector
 from twominds.media.reader import MediaConfig, build_detector
 from twominds.records import PRESENT, ByteArray, ClipMedia, Features, FloatArray, Modality, Times, View, absent
 
@@ -35,6 +36,8 @@ class FaceTrackFeaturesConfig:
     """Role of a descriptor, an EfficientNet-B0, a ViT or a CLIP in the bundle."""
     rate_hz: float | None = None
     """Frames a second; None: each of the video's own."""
+    without_face: Literal["whole", "drop"] = "whole"
+    """What becomes of a frame in which no face is found: it is embedded `whole`, or has no row (`drop`)."""
     block_frames: int = 32
     """Frames that are decoded, and looked at by the face detector, at once; bounds memory."""
     max_batch_frames: int = 32
@@ -51,9 +54,10 @@ class FaceTrackFeaturesConfig:
 class FaceTrackFeatures:
     """Video -> `values` float32 [T, D] with `times_s` [T], a row per frame; `pooled` [2 * D], if asked for.
 
-    A frame without a face is embedded whole, as everywhere. Beside the models there are the rows, once, and two blocks
-    of frames in memory, however long the video. A clip in which no frame has a face (of `media.min_face_score`) is
-    absent, unless `media.min_face_frames` is 0.
+    A frame without a face is embedded whole, as everywhere, or has no row. The corpus's own crops (`detector` `corpus`)
+    are the frames' with their numbers; a frame without a crop has no face. Beside the models there are the rows, once,
+    and two blocks of frames in memory, however long the video. A clip in which no frame has a face (of
+    `media.min_face_score`) is absent, unless `media.min_face_frames` is 0.
     """
 
     view: View = Modality.FACE
@@ -78,16 +82,9 @@ class FaceTrackFeatures:
 
         Raises:
             BackboneError: the bundle lacks one of them.
-            ConfigError: faces are to come from the corpus's crops.
         """
-        detector = build_detector(media, store, device)
-        if detector is None:
-            raise ConfigError(
-                "Faces in every frame (features.face.kind `track`) are found in the video itself: the corpus's own "
-                "crops will not do. Say who is to find them: `detector` `yolo` (AGPL-3.0) or `yunet`."
-            )
         self.config = config
-        self._detector = detector
+        self._detector = build_detector(media, store, device)
         self._media = media
         self._with_pooled = with_pooled
         self._backbone = crop_features(config.backbone, store, device, max_batch_frames=config.max_batch_frames)
@@ -104,26 +101,24 @@ class FaceTrackFeatures:
         media, source = self._media, cast("str | ByteArray", clip.video)
         rows: FloatArray | None = None
         times_s: Times = np.empty(0)
-        done = seen = 0
+        done = seen = looked_at = 0
         with MediaFile(source, name=source if isinstance(source, str) else clip.clip_id) as file:
-            blocks = face_blocks(
-                file,
-                self._detector,
-                rate_hz=self.config.rate_hz,
-                max_side_px=media.max_side_px,
-                size_px=media.face_size_px,
-                block_frames=self.config.block_frames,
-            )
-            for block in blocks:
-                found = self._backbone.frame_features(block.crops)
+            for block in self._blocks(clip, file):
+                is_face = block.detected & (block.scores >= media.min_face_score)
+                seen, looked_at = seen + int(is_face.sum()), looked_at + len(is_face)
+                kept = is_face if self.config.without_face == "drop" else np.ones_like(is_face)
+                if not kept.any():
+                    continue
+                found = self._backbone.frame_features(block.crops[kept])
                 if rows is None:  # room for all, once
                     rows, times_s = np.empty((block.total, found.shape[1]), np.float32), np.empty(block.total)
-                rows[done : done + len(found)], times_s[done : done + len(found)] = found, block.times_s
+                rows[done : done + len(found)], times_s[done : done + len(found)] = found, block.times_s[kept]
                 done += len(found)
-                seen += int((block.detected & (block.scores >= media.min_face_score)).sum())
         if rows is None or (not seen and media.min_face_frames):
-            reason = "no face was found in any frame" if rows is not None else "the file has no picture"
+            reason = "no face was found in any frame" if looked_at else _nothing_to_see(clip, self._detector)
             return Features(clip_id=clip.clip_id, view=self.view, presence=absent(reason))
+        if done < len(rows):
+            rows, times_s = rows[:done].copy(), times_s[:done].copy()
         return Features(
             clip_id=clip.clip_id,
             view=self.view,
@@ -131,6 +126,25 @@ class FaceTrackFeatures:
             values=rows,
             times_s=times_s,
             pooled=_mean_and_std(rows) if self._with_pooled else None,
+        )
+
+    def _blocks(self, clip: ClipMedia, file: MediaFile) -> Iterator[FaceBlock]:
+        config, media = self.config, self._media
+        if self._detector is None:
+            return corpus_face_blocks(
+                file,
+                clip.face_crops_uri or "",
+                rate_hz=config.rate_hz,
+                size_px=media.face_size_px,
+                block_frames=config.block_frames,
+            )
+        return face_blocks(
+            file,
+            self._detector,
+            rate_hz=config.rate_hz,
+            max_side_px=media.max_side_px,
+            size_px=media.face_size_px,
+            block_frames=config.block_frames,
         )
 
 
@@ -153,6 +167,12 @@ def crop_features(role: str, store: BackboneStore, device: str, *, max_batch_fra
 
 def _missing(clip: ClipMedia) -> str:
     return "the video is not at hand to look for faces in" if clip.video is None else ""
+
+
+def _nothing_to_see(clip: ClipMedia, detector: FaceDetector | None) -> str:
+    if detector is None:
+        return f"the corpus has no face crop of any of its frames (in {clip.face_crops_uri})"
+    return "the file has no picture"
 
 
 def _mean_and_std(rows: FloatArray) -> FloatArray:

@@ -15,18 +15,21 @@ from twominds.fusion.simple import (
     ClassWeightedConfig,
     ConcatMLP,
     ConcatMLPConfig,
+    EarlyFusion,
+    EarlyFusionConfig,
 )
 from twominds.fusion.transformer import TransformerFusion, TransformerFusionConfig
 from twominds.records import View
 
 __all__ = ["FUSIONS", "Fusion", "FusionConfig", "FusionOutput", "build_fusion"]
 
-FusionConfig = TransformerFusionConfig | AttentionSumConfig | ConcatMLPConfig | ClassWeightedConfig
+FusionConfig = TransformerFusionConfig | AttentionSumConfig | ConcatMLPConfig | EarlyFusionConfig | ClassWeightedConfig
 
 FUSIONS: dict[str, Any] = {
     "transformer": TransformerFusion,
     "attention_sum": AttentionSum,
     "concat_mlp": ConcatMLP,
+    "early": EarlyFusion,
     "class_weighted": ClassWeighted,
 }
 """Model class by the `kind` of its config."""

@@ -1,4 +1,4 @@
-"""Small fusion models to compare the Transformer with: attention-weighted sum, concat MLP, class-weighted sum.
+"""Small fusion models: attention-weighted sum, concat MLP, early fusion, class-weighted sum.
 
 In all of them an absent modality has weight zero (or, where a place can't be left out, a learned vector stands in it).
 """
@@ -72,6 +72,39 @@ class ConcatMLP(Fusion):
         tokens = self.projectors(self.present_tokens(inputs))
         tokens = torch.where(inputs.mask.unsqueeze(-1), tokens, self.absent)
         fused = self.hidden(tokens.flatten(1))
+        return FusionOutput(logits=self.classifier(fused), fused=fused)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyFusionConfig(FusionSettings):
+    """Settings of `EarlyFusion`; HSEmotion's has 64 hidden units and no dropout (section 4 of its fact sheet)."""
+
+    kind: Literal["early"] = "early"
+    """Tells the fusion models apart in a saved config."""
+
+
+class EarlyFusion(Fusion):
+    """Tokens side by side as they are -> Linear, ReLU, Dropout -> Linear; a learned vector stands for an absent one.
+
+    Over encoders whose embedding is what they see (`hidden_dim` 0), this is early fusion: one network over the features
+    of all views.
+    """
+
+    def __init__(self, config: EarlyFusionConfig, dims: Mapping[View, int], num_outputs: int) -> None:
+        super().__init__(config, dims, num_outputs)
+        widths = self.input_dims
+        self.absent = nn.ParameterList([nn.Parameter(torch.zeros(width)) for width in widths.values()])
+        self.hidden = nn.Sequential(
+            nn.Linear(sum(widths.values()), config.hidden_dim), nn.ReLU(), nn.Dropout(config.dropout)
+        )
+        self.classifier = nn.Linear(config.hidden_dim, num_outputs)
+
+    def forward(self, inputs: FusionInputs) -> FusionOutput:
+        """Fuse N points; with every modality absent the answer is that to M learned vectors."""
+        tokens = self.present_tokens(inputs)
+        there = inputs.mask.unsqueeze(-1)
+        filled = [torch.where(there[:, i], token, self.absent[i]) for i, token in enumerate(tokens)]
+        fused = self.hidden(torch.cat(filled, dim=1))
         return FusionOutput(logits=self.classifier(fused), fused=fused)
 
 

@@ -1,11 +1,13 @@
-"""The face in every frame of a clip, or in so many a second, block by block."""
+"""The face in every frame of a clip, or in so many a second, block by block: found in it, or the corpus's own crop."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from twominds.media.container import MediaFile
-from twominds.media.dense import frame_blocks
-from twominds.media.faces import FaceDetector, crop_faces
+from twominds.media.dense import frame_blocks, frame_times
+from twominds.media.faces import FaceDetector, crop_faces, numbered_crops, read_crop, resized_crop
 from twominds.records import BoolArray, ByteArray, FloatArray, Times
 
 
@@ -55,4 +57,41 @@ def face_blocks(
             detected=faces.detected,
             scores=faces.scores,
             total=block.total,
+        )
+
+
+def corpus_face_blocks(
+    file: MediaFile, folder_uri: str, *, rate_hz: float | None = None, size_px: int = 224, block_frames: int = 32
+) -> Iterator[FaceBlock]:
+    """The corpus's own crops of the frames of `frame_blocks`, without those of which it has none.
+
+    A file that is no image is a black crop that counts as no face.
+
+    Args:
+        file: the clip, for the times of its frames; none of them is decoded.
+        folder_uri: with the crops, see `numbered_crops`.
+        rate_hz: see `face_blocks`; at a rate, the crops of the frames that are on the screen.
+        size_px: side of a crop.
+        block_frames: crops in a block.
+
+    Raises:
+        MediaError: see `frame_blocks`.
+    """
+    shown_s, numbered = frame_times(file), numbered_crops(folder_uri)
+    if not len(shown_s):
+        return
+    wanted_s = shown_s if rate_hz is None else frame_times(file, rate_hz=rate_hz)
+    frames = np.arange(len(shown_s)) if rate_hz is None else np.searchsorted(shown_s, wanted_s + 1e-9, "right") - 1
+    chosen = [(float(at), int(frame)) for at, frame in zip(wanted_s, frames, strict=True) if int(frame) in numbered]
+    for start in range(0, len(chosen), block_frames):
+        block = chosen[start : start + block_frames]
+        images = [read_crop(numbered[frame]) for _, frame in block]
+        blank = np.zeros((size_px, size_px, 3), np.uint8)
+        detected = np.array([image is not None for image in images])
+        yield FaceBlock(
+            times_s=np.array([at for at, _ in block]),
+            crops=np.stack([blank if image is None else resized_crop(image, size_px) for image in images]),
+            detected=detected,
+            scores=detected.astype(np.float32),
+            total=len(chosen),
         )

@@ -55,7 +55,7 @@ def crop_faces(frames: Sequence[ByteArray], boxes: Sequence[FloatArray], size_px
         largest_box(of_frame, frame.shape[1], frame.shape[0]) for frame, of_frame in zip(frames, boxes, strict=True)
     ]
     crops = [
-        _resized(frame if box is None else frame[box[1] : box[3], box[0] : box[2]], size_px)
+        resized_crop(frame if box is None else frame[box[1] : box[3], box[0] : box[2]], size_px)
         for frame, box in zip(frames, found, strict=True)
     ]
     return FaceCrops(
@@ -80,7 +80,8 @@ def largest_box(boxes: FloatArray, width: int, height: int) -> tuple[int, int, i
     return x0, y0, x1, y1
 
 
-def _resized(image: ByteArray, size_px: int) -> ByteArray:
+def resized_crop(image: ByteArray, size_px: int) -> ByteArray:
+    """A crop as a square: [H, W, 3] -> [size, size, 3]."""
     shrinks = min(image.shape[:2]) > size_px
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cast(ByteArray, cv2.resize(image, (size_px, size_px), interpolation=interpolation))
@@ -232,10 +233,32 @@ class YuNetFaceDetector:
         return np.concatenate([boxes, rows[:, 14:]], axis=1).astype(np.float32)
 
 
-class CorpusFaceCrops:
-    """The crops that come with BAH, `frame-<n>.jpg` with n from 0, in place of a detector.
+_CROP_NAMES = (
+    (re.compile(r"frame-(\d+)\.jpe?g"), 0),
+    (re.compile(r"(\d{5,})\.jpe?g"), 1),
+    (re.compile(r"(\d+)\.jpe?g"), 0),
+)
+"""How files of crops are called, and the number of the first frame: BAH's, Aff-Wild2's, and Hume-Vidmimic2's (of which
+every fifth frame may be there)."""
 
-    They repeat the face before where their own detector found none, which cannot be told from the files.
+
+def numbered_crops(folder_uri: str) -> dict[int, UPath]:
+    """The corpus's crops of one clip by the number of their frame, from 0, in order; empty where there are none."""
+    folder = UPath(folder_uri)
+    names = sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []
+    found: dict[int, UPath] = {}
+    for path in names:
+        for pattern, first in _CROP_NAMES:
+            if match := pattern.fullmatch(path.name):
+                found[int(match[1]) - first] = path
+                break
+    return dict(sorted((number, path) for number, path in found.items() if number >= 0))
+
+
+class CorpusFaceCrops:
+    """The crops that come with a corpus (`numbered_crops`), in place of a detector.
+
+    BAH's repeat the face before where their own detector found none, which cannot be told from the files.
     """
 
     def read(self, folder_uri: str, *, count: int, size_px: int) -> FaceCrops | None:
@@ -244,27 +267,23 @@ class CorpusFaceCrops:
         A file that is no image is replaced by the crop before it (the first good one at the beginning) and is not
         counted as detected. None where the folder has no image.
         """
-        folder = UPath(folder_uri)
-        numbered = {
-            int(match[1]): path
-            for path in (folder.iterdir() if folder.is_dir() else ())
-            if (match := re.fullmatch(r"frame-(\d+)\.jpe?g", path.name))
-        }
-        numbers = sorted(numbered)
+        numbered = numbered_crops(folder_uri)
+        numbers = list(numbered)
         chosen = tuple(numbers[i] for i in uniform_positions(0, len(numbers), count)) if numbers else ()
-        images = [_read_image(numbered[number]) for number in chosen]
+        images = [read_crop(numbered[number]) for number in chosen]
         last = next((image for image in images if image is not None), None)
         if last is None:
             return None
         crops: list[ByteArray] = []
         for image in images:
             last = last if image is None else image
-            crops.append(_resized(last, size_px))
+            crops.append(resized_crop(last, size_px))
         detected = np.array([image is not None for image in images])
         return FaceCrops(crops=np.stack(crops), detected=detected, scores=detected.astype(np.float32), numbers=chosen)
 
 
-def _read_image(path: UPath) -> ByteArray | None:
+def read_crop(path: UPath) -> ByteArray | None:
+    """RGB [H, W, 3] of a file; None where it is no image."""
     image = (
         cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB) if path.stat().st_size else None
     )

@@ -57,7 +57,7 @@ class MediaConfig:
     face_size_px: int = 224
     """Side of a face crop."""
     detector: Literal["yolo", "yunet", "corpus"] = "yolo"
-    """`yolo`: the paper's (AGPL-3.0); `yunet`: OpenCV's; `corpus`: the crops that come with BAH."""
+    """`yolo`: the paper's (AGPL-3.0); `yunet`: OpenCV's; `corpus`: the crops that come with the corpus."""
     yolo_confidence: float = 0.01
     """Least score of a YOLO box (LEYA's public code)."""
     yunet_confidence: float = 0.6
@@ -244,6 +244,7 @@ class MediaReader:
             presence={m: p if m in self._wanted else absent(_NOT_WANTED) for m, p in presence.items()},
             points_s=points_s,
             video=_kept(clip.video_uri if source is None else source),
+            face_crops_uri=clip.face_crops_uri,
             warnings=self._warnings(pictures, sound, words),
         )
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from twominds.errors import ConfigError
-from twominds.recipes import simple
+from twominds.recipes import hsemotion_ah_frame, hsemotion_ah_video, hsemotion_emi, hsemotion_expr, simple
+from twominds.recipes.hsemotion import WAYS, Way, recipe_name
 from twominds.recipes.leya import leya, leya_demo, over_pooled_features
 from twominds.recipes.leya_alternatives import ALTERNATIVES, alternative
 from twominds.recipes.leya_table import POOLED_ROWS, ROWS, table_row
@@ -41,6 +42,20 @@ def _alternative(system: str, name: str) -> Recipe:
     return alternative(SYSTEMS[system](), name)
 
 
+def _hsemotion(table: str, way: Way) -> dict[str, dict[str, Builder]]:
+    """The study of one of HSEmotion's tables."""
+    rows, build = _HSEMOTION[table]
+    return {recipe_name(table, "all", way): {recipe_name(table, row, way): partial(build, row, way) for row in rows}}
+
+
+_HSEMOTION: dict[str, tuple[Iterable[str], Callable[[str, Way], Recipe]]] = {
+    "expr": (hsemotion_expr.ROWS, hsemotion_expr.expression_row),
+    "emi": (hsemotion_emi.ROWS, hsemotion_emi.emi_row),
+    "ah-video": (hsemotion_ah_video.ROWS, hsemotion_ah_video.video_row),
+    "ah-frame": (hsemotion_ah_frame.ROWS, hsemotion_ah_frame.frame_row),
+}
+"""Its tables: names of the rows, and what builds one."""
+
 _MEMBERS: dict[str, dict[str, Builder]] = {
     "leya/all": _rows("leya", ROWS),
     "leya/alternatives": _alternatives("leya"),
@@ -48,6 +63,7 @@ _MEMBERS: dict[str, dict[str, Builder]] = {
     "leya/demo/all": _rows("leya/demo", ROWS),
     "leya/demo/alternatives": _alternatives("leya/demo"),
     "leya/demo-pooled/all": _rows("leya/demo-pooled", POOLED_ROWS),
+    **{study: rows for way in WAYS for table in _HSEMOTION for study, rows in _hsemotion(table, way).items()},
 }
 
 STUDIES: dict[str, tuple[str, ...]] = {name: tuple(members) for name, members in _MEMBERS.items()}
@@ -85,6 +101,6 @@ def find_study(name: str) -> tuple[Recipe, ...]:
 
 
 _WHAT_THERE_IS = (
-    f"there are the systems {', '.join(SYSTEMS)}, their rows of the paper's Table 1 (as leya/01 to leya/24) and "
+    f"there are the systems {', '.join(SYSTEMS)}, rows of papers' tables (as leya/01 or hsemotion/emi/hubert-mean) and "
     f"alternatives (as leya/fusion-concat; recipes/README.md names all), and the studies {', '.join(STUDIES)}."
 )

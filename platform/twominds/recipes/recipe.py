@@ -24,9 +24,18 @@ from twominds.recipes.space import (
     check_space,
 )
 from twominds.recipes.space_words import change_space
-from twominds.recipes.stages import Stage, TrainFusion, TrainJointly, TrainViews, check_stages, learning_views
+from twominds.recipes.stages import (
+    BlendViews,
+    Stage,
+    TrainFusion,
+    TrainJointly,
+    TrainViews,
+    check_stages,
+    learning_views,
+)
 from twominds.records import Modality, View, modality_of
-from twominds.scoring.decision import Decision
+from twominds.scoring.decision import Decision, Overrule
+from twominds.scoring.post_processing import Grids
 from twominds.tasks import AH_VIDEO, Task
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
@@ -125,14 +134,18 @@ Reports = Literal["encoder", "single", "ensemble"]
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedScores:
-    """Macro F1 in percent, as the paper prints it."""
+    """Scores in percent (of a correlation: times 100), as the paper prints them."""
 
     validation: float
     """On its validation split."""
-    test: float
-    """On its public test split."""
+    test: float | None = None
+    """On its public test split, where there is a number."""
     private: float | None = None
     """On the challenge's private test split, where it was submitted."""
+    metric: str = ""
+    """What the number is, where it is not the metric that the row is chosen and printed by."""
+    others: Mapping[str, float] = field(default_factory=dict[str, float])
+    """On validation, by other metrics (`accuracy`, `pearson of Joy`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +181,12 @@ class Recipe:
     output_weights: tuple[float, ...] | None = None
     """How much each intensity counts in the loss; None: all the same."""
     decision: Decision = field(default_factory=Decision)
-    """Steps that are not fitted, such as the smoothing of a timeline."""
+    """Steps that are given, such as the smoothing of a timeline. A member that overrules is called after a view, which
+    need not be among those that are fused."""
+    grids: Grids = field(default_factory=Grids)
+    """From which values weights and steps are chosen on validation."""
+    chosen_by: str = ""
+    """Metric that chooses epochs and candidates, where it is not the task's."""
     reports: Reports = "ensemble"
     """Which score of it a results table shows."""
     published: PublishedScores | None = None
@@ -219,12 +237,28 @@ class Recipe:
     @property
     def objective(self) -> Objective:
         """What its models are trained for and judged by."""
-        return Objective(task=self.task, criterion=self.criterion, output_weights=self.output_weights)
+        return Objective(
+            task=self.task,
+            criterion=self.criterion,
+            output_weights=self.output_weights,
+            chosen_by=self.chosen_by,
+        )
 
     @property
     def views(self) -> tuple[View, ...]:
-        """What it looks at, in the order of the tokens."""
-        return self.fusion.views
+        """What it looks at: in the order of the tokens, and after them a view that only overrules."""
+        judge = self.judge
+        return self.fusion.views if judge is None or judge in self.fusion.views else (*self.fusion.views, judge)
+
+    @property
+    def judge(self) -> View | None:
+        """The view whose encoder overrules; None: nobody does."""
+        return self.decision.step(Overrule).member or None
+
+    @property
+    def blend(self) -> BlendViews | None:
+        """The stage that blends what the views say, if it has one."""
+        return next((stage for stage in self.stages if isinstance(stage, BlendViews)), None)
 
     def encoder_search(self, view: View) -> EncoderSearch:
         """The search of one view's encoder.

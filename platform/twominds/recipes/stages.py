@@ -1,4 +1,7 @@
-"""In which order the parts of a system are trained: views by themselves, then the fusion; or several in one model."""
+"""In which order the parts of a system are trained: views by themselves, then the fusion; or several in one model.
+
+What the views say may also be blended: then nothing is trained after them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,6 +9,7 @@ from typing import Literal
 
 from twominds.errors import ConfigError
 from twominds.records import View
+from twominds.scoring.members import Weight
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 
@@ -26,6 +30,16 @@ class TrainFusion:
 
     kind: Literal["fusion"] = "fusion"
     """Tells it from the other stages in JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendViews:
+    """What the encoders of the fusion's views say is averaged by weights; nothing is trained (HSEmotion's blends)."""
+
+    kind: Literal["blend"] = "blend"
+    """Tells it from the other stages in JSON."""
+    weights: Mapping[View, Weight] = field(default_factory=dict[View, Weight])
+    """Of each view, one for all outputs or one for each; empty: all alike, or as the recipe's grids find them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +66,15 @@ class TrainJointly:
             raise ConfigError(f"The weight of a head in the loss must be above 0, unlike that of {', '.join(wrong)}.")
 
 
-Stage = TrainViews | TrainFusion | TrainJointly
+Stage = TrainViews | TrainFusion | BlendViews | TrainJointly
 
 
 def check_stages(stages: Sequence[Stage], views: Sequence[View]) -> None:
     """Refuses an order of training in which something would be trained in vain, or not at all.
 
-    The last stage, and no other, trains the fusion: what came after it would change the embeddings under it, and a
-    fusion that came before would be thrown away. So there is one joint stage at most. A view is trained by itself once
-    at most, and by the joint stage after that only if that starts from it.
+    The last stage, and no other, trains the fusion (or blends): what came after it would change the embeddings under
+    it, and a fusion that came before would be thrown away. So there is one joint stage at most. A view is trained by
+    itself once at most, and by the joint stage after that only if that starts from it.
 
     Args:
         stages: Of a recipe.
@@ -71,8 +85,8 @@ def check_stages(stages: Sequence[Stage], views: Sequence[View]) -> None:
     """
     before, last = stages[:-1], stages[-1] if stages else None
     if last is None or isinstance(last, TrainViews):
-        raise ConfigError("The last stage must train the fusion: TrainFusion or TrainJointly.")
-    named = [view for stage in stages if not isinstance(stage, TrainFusion) for view in stage.views]
+        raise ConfigError("The last stage must train the fusion (TrainFusion, TrainJointly) or blend (BlendViews).")
+    named = [view for stage in stages if isinstance(stage, TrainViews | TrainJointly) for view in stage.views]
     if unknown := sorted({*named} - {*views}):
         raise ConfigError(f"A stage trains {', '.join(unknown)}, but the fusion takes {', '.join(views)}.")
     alone: list[View] = []
@@ -82,6 +96,8 @@ def check_stages(stages: Sequence[Stage], views: Sequence[View]) -> None:
         alone += stage.views or views
     if twice := sorted({view for view in alone if alone.count(view) > 1}):
         raise ConfigError(f"Two stages train {', '.join(twice)} alone: the first would be in vain.")
+    if isinstance(last, BlendViews) and (unknown := sorted({*last.weights} - {*views})):
+        raise ConfigError(f"The blend weighs {', '.join(unknown)}, but the recipe has {', '.join(views)}.")
     learning = learning_views(last, views)
     if missing := sorted({*views} - {*alone} - {*learning}):
         raise ConfigError(f"No stage trains {', '.join(missing)}, which the fusion takes.")
@@ -103,6 +119,6 @@ def _check_start(stage: TrainJointly, learning: Sequence[View], alone: Sequence[
 
 def learning_views(stage: Stage, views: Sequence[View]) -> tuple[View, ...]:
     """Whose encoders a stage trains, of the fusion's views and in their order."""
-    if isinstance(stage, TrainFusion):
+    if isinstance(stage, TrainFusion | BlendViews):
         return ()
     return tuple(view for view in views if not stage.views or view in stage.views)

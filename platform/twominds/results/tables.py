@@ -174,6 +174,7 @@ def pack_media(media: ClipMedia) -> bytes:
         "audio_start_s": media.audio_start_s,
         "words": None if media.words is None else [asdict(word) for word in media.words],
         "video": media.video if isinstance(media.video, str) else None,  # an upload's bytes stay where they are
+        "face_crops_uri": media.face_crops_uri,
         "presence": {str(view): [p.present, p.reason] for view, p in media.presence.items()},
         "warnings": media.warnings,
         "sample_rate_hz": media.sample_rate_hz,
@@ -262,6 +263,11 @@ def embedding_from_row(row: Row, view: View) -> Embedding:
 def _warnings(row: Row, view: View) -> tuple[str, ...]:
     """None where the table is of a time before there were any."""
     return tuple(row.get(f"{view}_warnings") or ())
+
+
+def points_from_row(row: Row) -> Times | None:
+    """When the task asks about the clip of a row with the column `POINTS`; None: once, about the whole clip."""
+    return _times(row.get(POINTS))
 
 
 def _times(cell: Sequence[float] | None) -> Times | None:

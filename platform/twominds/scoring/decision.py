@@ -1,10 +1,11 @@
-"""From a model's outputs to an answer, in steps: calibrate, clamp, smooth, threshold, filter, abstain.
+"""From a model's outputs to an answer, in steps: calibrate, clamp, smooth, overrule, threshold, filter, abstain.
 
 Each step is JSON, and is fitted on validation labels alone where it has something to fit; all are saved with the
 ensemble. Calibration works on every member's outputs, the others on the ensemble's weighted mean, in this order however
 they are listed. A decision without steps changes nothing: softmax, threshold 0.5, always an answer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeVar
 
@@ -70,6 +71,30 @@ class Smooth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overrule:
+    """Let a member of the ensemble that has no weight in the mean decide where it is sure (HSEmotion's two filters).
+
+    Where that member says nothing, nothing is overruled.
+    """
+
+    kind: Literal["overrule"] = "overrule"
+    member: str = ""
+    """Name of the member; what it says is smoothed as the mean is. Empty: nobody overrules."""
+    when: Literal["confident", "negative"] = "confident"
+    """`confident`: where its largest probability is above `confidence`, its answer takes the place of the mean.
+    `negative`: of two classes, where it does not say the last one, that one's probability is 0."""
+    confidence: float = 0.7
+    """From which probability on, that one excluded, it is `confident`."""
+    never: tuple[int, ...] = ()
+    """Classes that it does not overrule with: HSEmotion's faces know no Other."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where the setting is out of range."""
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"overrule.confidence must be in (0, 1), got {self.confidence}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Threshold:
     """The probability of the last of two classes from which it is the answer."""
 
@@ -115,8 +140,8 @@ class Abstain:
             raise ConfigError(f"abstain band must be in [0, 1], got {self.band}.")
 
 
-Step = Calibrate | Clamp | Smooth | Threshold | Filter | Abstain
-StepT = TypeVar("StepT", Calibrate, Clamp, Smooth, Threshold, Filter, Abstain)
+Step = Calibrate | Clamp | Smooth | Overrule | Threshold | Filter | Abstain
+StepT = TypeVar("StepT", Calibrate, Clamp, Smooth, Overrule, Threshold, Filter, Abstain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +187,22 @@ class Decision:
         exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
         return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
-    def over_time(self, outputs: Array, points_s: Times | None) -> Array:
-        """The ensemble's outputs [P, K], smoothed where they have times, and clamped."""
+    def over_time(self, outputs: Array, points_s: Times | None, by_member: Mapping[str, Array] | None = None) -> Array:
+        """The ensemble's outputs [P, K], smoothed where they have times, overruled and clamped.
+
+        Args:
+            outputs: Of a clip's points.
+            points_s: Their times; None: there is one, the whole clip.
+            by_member: What each member says [P, K], NaN where nothing: for who overrules.
+        """
+        smooth = self.step(Smooth)
         if points_s is not None and self.has(Smooth):
-            outputs = smoothed(outputs, points_s, self.step(Smooth))
+            outputs = smoothed(outputs, points_s, smooth)
+        judge = (by_member or {}).get(self.step(Overrule).member)
+        if judge is not None:
+            if points_s is not None and self.has(Smooth):
+                judge = smoothed(judge, points_s, smooth)
+            outputs = overruled(outputs, judge, self.step(Overrule))
         if self.has(Clamp):
             clamp = self.step(Clamp)
             outputs = np.clip(outputs, clamp.low, clamp.high)
@@ -209,6 +246,22 @@ def smoothed(outputs: Array, points_s: Times, smooth: Smooth) -> Array:
             weights = np.exp(-0.5 * ((places[start:end] - places[row]) / (smooth.radius / 2)) ** 2)
             result[row] = weights @ outputs[start:end] / weights.sum()
     return result
+
+
+def overruled(outputs: Array, judge: Array, rule: Overrule) -> Array:
+    """Outputs [P, C] with the judge's [P, C] in their place where it is sure; NaN of the judge overrules nothing."""
+    may = [label for label in range(judge.shape[1]) if label not in rule.never]
+    with np.errstate(invalid="ignore"):
+        if rule.when == "negative":
+            sure = judge.argmax(axis=1) != judge.shape[1] - 1
+            answer = np.zeros_like(judge)
+            answer[:, 0] = 1.0
+        else:
+            sure = judge[:, may].max(axis=1) > rule.confidence
+            answer = np.zeros_like(judge)
+            answer[:, may] = judge[:, may] / judge[:, may].sum(axis=1, keepdims=True)
+    sure &= ~np.isnan(judge).any(axis=1)
+    return np.where(sure[:, None], answer, outputs)
 
 
 def filtered(positive: BoolArray, points_s: Times, limits: Filter) -> BoolArray:

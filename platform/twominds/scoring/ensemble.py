@@ -21,7 +21,7 @@ from twominds.fusion.batch import FusionInputs, InputKind, count_points, fusion_
 from twominds.fusion.catalog import Fusion
 from twominds.records import Contributions, Embedding, Failure, Score, View, ViewScore, modality_of
 from twominds.scoring.contributions import contributions, log_odds, subsets
-from twominds.scoring.members import EnsembleConfig, member_models, weighted_mean
+from twominds.scoring.members import EnsembleConfig, blended, member_models
 from twominds.scoring.timeline import timeline
 from twominds.tasks import Classes, Task
 
@@ -142,10 +142,8 @@ class Ensemble:
             outputs[~of_member.any_present().numpy()] = np.nan
             by_member.append(outputs)
         stacked, weights = np.stack(by_member), [member.weight for member in self.members]
-        mean = weighted_mean(stacked, weights)
-        if isinstance(self.card.task.output, Classes) and any(isinstance(weight, tuple) for weight in weights):
-            mean /= mean.sum(axis=1, keepdims=True)  # each class has weights of its own: only now do they sum to 1
-        return Said(by_member=stacked, mean=mean)
+        of_classes = isinstance(self.card.task.output, Classes)
+        return Said(by_member=stacked, mean=blended(stacked, weights, of_classes=of_classes))
 
     def outputs(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """What logits [..., K] say: calibrated class probabilities, or intensities."""
@@ -158,7 +156,7 @@ class Ensemble:
     ) -> Score:
         decision, task = self.config.decision, self.card.task
         points_s = next((found.points_s for found in clip.values() if found.points_s is not None), None)
-        mean = decision.over_time(mean, points_s)
+        mean = decision.over_time(mean, points_s, self.by_name(by_member))
         whole, of_classes = mean.mean(axis=0), isinstance(task.output, Classes)
         label = int(decision.classes(mean)[0]) if of_classes and points_s is None else None
         return Score(
@@ -175,6 +173,10 @@ class Ensemble:
             # Each view's encoder tells what was left out of the clip itself, too.
             warnings=tuple(dict.fromkeys(text for view in self.config.views for text in clip[view].warnings)),
         )
+
+    def by_name(self, by_member: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        """What each member says of a clip's points [S, P, K], by the member's name."""
+        return {member.name: said for member, said in zip(self.members, by_member, strict=True)}
 
     def _contributions(self, clip: EmbeddingsOfClip, said: npt.NDArray[np.float64]) -> Contributions:
         """What each modality adds to what is `said` [P, K] of the clip; of many points to its mean over some."""

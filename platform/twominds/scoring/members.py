@@ -19,6 +19,9 @@ from twominds.media.reader import MediaConfig
 from twominds.records import Modality, View
 from twominds.scoring.decision import Decision
 
+Weight = float | tuple[float, ...]
+"""What a member counts; or one number for each output."""
+
 
 def seed_name(seed: int) -> str:
     """What the member is called that a seed made."""
@@ -37,7 +40,7 @@ class Member:
     """What it looks at, in the order of its tokens; empty: what the ensemble does."""
     inputs: InputKind | None = None
     """What of each embedding it takes; None: what the ensemble does."""
-    weight: float | tuple[float, ...] = 1.0
+    weight: Weight = 1.0
     """Its share of the mean, of which all together make 1; or one for each output."""
 
     def __post_init__(self) -> None:
@@ -106,9 +109,20 @@ def ensemble_logits(models: Mapping[str, Fusion], inputs: FusionInputs) -> npt.N
     return torch.stack([model(inputs).logits.double() for model in models.values()]).numpy()
 
 
-def weighted_mean(
-    by_member: npt.NDArray[np.float64], weights: Sequence[float | tuple[float, ...]]
+def blended(
+    by_member: npt.NDArray[np.float64], weights: Sequence[Weight], *, of_classes: bool
 ) -> npt.NDArray[np.float64]:
+    """What S members together say [N, K] of N points, from what each says [S, N, K]; see `weighted_mean`.
+
+    Where each class has weights of its own, the probabilities are made to add up to 1 again.
+    """
+    mean = weighted_mean(by_member, weights)
+    if of_classes and any(isinstance(weight, tuple) for weight in weights):
+        mean /= mean.sum(axis=1, keepdims=True)
+    return mean
+
+
+def weighted_mean(by_member: npt.NDArray[np.float64], weights: Sequence[Weight]) -> npt.NDArray[np.float64]:
     """Mean [N, K] of what S members say [S, N, K], by their weights; one that says nothing of a point (NaN) has none.
 
     NaN where nobody says anything.

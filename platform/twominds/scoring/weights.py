@@ -34,7 +34,7 @@ def fit_weights(
     *,
     step: float = 0.05,
     per_output: bool = False,
-    decision: Decision | None = None,
+    decisions: Sequence[Decision] = (),
 ) -> tuple[float, ...] | tuple[tuple[float, ...], ...]:
     """The weight of each member in the best blend; of equally good ones the most equal.
 
@@ -46,7 +46,8 @@ def fit_weights(
         step: Between two weights that are tried.
         per_output: A weight for each output rather than one for all: each output's are fitted in turn while the others
             are held, beginning with the best common ones.
-        decision: What makes classes of probabilities; None: the most probable one is.
+        decisions: What may make classes of probabilities, such as one for each threshold: a blend is worth what the
+            best of them makes of it. None given: the most probable class is the answer.
 
     Returns:
         For each member its weight, as `Member.weight` takes it: together they make 1, for each output.
@@ -57,7 +58,7 @@ def fit_weights(
     if not 0 < step <= 1 or abs(round(1 / step) * step - 1) > 1e-9:
         raise ConfigError(f"step must be a whole part of 1, such as 0.05, got {step}.")
     said = ~np.isnan(outputs).any(axis=-1).all(axis=0)
-    outputs, truth, decision = outputs[:, said], truth[said], decision or Decision()
+    outputs, truth, decisions = outputs[:, said], truth[said], decisions or (Decision(),)
     members, _, of_point = outputs.shape
 
     def score(weights: Outputs) -> float:
@@ -65,7 +66,9 @@ def fit_weights(
         blend = weighted_mean(outputs, [_listed(of_member) for of_member in weights])
         if np.isnan(blend).any():
             return -np.inf
-        return metric(truth, decision.classes(blend) if truth.ndim == 1 else blend)
+        if truth.ndim > 1:
+            return metric(truth, blend)
+        return max(metric(truth, decision.classes(blend)) for decision in decisions)
 
     common = _search(members, score, step)
     if not per_output:

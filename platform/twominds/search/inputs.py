@@ -39,6 +39,14 @@ def _unpickled(tokens: Mapping[View, FloatArray], mask: BoolArray, labels: npt.N
         return LabelledInputs(inputs=inputs, labels=torch.from_numpy(labels))
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelledClips:
+    """Labelled clips with all their points: smoothing looks at those that nobody annotated, too."""
+
+    embeddings: Sequence[Mapping[View, Embedding]]
+    labels: Sequence[Labels]
+
+
 SearchData = SelectionView[LabelledInputs]
 """What every candidate is trained and selected on: a view without the test split, but under the paper's protocol."""
 

@@ -13,7 +13,7 @@ from twominds.results import tables
 from twominds.results.about import About, absolute, read_about
 from twominds.results.labelled import labelled_rows, labels_fingerprint
 from twominds.search.config import SearchConfig
-from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
+from twominds.search.inputs import LabelledClips, LabelledInputs, SearchData, labelled_inputs
 from twominds.search.outcomes import SearchResults
 from twominds.search.plan import Plan
 from twominds.search.store import SearchStore
@@ -37,8 +37,22 @@ class Search:
     given: tuple[str, ...]
     """Dimensions that are not the recipe's."""
     store: SearchStore
+    on_validation: LabelledClips | None
+    """What the recipe's grids are chosen on; None: it has none."""
     weights: Weights
     """`debug` where an encoder rests on random backbones."""
+
+
+def recipe_of(config: SearchConfig) -> Recipe:
+    """The system whose fusion is made: the one that is named, or that the embeddings were made for.
+
+    Raises:
+        MissingInputError: embeddings or encoders are not there.
+        ConfigError: there is no such system.
+    """
+    require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
+    require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
+    return find_recipe(config.recipe or read_about(config.embeddings).recipe)
 
 
 def prepare(config: SearchConfig) -> Search:
@@ -51,10 +65,9 @@ def prepare(config: SearchConfig) -> Search:
         ConfigError: a first candidate is outside of the space, the settings name a space that is none, or the recipe
             trains its fusion jointly with its encoders.
     """
-    require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
-    require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
-    about = read_about(config.embeddings)
-    recipe = find_recipe(config.recipe or about.recipe)
+    recipe, about = recipe_of(config), read_about(config.embeddings)
+    if recipe.blend is not None:
+        raise ConfigError(f"{recipe.name} blends what its encoders say: there is nothing to search.")
     if recipe.joint is not None:
         raise ConfigError(
             f"The fusion of {recipe.name} was trained jointly with its encoders, by jobs/train_encoders.py, which "
@@ -75,7 +88,7 @@ def prepare(config: SearchConfig) -> Search:
         shared=tuple(name for name in fusion.space if name not in OWN_SETTINGS),
     ).of_what_there_is()
     plan.points()  # refuses what is wrong with it before a cluster is started
-    cards = [artifacts.read_card(f"{config.encoders}/{view}") for view in fusion.views]
+    cards = [artifacts.read_card(f"{config.encoders}/{view}") for view in recipe.views]
     # A search is what it searches: the same settings on the same data go on, others start anew beside it.
     labels = labels_fingerprint(config.embeddings, config.protocol)
     identity = [about.fingerprint, labels, to_json(replace(fusion, trials=0)), config.sampler, config.sampler_seed]
@@ -97,6 +110,7 @@ def prepare(config: SearchConfig) -> Search:
         given=config.space,
         # Absolute: a trial has a working folder of its own.
         store=SearchStore(f"{absolute(config.output)}/{fingerprint(*identity)}"),
+        on_validation=read_validation(config.embeddings, recipe) if recipe.grids else None,
         weights="debug" if any(card.weights == "debug" for card in cards) else "published",
     )
 
@@ -119,6 +133,20 @@ def read_search_data(
     rows = labelled_rows(embeddings_uri, columns, protocol)
     dims = inputs(rows.train).inputs.dims
     return rows.map(lambda split: inputs(split, dims))
+
+
+def read_validation(embeddings_uri: str, recipe: Recipe) -> LabelledClips:
+    """The labelled validation clips of a folder of embeddings, as all views of the recipe see them.
+
+    Raises:
+        SelectionError: there is none.
+    """
+    columns = [f.name for f in tables.embedding_fields(*recipe.views)]
+    rows = labelled_rows(embeddings_uri, columns, "validation").validation
+    return LabelledClips(
+        embeddings=[{view: tables.embedding_from_row(row, view) for view in recipe.views} for row in rows],
+        labels=[said for row in rows if (said := tables.labels_from_row(row)) is not None],
+    )
 
 
 def results_of(search: Search) -> SearchResults:

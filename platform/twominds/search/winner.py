@@ -17,9 +17,10 @@ from twominds.results.about import About
 from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.fit_decision import DecisionFit, fit_decision
-from twominds.scoring.members import EnsembleConfig, ensemble_logits, member_models, seed_name
+from twominds.scoring.members import Member, ensemble_logits, member_models, seed_name
+from twominds.search.assembly import assemble
 from twominds.search.candidate import CandidateStore, new_model
-from twominds.search.inputs import LabelledInputs, SearchData
+from twominds.search.inputs import LabelledClips, LabelledInputs, SearchData
 from twominds.search.outcomes import Outcome
 from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, fit
@@ -58,6 +59,7 @@ def save_winner(
     *,
     searched: int,
     device: str = "cpu",
+    on_validation: LabelledClips | None = None,
 ) -> Card:
     """Saves the ensemble; returns its card.
 
@@ -71,26 +73,22 @@ def save_winner(
         about: What made the embeddings.
         searched: Candidates that were tried.
         device: Where to refit.
+        on_validation: What the recipe's grids are chosen on; not needed where it has none.
     """
     chosen = fusion.with_candidate(best.candidate)
     dims = data.train.inputs.dims
-    if config.winner == "reuse":
-        states = {seed_name(seed): store.state(seed) for seed in fusion.seeds}
-    else:
+    by_seed = {seed: store.state(seed) for seed in fusion.seeds}
+    made = assemble(replace(recipe, fusion=chosen), by_seed, dims, about.media, on_validation)
+    states = dict(made.states)
+    if config.winner == "refit":  # what was chosen on validation stays
         epochs = {result.seed: result.best_epoch for result in best.results}
-        states = refit(chosen, data, epochs, recipe.objective, device)
+        states |= refit(chosen, data, epochs, recipe.objective, device)
     validation = FusionExamples(data.validation.inputs, data.validation.labels)  # those that can be scored
-    ensemble = EnsembleConfig(
-        fusion=chosen.model,
-        inputs=fusion.inputs,
-        views=fusion.views,
-        media=about.media,
-        decision=recipe.decision,
-    )
-    models = member_models(states, ensemble.members_of(fusion.seeds), dims, recipe.task.num_outputs)
+    seeds = [Member(name=seed_name(seed), fusion=chosen.model, views=fusion.views) for seed in fusion.seeds]
+    models = member_models(states, seeds, made.dims, recipe.task.num_outputs)
     logits, labels = ensemble_logits(models, validation.inputs), validation.labels.numpy()
-    decision = fit_decision(config.decision, logits, labels, recipe.decision, recipe.objective.metric)
-    ensemble = replace(ensemble, decision=decision)
+    decision = fit_decision(config.decision, logits, labels, made.config.decision, recipe.objective.metric)
+    ensemble = replace(made.config, decision=decision)
     validation_score = {str(result.seed): result.validation_score for result in best.results}
     card = Card(
         kind="ensemble",
@@ -114,8 +112,8 @@ def save_winner(
         },
         selected_on=data.selected_on,
     )
-    encoders = {view: f"{config.encoders}/{view}" for view in fusion.views}
-    return save_ensemble(config.ensemble, states, ensemble, dims=dims, encoders=encoders, card=card)
+    encoders = {view: f"{config.encoders}/{view}" for view in recipe.views}
+    return save_ensemble(config.ensemble, states, ensemble, dims=made.dims, encoders=encoders, card=card)
 
 
 class _EnoughError(Exception):

@@ -24,7 +24,8 @@ class FitConfig:
     learning_rate: float = 9.44e-5
     """Base learning rate; a model's parameter groups may scale it."""
     weight_decay: float = 5.55e-4
-    """Weight decay: decoupled in adamw, an L2 term in the gradient in rmsprop and sgd."""
+    """Weight decay: decoupled in adamw, an L2 term in the gradient in adam (Keras's, epsilon 1e-7), rmsprop and sgd.
+    There it is twice the factor of an L2 regularizer, whose gradient is 2 l w."""
     momentum: float = 0.9
     """Momentum of rmsprop and sgd."""
     scheduler: SchedulerName = "cosine"

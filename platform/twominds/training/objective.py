@@ -38,6 +38,8 @@ class Objective:
     """The loss; None: cross entropy of classes, mean squared error of intensities."""
     output_weights: tuple[float, ...] | None = None
     """How much each intensity counts in the loss, in parts of their sum (HSEmotion); None: all the same."""
+    chosen_by: str = ""
+    """Name of the metric that chooses epochs and candidates, where it is not the task's."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where the loss is not one of such outputs, or the weights are none of intensities."""
@@ -60,8 +62,9 @@ class Objective:
 
     @property
     def chosen(self) -> list[Any]:
-        """What a recipe chose of the loss, for fingerprints: nothing by default, as before there was a choice."""
-        return [] if self.criterion is None and self.output_weights is None else [self.criterion, self.output_weights]
+        """What a recipe chose, for fingerprints: nothing by default, as before there was a choice."""
+        chosen = [self.criterion, self.output_weights, *([self.chosen_by] if self.chosen_by else [])]
+        return chosen if any(chosen) else []
 
     @property
     def num_outputs(self) -> int:
@@ -71,7 +74,7 @@ class Objective:
     @cached_property
     def metric(self) -> Metric:
         """What answers are judged by."""
-        return metric_of(self.task)
+        return metric_of(self.task, self.chosen_by)
 
     def class_weights(self, labels: Tensor) -> Tensor | None:
         """Weights [C] that balance the classes of the training labels [N]; None of intensities."""

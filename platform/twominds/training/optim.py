@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-OptimizerName = Literal["adamw", "rmsprop", "sgd"]
+OptimizerName = Literal["adamw", "adam", "rmsprop", "sgd"]
 SchedulerName = Literal["cosine", "plateau", "none"]
 
 PLATEAU_FACTOR = 0.5
@@ -45,7 +45,11 @@ def _eager(kind: type[Optimizer]) -> Callable[..., Optimizer]:
     return type(kind.__name__, (kind,), {**methods, "step": step})
 
 
-AdamW, RMSprop, SGD = _eager(torch.optim.AdamW), _eager(torch.optim.RMSprop), _eager(torch.optim.SGD)
+AdamW, Adam = _eager(torch.optim.AdamW), _eager(torch.optim.Adam)
+RMSprop, SGD = _eager(torch.optim.RMSprop), _eager(torch.optim.SGD)
+
+KERAS_EPSILON = 1e-7
+"""What Keras's Adam adds to the root of the second moment; torch's own default is a tenth of it."""
 
 
 def make_optimizer(
@@ -59,6 +63,8 @@ def make_optimizer(
     match name:
         case "adamw":
             return AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=at_once)
+        case "adam":
+            return Adam(groups, lr=learning_rate, weight_decay=weight_decay, eps=KERAS_EPSILON, fused=at_once)
         case "rmsprop":
             return RMSprop(groups, lr=learning_rate, weight_decay=weight_decay, momentum=momentum, foreach=at_once)
         case "sgd":

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from twominds.fusion.batch import FusionInputs
 from twominds.records import View
 from twominds.training.fit_config import FitConfig
-from twominds.training.optim import OptimizerName
+from twominds.training.optim import KERAS_EPSILON, OptimizerName
 
 _ALPHA, _BETAS, _EPSILON = 0.99, (0.9, 0.999), 1e-8
 """torch's own defaults, which `make_optimizer` leaves as they are."""
@@ -168,12 +168,16 @@ class RowOptimizer:
                 square.mul_(_ALPHA).addcmul_(gradient, gradient, value=1 - _ALPHA)
                 velocity.mul_(self._momentum).addcdiv_(gradient, square.sqrt().add_(_EPSILON))
                 matrix.addcmul_(velocity, -self.learning_rate)
-            case "adamw":
+            case "adamw" | "adam":
                 mean, square = self._averages
-                matrix.mul_(1 - self.learning_rate * self.weight_decay)
+                if self._name == "adam":
+                    gradient.addcmul_(matrix, self.weight_decay)
+                else:
+                    matrix.mul_(1 - self.learning_rate * self.weight_decay)
                 mean.lerp_(gradient, 1 - _BETAS[0])
                 square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-                scale = square.sqrt().div_((1 - _BETAS[1] ** self._steps).sqrt()).add_(_EPSILON)
+                epsilon = KERAS_EPSILON if self._name == "adam" else _EPSILON
+                scale = square.sqrt().div_((1 - _BETAS[1] ** self._steps).sqrt()).add_(epsilon)
                 matrix.addcmul_(mean / scale, -self.learning_rate / (1 - _BETAS[0] ** self._steps))
             case "sgd":
                 (velocity,) = self._averages

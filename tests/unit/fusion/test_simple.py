@@ -9,7 +9,14 @@ from pydantic import TypeAdapter
 from twominds.errors import ConfigError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import FUSIONS, FusionConfig, build_fusion
-from twominds.fusion.simple import AttentionSumConfig, ClassWeighted, ClassWeightedConfig, ConcatMLPConfig
+from twominds.fusion.simple import (
+    AttentionSumConfig,
+    ClassWeighted,
+    ClassWeightedConfig,
+    ConcatMLPConfig,
+    EarlyFusion,
+    EarlyFusionConfig,
+)
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.records import Modality, View
 
@@ -18,6 +25,7 @@ CONFIGS: list[FusionConfig] = [
     TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2),
     AttentionSumConfig(hidden_dim=8),
     ConcatMLPConfig(hidden_dim=8),
+    EarlyFusionConfig(hidden_dim=8),
     ClassWeightedConfig(),
 ]
 
@@ -102,3 +110,22 @@ def test_two_views_of_a_modality_are_two_tokens(config: FusionConfig) -> None:
     other = build_fusion(config, dims=inputs.dims, num_outputs=2, seed=4).eval()
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(inputs).logits, model(inputs).logits)
+
+
+def test_early_fusion_by_hand() -> None:
+    """One network over the tokens side by side, as HSEmotion's 1802 numbers of a frame."""
+    inputs = some_inputs()
+    model = build_fusion(EarlyFusionConfig(hidden_dim=3, dropout=0.0), dims=inputs.dims, num_outputs=2).eval()
+    assert isinstance(model, EarlyFusion)
+    with torch.no_grad():
+        model.absent[1].copy_(torch.tensor([5.0, -5.0]))
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    face, text = (inputs.tokens[m].numpy() for m in (FACE, TEXT))
+    for i, seen in enumerate([text[0], [5.0, -5.0]]):  # of the second point the words are absent
+        row = [*face[i], *seen]
+        hidden = [
+            max(0.0, float(weights @ row + bias))
+            for weights, bias in zip(state["hidden.0.weight"], state["hidden.0.bias"], strict=True)
+        ]
+        expected = state["classifier.weight"] @ hidden + state["classifier.bias"]
+        assert model(inputs).logits[i].detach().numpy() == pytest.approx(expected, abs=1e-6)

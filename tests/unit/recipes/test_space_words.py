@@ -88,7 +88,7 @@ def test_first_points_that_become_one_are_tried_once() -> None:
         ("optimizer=a..b", "optimizer has no range"),
         ("num_layers=two", "num_layers=two: Input should be a valid integer"),
         ("num_layers=1,,2", "num_layers=: Input should be"),
-        ("optimizer=adam", "optimizer=adam: Input should be 'adamw'"),
+        ("optimizer=adagrad", "optimizer=adagrad: Input should be 'adamw'"),
         ("learning_rate=1e-3..1e-4", "has to go up"),
         ("learning_rate=..1e-4", "learning_rate=: Input should be"),
         ("learning_rate=nan..1", "learning_rate=nan: Input should be a finite number"),

@@ -2,10 +2,22 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from twominds.artifacts import from_json, to_json
 from twominds.errors import ConfigError
-from twominds.scoring.decision import Abstain, Calibrate, Clamp, Decision, Filter, Smooth, Threshold
+from twominds.scoring.decision import (
+    Abstain,
+    Calibrate,
+    Clamp,
+    Decision,
+    Filter,
+    Overrule,
+    Smooth,
+    Threshold,
+    overruled,
+)
 from twominds.scoring.fit_decision import (
     Calibration,
     DecisionFit,
@@ -127,3 +139,43 @@ def test_abstention_keeps_the_coverage() -> None:
 def test_settings_out_of_range_are_named(setting: str, step: Callable[[], object]) -> None:
     with pytest.raises(ConfigError, match=setting):
         step()
+
+
+def probabilities_of(*rows: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    return np.array(rows)
+
+
+def test_who_is_confident_overrules_with_all_but_the_classes_that_are_excluded() -> None:
+    """HSEmotion's filter: the largest of the classes that faces know must be above the threshold."""
+    mean = probabilities_of((0.1, 0.2, 0.7), (0.1, 0.2, 0.7), (0.1, 0.2, 0.7), (0.1, 0.2, 0.7))
+    judge = probabilities_of((0.75, 0.15, 0.1), (0.7, 0.2, 0.1), (0.1, 0.1, 0.8), (np.nan, np.nan, np.nan))
+    rule = Overrule(member="pretrained", confidence=0.7, never=(2,))
+    found = overruled(mean, judge, rule)
+    assert found[0] == pytest.approx([0.75 / 0.9, 0.15 / 0.9, 0.0])
+    assert np.array_equal(found[1:], mean[1:]), "not above it; the excluded class; silence"
+
+
+def test_a_video_that_is_denied_has_no_positive_point() -> None:
+    mean = probabilities_of((0.2, 0.8), (0.6, 0.4))
+    no, yes = probabilities_of((0.6, 0.4), (0.6, 0.4)), probabilities_of((0.4, 0.6), (0.4, 0.6))
+    decision = Decision(steps=(Overrule(member="video", when="negative"),))
+    points_s = np.array([0.0, 0.1])
+    assert decision.over_time(mean, points_s, {"video": no}).tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert decision.over_time(mean, points_s, {"video": yes}).tolist() == mean.tolist()
+    assert decision.over_time(mean, points_s).tolist() == mean.tolist(), "without that member nobody overrules"
+
+
+def test_the_judge_is_smoothed_as_the_mean_is() -> None:
+    mean = np.tile([0.9, 0.1], (3, 1))
+    judge = probabilities_of((0.5, 0.5), (0.1, 0.9), (0.5, 0.5))
+    steps = (Smooth(radius=1, unit="points"), Overrule(member="judge", confidence=0.6))
+    found = Decision(steps=steps).over_time(mean, np.arange(3.0), {"judge": judge})
+    # Its means are 0.7, 0.633 and 0.7: the whole stretch is overruled, not only the point it was sure of.
+    assert found[:, 1] == pytest.approx([0.7, 1.9 / 3, 0.7])
+
+
+def test_an_overruling_step_is_kept_as_json() -> None:
+    decision = Decision(steps=(Overrule(member="video", when="negative"),))
+    assert from_json(Decision, to_json(decision)) == decision
+    with pytest.raises(ConfigError, match="confidence"):
+        Overrule(confidence=1.0)

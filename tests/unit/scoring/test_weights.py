@@ -100,7 +100,7 @@ def test_classes_are_those_of_the_decision() -> None:
     positive = np.stack([np.where(truth == 1, 0.35, 0.25), np.tile([0.4, 0.4, 0.1, 0.1], 5)])
     outputs = np.stack([1 - positive, positive], axis=-1)
     assert fit_weights(outputs, truth, MACRO) == (0.5, 0.5), "by the most probable class all blends are the same"
-    weights = np.array(fit_weights(outputs, truth, MACRO, decision=Decision(steps=(Threshold(value=0.3),))))
+    weights = np.array(fit_weights(outputs, truth, MACRO, decisions=[Decision(steps=(Threshold(value=0.3),))]))
     assert weights[0] > weights[1]
 
 

@@ -10,20 +10,23 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from twominds.artifacts import Card, to_json
+from twominds.artifacts import Card, from_json, to_json
 from twominds.errors import ConfigError
 from twominds.pipelines.cluster import cluster, share_of_node
 from twominds.pipelines.search.tuning import SearchError, run_trials, write_trials
+from twominds.recipes.recipe import Recipe
 from twominds.reports.search.report import trials_rows, write_search_report
 from twominds.reports.search.terminal import best_table
 from twominds.reports.summary import Summary
 from twominds.scoring.fit_decision import DecisionFit
+from twominds.scoring.members import EnsembleConfig
+from twominds.search.blend import blend
 from twominds.search.config import SearchConfig
 from twominds.search.estimate import estimate
 from twominds.search.inputs import SearchData
 from twominds.search.outcomes import SearchResults
 from twominds.search.plan import trials_left
-from twominds.search.setup import Search, prepare, results_of
+from twominds.search.setup import Search, prepare, recipe_of, results_of
 from twominds.search.trial import train_fusion
 from twominds.search.winner import WinnerConfig, save_winner
 from twominds.storage import require_writable
@@ -42,6 +45,9 @@ def search_fusion(config: SearchConfig) -> Summary:
     winner = WinnerConfig(
         ensemble=config.ensemble, encoders=config.encoders, winner=config.winner, decision=config.decision
     )
+    recipe = recipe_of(config)
+    if recipe.blend is not None:
+        return _blended(config, recipe)
     search = prepare(config)
     if config.dry_run:
         return _estimated(search, config)
@@ -68,6 +74,7 @@ def search_fusion(config: SearchConfig) -> Summary:
             search.about,
             searched=len(results.outcomes),
             device=config.device,
+            on_validation=search.on_validation,
         )
     return _summary(config, search, results, card, before)
 
@@ -81,6 +88,24 @@ def _kept_at(uri: str) -> Generator[None]:
             f"Nothing can be kept at {uri}: {error}. What is trained is not lost: make room there, or see to the "
             "connection, and run the same command again."
         ) from error
+
+
+def _blended(config: SearchConfig, recipe: Recipe) -> Summary:
+    """Nothing is trained: what the encoders say is weighed, and the ensemble saved."""
+    if config.dry_run or config.report_only:
+        raise ConfigError(f"{recipe.name} blends what its encoders say: there is no search to plan or to report.")
+    require_writable(config.ensemble)
+    with _kept_at(config.ensemble):
+        card = blend(config, recipe)
+    summary = Summary(title=f"Blend of {recipe.name}", where=config.ensemble)
+    summary.add("validation", f"{card.task.score_name} {card.metrics['validation_score']:.3f}")
+    for member in from_json(EnsembleConfig, card.config).members:
+        weights = member.weight if isinstance(member.weight, tuple) else (member.weight,)
+        summary.add(f"weight of {member.name}", ", ".join(f"{weight:.2f}" for weight in weights))
+    summary.add("decision", ", ".join(_in_words(step) for step in card.config["decision"]["steps"]) or "none")
+    summary.add("ensemble", f"{card.artifact_id} ({card.weights} weights)")
+    summary.next_step = job_command("evaluate", ensemble=config.ensemble, embeddings=config.embeddings)
+    return summary
 
 
 def _run(search: Search, config: SearchConfig, cpus: int) -> SearchResults:

@@ -14,21 +14,26 @@ import torch
 from torch import Tensor
 
 from twominds.artifacts import Card, fingerprint, to_json
-from twominds.errors import TrainingError
+from twominds.errors import SelectionError, TrainingError
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
 from twominds.pipelines.study.parts import Unmade
 from twominds.recipes.recipe import Recipe
 from twominds.records import Split, View
-from twominds.reports.study.results import SEEDS_LOST
-from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, labelled
+from twominds.reports.study.points import LabelledPoints, constant
+from twominds.reports.study.results import SEEDS_LOST, Answers
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, labelled, labelled_points
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, labels_json
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
+from twominds.scoring.post_processing import cross_fitted
+from twominds.search.assembly import assemble, said_clips, validation_score
+from twominds.search.blend import save_blend
 from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
-from twominds.search.inputs import LabelledInputs, SearchData, labelled_inputs
+from twominds.search.inputs import LabelledClips, LabelledInputs, SearchData, labelled_inputs
+from twominds.tasks import Classes
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
 Parts = Mapping[tuple[str, View], StudyPart]
@@ -52,6 +57,8 @@ def models_of(
             [[part.view, part.card.artifact_id] for part in own],
             [labels, protocol],
         ]
+        if recipe.blend is not None or recipe.grids or recipe.judge is not None:
+            identity += [to_json(recipe.blend), to_json(recipe.grids), to_json(recipe.decision)]
         found[recipe.name] = replace(row, uri=f"{folder}/fusions/{fingerprint(identity)}")
     return found
 
@@ -79,6 +86,12 @@ def train_rows(
             on_done()
         elif row.recipe.reports == "encoder":
             _save_encoder_alone(row)
+            on_done()
+        elif row.recipe.blend is not None:
+            try:
+                _save_blend(row, clips)
+            except SelectionError as error:  # other rows can do without it
+                unmade[row.uri] = Unmade(reason=str(error))
             on_done()
         else:
             data = ray.put(selection_data(row, clips))
@@ -130,9 +143,11 @@ def _train_seed(recipe: Recipe, seed: int, data: SearchData, uri: str, device: s
 def _save_fusion(
     row: RowModels, clips: Sequence[ClipEmbeddings], results: Sequence[SeedResult], lost: Mapping[int, str]
 ) -> None:
-    store, fusion = CandidateStore(row.uri, {}), row.recipe.fusion
+    store = CandidateStore(row.uri, {})
     data = selection_data(row, clips)
-    config = EnsembleConfig(fusion=fusion.model, inputs=fusion.inputs, views=fusion.views, media=_media(row))
+    states = {result.seed: store.state(result.seed) for result in results}
+    validation = labelled_clips(row, clips) if row.recipe.grids else None
+    made = assemble(row.recipe, states, data.train.inputs.dims, _media(row), validation)
     scores = [result.validation_score for result in results]
     metrics = {
         "validation_score_mean": float(np.mean(scores)),
@@ -141,14 +156,72 @@ def _save_fusion(
         **({SEEDS_LOST: {str(seed): reason for seed, reason in lost.items()}} if lost else {}),
     }
     card = _card(row, metrics, clip_counts(row.recipe.task, data.train.labels, data.validation.labels))
-    _save(
-        row,
-        {seed_name(result.seed): store.state(result.seed) for result in results},
-        config,
-        data.train.inputs.dims,
-        card,
-    )
+    _save(row, made.states, made.config, made.dims, card)
     store.folder.fs.rm(store.folder.path, recursive=True)  # all of it is in the artifact now
+
+
+def _save_blend(row: RowModels, clips: Sequence[ClipEmbeddings]) -> None:
+    """What the row's encoders say, averaged by weights."""
+    recipe, validation = row.recipe, labelled_clips(row, clips)
+    train = labelled_points(labelled(clips, Split.TRAIN), recipe.task).truth
+    made = assemble(recipe, {}, {}, _media(row), validation)
+    known = torch.from_numpy(train)
+    points = len(labelled_points(labelled(clips, Split.VALIDATION), recipe.task))
+    save_blend(
+        row.uri,
+        made,
+        recipe,
+        {part.view: part.encoder for part in row.parts},
+        data=clip_counts(recipe.task, known, known.new_zeros(points)),
+        score=validation_score(made, recipe, validation, recipe.objective.constant(known)),
+        selected_on=row.protocol,
+        whole=False,
+    )
+
+
+def cross_fitted_answers(
+    row: RowModels,
+    recipe: Recipe,
+    clips: Sequence[ClipEmbeddings],
+    points: LabelledPoints,
+    prior: Sequence[float],
+) -> Answers:
+    """What the row says of labelled clips where weights, radii and thresholds were chosen on other people's.
+
+    Args:
+        row: The models; they are not trained anew.
+        recipe: With grids.
+        clips: Of the validation split.
+        points: What is known of them.
+        prior: What training says without a look: of a clip that nobody sees its constant is the answer.
+
+    Raises:
+        SelectionError: there is one person alone.
+    """
+    ensemble, of_classes = row.ensemble, isinstance(recipe.task.output, Classes)
+    by_seed = {seed: ensemble.models[seed_name(seed)].state_dict() for seed in ensemble.card.seeds}
+    dims = {str(name): int(size) for name, size in ensemble.card.architecture["dims"].items()}
+    made = assemble(recipe, by_seed, dims, ensemble.config.media)
+    labels = [item.clip.labels for item in clips if item.clip.labels is not None]
+    seen = said_clips(made, recipe, LabelledClips(embeddings=row.inputs_of(clips), labels=labels))
+    people = [item.clip.participant_id or item.clip.clip_id for item in clips]
+    metric = recipe.objective.metric
+    found = cross_fitted(seen, people, made.post_processing, recipe.grids, metric, of_classes=of_classes)
+    guess = constant(prior, recipe.task)
+    each = [
+        np.broadcast_to(guess, (len(clip.places), *guess.shape)) if said is None else said
+        for clip, said in zip(seen, found, strict=True)
+    ]
+    answered = np.concatenate([np.full(len(c.places), s is not None) for c, s in zip(seen, found, strict=True)])
+    assert len(answered) == len(points)
+    return Answers(predictions=np.concatenate(each)[None], probabilities=None, answered=answered)
+
+
+def labelled_clips(row: RowModels, clips: Sequence[ClipEmbeddings]) -> LabelledClips:
+    """The labelled validation clips as the row's views see them, and what is known of them."""
+    found = labelled(clips, Split.VALIDATION)
+    labels = [item.clip.labels for item in found if item.clip.labels is not None]
+    return LabelledClips(embeddings=row.inputs_of(found), labels=labels)
 
 
 def _save_encoder_alone(row: RowModels) -> None:
@@ -208,7 +281,8 @@ def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
         by_seed: dict[str, float] = card.metrics["validation_score"]
         seeds = (max(seeds, key=lambda seed: by_seed[str(seed)]),)
         card = replace(card, metrics={"validation_score": by_seed[str(seeds[0])]})
-    states = {seed_name(seed): ensemble.models[seed_name(seed)].state_dict() for seed in seeds}
+    chosen = {seed_name(seed) for seed in seeds} if recipe.reports == "single" else {*ensemble.models}
+    states = {name: model.state_dict() for name, model in ensemble.models.items() if name in chosen}
     dims = {str(name): int(size) for name, size in card.architecture["dims"].items()}
     encoders = {part.view: part.encoder for part in row.parts}
     return save_ensemble(uri, states, ensemble.config, dims=dims, encoders=encoders, card=card)

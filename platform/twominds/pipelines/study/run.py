@@ -21,7 +21,7 @@ from twominds.errors import TrainingError
 from twominds.model_card import publish
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
 from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
-from twominds.pipelines.study.rows import models_of, save_whole, train_rows
+from twominds.pipelines.study.rows import cross_fitted_answers, models_of, save_whole, train_rows
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Score, Split, View
@@ -29,7 +29,7 @@ from twominds.reports.study.answers import answers_of, baselines, mean_score, sc
 from twominds.reports.study.comparison import OtherReport
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.report import write_report
-from twominds.reports.study.results import RowResult, StudyResults, what_is_lost
+from twominds.reports.study.results import Answers, RowResult, StudyResults, what_is_lost
 from twominds.reports.study.rows import (
     ClipEmbeddings,
     RowModels,
@@ -192,6 +192,7 @@ def _row(
             }
             for view in hidden
         },
+        cross_fitted=_cross_fitted(recipe, row, clips, points, prior),
         seeds=card.seeds,
         parameters=_parameters(row, recipe),
         selected_on=row.protocol,
@@ -199,6 +200,20 @@ def _row(
         artifact_id=card.artifact_id,
         artifact=row.uri,
     )
+
+
+def _cross_fitted(
+    recipe: Recipe,
+    row: RowModels,
+    clips: Mapping[Split, list[ClipEmbeddings]],
+    points: Mapping[Split, LabelledPoints],
+    prior: Sequence[float],
+) -> Answers | None:
+    """Validation's answers with all that is chosen on it chosen on other people; None where test tells, or nobody can."""
+    seen = clips.get(Split.VALIDATION)
+    if not recipe.grids or Split.TEST in clips or not seen or len(set(points[Split.VALIDATION].people)) < 2:
+        return None
+    return cross_fitted_answers(row, recipe, seen, points[Split.VALIDATION], prior)
 
 
 def _row_of(recipe: Recipe, note: str) -> RowResult:
@@ -224,9 +239,9 @@ def _rows_without(made: Mapping[tuple[str, View], StudyPart | Unmade]) -> dict[s
 
 
 def _parameters(row: RowModels, recipe: Recipe) -> int:
-    """That were trained in one model: the encoder's where it stands alone (0 for trees), else one seed's fusion."""
-    if recipe.reports == "encoder":
-        return int(row.parts[0].card.architecture.get("parameters", 0))
+    """That were trained in one model: the encoders' where nothing fuses them (0 for trees), else one seed's fusion."""
+    if recipe.reports == "encoder" or recipe.blend is not None:
+        return sum(int(part.card.architecture.get("parameters", 0)) for part in row.parts)
     return sum(p.numel() for p in next(iter(row.ensemble.models.values())).parameters())
 
 

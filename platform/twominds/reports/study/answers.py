@@ -75,7 +75,8 @@ def _of_members(ensemble: Ensemble, inputs: Sequence[EmbeddingsOfClip]) -> list[
     for i in seen:
         of_clip = outputs[:, end : (end := end + count_points(inputs[i]))]
         points_s = next((e.points_s for e in inputs[i].values() if e.points_s is not None), None)
-        over_time = np.stack([decision.over_time(of_member, points_s) for of_member in of_clip])
+        by_name = ensemble.by_name(of_clip)
+        over_time = np.stack([decision.over_time(of_member, points_s, by_name) for of_member in of_clip])
         of_classes = isinstance(ensemble.card.task.output, Classes)
         labels = np.stack([decision.classes(one, points_s) for one in over_time]) if of_classes else None
         found[i] = over_time, labels

@@ -24,6 +24,7 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
         header += [
             f"{split_name(split)}_{what}" for what in ("clips", "score", "ci_low", "ci_high", "seed_std", "unseen")
         ]
+    header += ["validation_cross_fitted", "cross_fitted_ci_low", "cross_fitted_ci_high"]
     header += ["mean_score", "paper_validation", "paper_test", "paper_mean", "paper_private", "best_unimodal"]
     header += ["test_minus_best_unimodal", "difference_ci_low", "difference_ci_high", "p_value"]
     header += ["parameters", "selected_on", "weights", "artifact_id", "note"]
@@ -39,6 +40,8 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
             spread = percent(found.spread, "") if len(found.by_model) > 1 else ""
             numbers = [percent(found.score.value, ""), *bounds(found.score), spread]
             cells += [str(len(scores.results.points[split].clips)), *numbers, str(found.unseen)]
+        crossed = score.cross_fitted
+        cells += ["", "", ""] if crossed is None else [percent(crossed.value, ""), *bounds(crossed)]
         cells += [percent(score.average, ""), *(in_points(value, "") for value in paper(row))]
         cells += [scores.best_unimodal or "", *([percent(over.value, ""), *bounds(over)] if over else [""] * 3)]
         cells += ["" if over is None or over.p_value is None else f"{over.p_value:.4f}", str(row.parameters)]

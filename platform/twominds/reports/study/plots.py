@@ -45,7 +45,7 @@ def _rows(scores: StudyScores) -> list[Plot]:
     for split, offset in offsets(scores.splits).items():
         at = [(i + offset, row) for i, row in enumerate(rows) if split in row.splits]
         draw_bars(axes, [(y, row.splits[split].score) for y, row in at], split, thickness(scores.splits))
-        paper = [(_published(row, split), y) for y, row in at if row.row.published]
+        paper = [(found, y) for y, row in at if (found := _published(row, split)) is not None]
         axes.scatter(
             [x for x, _ in paper],
             [y for _, y in paper],
@@ -224,9 +224,11 @@ def _row_label(row: RowScore) -> str:
     return f"{name} {seen}".rstrip() if len(name) + len(seen) < 26 else f"{wrapped(name, 32)}\n{seen}".rstrip()
 
 
-def _published(row: RowScore, split: Split) -> float:
+def _published(row: RowScore, split: Split) -> float | None:
+    """What the paper prints by the metric of the figure."""
     published = row.row.published
-    assert published is not None
+    if published is None or published.metric:
+        return None
     return published.validation if split is Split.VALIDATION else published.test
 
 

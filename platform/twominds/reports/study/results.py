@@ -59,6 +59,9 @@ class RowResult:
     artifact_id: str = ""
     artifact: str = ""
     """Where the artifact of the row is; empty for a baseline."""
+    cross_fitted: Answers | None = None
+    """What it says on validation where weights, radii and thresholds were chosen on other people; None where nothing is
+    chosen, or a labelled test split tells what that is worth."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,8 @@ class RowScore:
     """Mean of validation and test; None where one is missing."""
     over_unimodal: Difference | None
     """On test, over the unimodal row that is best on validation; None for that row itself."""
+    cross_fitted: Estimate | None = None
+    """On validation, where what follows the models was chosen on other people; None where that was not asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +138,16 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
             reference = best.answers[Split.TEST].predictions
             over = draws[Split.TEST].difference(row.answers[Split.TEST].predictions, reference)
         average = sum(both) / 2 if len(both) == 2 else None
+        crossed = row.cross_fitted
         rows.append(
-            RowScore(row=row, section=_section(row, largest), splits=found, average=average, over_unimodal=over)
+            RowScore(
+                row=row,
+                section=_section(row, largest),
+                splits=found,
+                average=average,
+                over_unimodal=over,
+                cross_fitted=None if crossed is None else draws[Split.VALIDATION].estimate(crossed.predictions),
+            )
         )
     headline = next(row for row in results.rows if row.recipe == results.headline)
     return StudyScores(

@@ -14,6 +14,10 @@ from twominds.reports.study.scores import REPORTED, RowScore, StudyScores
 from twominds.tasks import Classes
 
 
+CROSS_FITTED = "Validation, chosen on other people [95 % CI]"
+"""Head of the column with scores whose weights, radii and thresholds were chosen on others."""
+
+
 def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
     """A row as people read it, by the titles of the columns."""
     row, over = score.row, score.over_unimodal
@@ -24,12 +28,16 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
     validation, test = (NONE if split is None else estimate(split.score) for split in found)
     metric = words(scores.task.metric).short
     theirs = " / ".join(points(value) for value in paper(row))
+    if row.published and row.published.metric:
+        theirs += f" ({words(row.published.metric).short})"
+    any_cross_fitted = any(each.cross_fitted for each in scores.rows)
     spread = " / ".join(percent(None if split is None else split.spread) for split in found)
     return {
         "Recipe": row.recipe,
         "Description": row.description,
         "Modalities": ", ".join(row.views) or "none",
         f"Validation {metric} [95 % CI]": validation,
+        **({CROSS_FITTED: NONE if score.cross_fitted is None else estimate(score.cross_fitted)} if any_cross_fitted else {}),
         f"Test {metric} [95 % CI]": test,
         "Mean": percent(score.average),
         "No score: val / test": unseen(score),
@@ -57,7 +65,8 @@ def paper(row: RowResult) -> tuple[float | None, float | None, float | None, flo
     published = row.published
     if published is None:
         return None, None, None, None
-    return published.validation, published.test, (published.validation + published.test) / 2, published.private
+    mean = None if published.test is None else (published.validation + published.test) / 2
+    return published.validation, published.test, mean, published.private
 
 
 def sections(scores: StudyScores) -> list[tuple[str, list[RowScore]]]:
@@ -153,15 +162,18 @@ def drop_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
 
 
 def metric_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
-    """How the baselines and the headline do by other metrics than the task's: header and rows."""
+    """How rows do by other metrics than the task's, and where a paper says it, how its row did: header and rows."""
     names = other_metrics(scores.task)
     told = " / ".join(split_name(split) for split in scores.splits)
     rows: list[list[str]] = []
     for score in scores.rows:
-        if score.section == "baseline" or score is scores.headline:
-            found = [score.splits.get(split) for split in scores.splits]
-            cells = (" / ".join(percent(one and one.other_metrics[name]) for one in found) for name in names)
-            rows.append([score.row.recipe, *cells])
+        if not score.splits:
+            continue
+        found = [score.splits.get(split) for split in scores.splits]
+        others = score.row.published.others if score.row.published else {}
+        cells = [" / ".join(percent(one and one.other_metrics[name]) for one in found) for name in names]
+        theirs = [f" (paper: {others[name]:.2f})" if name in others else "" for name in names]
+        rows.append([score.row.recipe, *(cell + told for cell, told in zip(cells, theirs, strict=True))])
     return [f"Recipe: {told}", *(words(name).title for name in names)], rows
 
 

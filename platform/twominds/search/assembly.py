@@ -1,0 +1,154 @@
+"""From trained models to an ensemble: its members, what each counts, and the decision, as a recipe says.
+
+Weights and steps for which the recipe has grids are chosen here, on validation clips alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from twominds.artifacts import Card
+from twominds.fusion.catalog import build_fusion
+from twominds.fusion.simple import ClassWeightedConfig
+from twominds.media.reader import MediaConfig
+from twominds.recipes.recipe import Recipe
+from twominds.records import View
+from twominds.scoring.ensemble import Ensemble
+from twominds.scoring.members import EnsembleConfig, Member, member_models, seed_name
+from twominds.scoring.post_processing import PostProcessing, SaidClip, fit_post_processing
+from twominds.search.inputs import LabelledClips
+from twominds.tasks import Classes
+from twominds.training.examples import Targets
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """All that `save_ensemble` needs but the card."""
+
+    config: EnsembleConfig
+    states: Mapping[str, State]
+    """Of each member by its name."""
+    dims: Mapping[View, int]
+    """Length of each view's token."""
+
+    def ensemble(self, recipe: Recipe) -> Ensemble:
+        """The same, at work."""
+        card = Card(kind="ensemble", task=recipe.task, recipe=recipe.name, config={}, data={}, selected_on="validation")
+        card = replace(card, seeds=tuple(int(n.removeprefix("seed-")) for n in self.states if n.startswith("seed-")))
+        members = self.config.members_of(card.seeds)
+        models = member_models(self.states, members, self.dims, recipe.task.num_outputs)
+        return Ensemble(models, self.config, self.dims, card)
+
+    @property
+    def post_processing(self) -> PostProcessing:
+        """What follows the models, of an ensemble that names its members."""
+        members = self.config.members
+        return PostProcessing(
+            names=tuple(member.name for member in members),
+            weights=tuple(member.weight for member in members),
+            decision=self.config.decision,
+        )
+
+
+def assemble(
+    recipe: Recipe,
+    by_seed: Mapping[int, State],
+    dims: Mapping[View, int],
+    media: MediaConfig,
+    validation: LabelledClips | None = None,
+) -> Assembly:
+    """The ensemble that a recipe makes of its trained models.
+
+    Args:
+        recipe: Whose stages say whether the models of the seeds are its members, or the views themselves.
+        by_seed: The fusion models; none of a blend.
+        dims: Of the fusion's tokens.
+        media: How the clips were read.
+        validation: What weights and steps are chosen on; not needed where the recipe has no grids.
+
+    Raises:
+        SelectionError: no validation clip has an answer.
+    """
+    fusion, judge = recipe.fusion, recipe.judge
+    config = EnsembleConfig(
+        fusion=fusion.model, inputs=fusion.inputs, views=fusion.views, media=media, decision=recipe.decision
+    )
+    if recipe.blend is None and judge is None and not recipe.grids:
+        states = {seed_name(seed): state for seed, state in by_seed.items()}
+        return Assembly(config=config, states=states, dims=dims)
+    members, states, dims = list[Member](), dict[str, State](), dict(dims)
+    if recipe.blend is None:
+        for seed, state in by_seed.items():
+            members.append(Member(name=seed_name(seed), views=fusion.views, weight=1 / len(by_seed)))
+            states[seed_name(seed)] = state
+    else:
+        for view in fusion.views:
+            weight = recipe.blend.weights.get(view, 0.0 if recipe.blend.weights else 1 / len(fusion.views))
+            members.append(_view_member(view, weight))
+    if judge is not None and judge not in {member.name for member in members}:
+        members.append(_view_member(judge, 0.0))
+    for member in members:
+        if member.inputs == "logits":
+            dims[member.name] = recipe.task.num_outputs
+            states[member.name] = view_state(member.name, recipe.task.num_outputs)
+    config = replace(config, views=recipe.views, members=tuple(members))
+    made = Assembly(config=config, states=states, dims=dims)
+    if validation is None or not recipe.grids:
+        return made
+    of_classes = isinstance(recipe.task.output, Classes)
+    found = fit_post_processing(
+        said_clips(made, recipe, validation),
+        made.post_processing,
+        recipe.grids,
+        recipe.objective.metric,
+        of_classes=of_classes,
+    )
+    members = [replace(member, weight=weight) for member, weight in zip(members, found.weights, strict=True)]
+    return replace(made, config=replace(config, members=tuple(members), decision=found.decision))
+
+
+def _view_member(view: View, weight: float | tuple[float, ...]) -> Member:
+    """What one view's encoder says, as a member."""
+    return Member(name=view, fusion=ClassWeightedConfig(), views=(view,), inputs="logits", weight=weight)
+
+
+def view_state(view: View, num_outputs: int) -> State:
+    """The weights of a class-weighted sum over one view, which is that view's own logits."""
+    return build_fusion(ClassWeightedConfig(), dims={view: num_outputs}, num_outputs=num_outputs).state_dict()
+
+
+def said_clips(made: Assembly, recipe: Recipe, clips: LabelledClips) -> list[SaidClip]:
+    """What the members say of each clip, one after another: their tokens may be long, and their points many."""
+    ensemble = made.ensemble(recipe)
+    found: list[SaidClip] = []
+    for embeddings, labels in zip(clips.embeddings, clips.labels, strict=True):
+        points_s = next((e.points_s for e in embeddings.values() if e.points_s is not None), None)
+        targets = Targets.of([labels], [points_s], recipe.task.output)
+        found.append(
+            SaidClip(
+                by_member=ensemble.probabilities([embeddings]),
+                points_s=points_s,
+                places=targets.points.numpy(),
+                truth=targets.values.numpy(),
+            )
+        )
+    return found
+
+
+def validation_score(made: Assembly, recipe: Recipe, clips: LabelledClips, constant: npt.NDArray[np.generic]) -> float:
+    """The metric over all labelled points of an ensemble that names its members.
+
+    A clip of which nothing is said gets the constant answer of training (the majority [], or the means [K]).
+    """
+    truths: list[npt.NDArray[np.generic]] = []
+    answers: list[npt.NDArray[np.generic]] = []
+    for said in said_clips(made, recipe, clips):
+        found = made.post_processing.answers(said, of_classes=isinstance(recipe.task.output, Classes))
+        truths.append(said.truth)
+        answers.append(np.broadcast_to(constant, (len(said.places), *constant.shape)) if found is None else found)
+    return recipe.objective.metric(np.concatenate(truths), np.concatenate(answers))
