@@ -8,12 +8,27 @@ from torch import Tensor, nn
 from twominds.encoders.encoder import Architecture, Encoder, EncoderOutput
 from twominds.errors import ConfigError
 
+Columns = tuple[int | None, int | None]
+"""From which column to before which rows are seen, as in a slice; None: from the first, or to the last."""
+
+
+def count_columns(columns: Columns, input_dim: int) -> int:
+    """How many columns are seen of rows of length `input_dim`.
+
+    Raises:
+        ConfigError: none.
+    """
+    count = len(range(input_dim)[slice(*columns)])
+    if not count:
+        raise ConfigError(f"columns {columns} leave nothing of rows of {input_dim}.")
+    return count
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowsEncoderConfig:
     """Settings of a small network over frozen features: what it sees of each row, and its size."""
 
-    columns: tuple[int | None, int | None] = (None, None)
+    columns: Columns = (None, None)
     """From which column to before which each row is seen, as in a slice: of a face descriptor with ten scores the
     embedding is (null, -10), and the scores are (-10, null)."""
     standardize: bool = True
@@ -57,9 +72,7 @@ class RowsEncoder(Encoder):
         self.columns = slice(*config.columns)
         """The part of each row that the network sees."""
         self.architecture = dict(architecture)
-        width = per_column * len(range(int(self.architecture["input_dim"]))[self.columns])
-        if not width:
-            raise ConfigError(f"columns {config.columns} leave nothing of rows of {self.architecture['input_dim']}.")
+        width = per_column * count_columns(config.columns, int(self.architecture["input_dim"]))
         self.embedding_dim = config.hidden_dim or width
         self.norm = nn.BatchNorm1d(width) if config.standardize else None
         hidden = (nn.Linear(width, config.hidden_dim), nn.ReLU()) if config.hidden_dim else ()
