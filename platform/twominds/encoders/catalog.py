@@ -13,6 +13,7 @@ from twominds.encoders.points import PointEncoder, PointEncoderConfig
 from twominds.encoders.scene import SceneEncoder, SceneEncoderConfig
 from twominds.encoders.statistics import StatisticsEncoder, StatisticsEncoderConfig
 from twominds.encoders.text import TextEncoder, TextEncoderConfig
+from twominds.encoders.vector_classifier import VectorClassifier, VectorClassifierConfig
 from twominds.records import Modality, View
 
 AnyEncoderConfig = (
@@ -24,17 +25,20 @@ AnyEncoderConfig = (
     | ClassicalTextConfig
     | PointEncoderConfig
     | StatisticsEncoderConfig
+    | VectorClassifierConfig
 )
 
 
 EncodersConfig = Mapping[View, AnyEncoderConfig]
 """Settings of the trained encoders by view."""
 
+_OF_ROWS = (PointEncoderConfig, StatisticsEncoderConfig, VectorClassifierConfig)
+"""Those that take rows of any modality."""
 _CONFIGS: Mapping[Modality, tuple[type[AnyEncoderConfig], ...]] = {
-    Modality.SCENE: (SceneEncoderConfig, PointEncoderConfig, StatisticsEncoderConfig),
-    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig, PointEncoderConfig, StatisticsEncoderConfig),
-    Modality.AUDIO: (AudioEncoderConfig, PointEncoderConfig, StatisticsEncoderConfig),
-    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, PointEncoderConfig, StatisticsEncoderConfig),
+    Modality.SCENE: (SceneEncoderConfig, *_OF_ROWS),
+    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig, *_OF_ROWS),
+    Modality.AUDIO: (AudioEncoderConfig, *_OF_ROWS),
+    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, *_OF_ROWS),
 }
 """The classes of settings that a view of each modality may have; JSON that does not say its kind is of the first."""
 
@@ -57,5 +61,6 @@ ENCODERS: dict[type, type[Encoder]] = {
     ClassicalTextConfig: ClassicalTextEncoder,
     PointEncoderConfig: PointEncoder,
     StatisticsEncoderConfig: StatisticsEncoder,
+    VectorClassifierConfig: VectorClassifier,
 }
 """Encoder class by the class of its config."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
 from twominds.encoders.boosting import BoostedTrees, CatBoostTrees, LightGBMTrees, TreesConfig
-from twominds.encoders.encoder import Architecture, Encoder, EncoderOutput
+from twominds.encoders.encoder import Architecture, EncoderOutput, LearnsAtOnce
 from twominds.encoders.huggingface import backbone_config, build_backbone, last_hidden_state, load_backbone
 from twominds.encoders.padding import pad_sequences
 from twominds.errors import ConfigError, TrainingError
@@ -73,12 +73,12 @@ TREES: dict[str, type[BoostedTrees]] = {"lightgbm": LightGBMTrees, "catboost": C
 """Boosted trees by the config's name of the classifier."""
 
 
-class ClassicalTextEncoder(Encoder):
+class ClassicalTextEncoder(LearnsAtOnce):
     """Words -> TF-IDF [B, V], or token ids -> frozen [CLS] or mean [B, D] -> classifier -> logits.
 
     The embedding is that vector itself. TF-IDF is scikit-learn's: lower-case words of two and more letters, smoothed
     idf, rows of length 1 (0 for a clip with no known word). Softmax of the logits gives the classifier's own
-    probabilities. There is nothing for a gradient here: `learn` takes the place of a training loop.
+    probabilities. A vocabulary is learned from clips with their participants.
     """
 
     modality: ClassVar[Modality] = Modality.TEXT
@@ -134,46 +134,27 @@ class ClassicalTextEncoder(Encoder):
         """See `Encoder.from_architecture`."""
         return cls(config, num_outputs=num_outputs, architecture=architecture)
 
-    def learn(
-        self, train: Sequence[Features], labels: Tensor, *, seed: int, device: torch.device | str = "cpu"
+    def learn_present(
+        self, clips: Sequence[Features], labels: npt.NDArray[np.int64], *, seed: int, device: torch.device | str
     ) -> None:
-        """Fits vocabulary and classifier on the training split, all at once; clips without text are left out.
-
-        Nothing is selected, so no other split has a part in it.
-
-        Args:
-            train: Features of the training split, with their participants for a vocabulary.
-            labels: int64 [N] of the same clips.
-            seed: Of the boosted trees' random choices.
-            device: Where a frozen language model computes; the classifiers are fitted on the CPU.
+        """Fits vocabulary and classifier; see `LearnsAtOnce`.
 
         Raises:
-            TrainingError: a class has no clip with text, or no n-gram is said in enough clips by enough people.
+            TrainingError: no n-gram is said in enough clips by enough people.
         """
         from sklearn.utils import class_weight
 
-        if len(train) != len(labels):
-            raise ValueError(f"{len(train)} clips but {len(labels)} labels")
-        present = [item for item in train if item.presence.present]
-        truth: npt.NDArray[np.int64] = labels[torch.tensor([item.presence.present for item in train])].cpu().numpy()
-        if len(np.unique(truth)) < self.num_outputs:
-            raise TrainingError(
-                f"The training clips with text are of {len(np.unique(truth))} of the {self.num_outputs} classes: there "
-                "is nothing to tell apart. Give a training split with clips of each."
-            )
         if self.config.representation == "tfidf":
-            self._learn_vocabulary(present)
-        self.to(device).eval()
+            self._learn_vocabulary(clips)
         with torch.inference_mode():
-            inputs: FloatArray = self.represent(self.collate(present, device)).cpu().numpy()
+            inputs: FloatArray = self.represent(self.collate(clips, device)).cpu().numpy()
         weigh = cast(Any, class_weight).compute_sample_weight
-        weights: FloatArray = weigh("balanced" if self.config.balanced else None, truth)
+        weights: FloatArray = weigh("balanced" if self.config.balanced else None, labels)
         if isinstance(self.classifier, BoostedTrees):
-            self.classifier.learn(inputs, truth, weights, self.config, seed)
+            self.classifier.learn(inputs, labels, weights, self.config, seed)
             self.architecture["model_bytes"] = len(self.classifier.model)
         else:
-            self.classifier = _logistic_regression(inputs, truth, weights, self.config.c)
-        self.to(device)
+            self.classifier = _logistic_regression(inputs, labels, weights, self.config.c)
 
     def represent(self, inputs: dict[str, Tensor]) -> Tensor:
         """What the classifier sees, and the embedding: float32 [B, D]."""

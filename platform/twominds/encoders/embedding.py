@@ -28,7 +28,8 @@ def embed(
 ) -> list[Embedding]:
     """One embedding per clip, in order; an absent clip stays absent, with its reason.
 
-    An encoder that does not answer by itself gives vectors alone.
+    An encoder that does not answer by itself gives vectors alone. One of whole clips (`Encoder.whole_clip`) says the
+    same at each of a clip's points.
 
     A clip's embedding does not depend on what else is in `features` (to float32 rounding). Clips of similar length
     share a batch, so little is computed on padding.
@@ -112,19 +113,25 @@ def _at_points(encoder: PointEncoder, item: Features, device: str, precision: Pr
 
 def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, precision: Precision) -> list[Embedding]:
     arrays = _arrays(encoder, encoder.collate(batch, device), device, precision)
-    return [
-        Embedding(
-            clip_id=item.clip_id,
-            view=item.view,
-            presence=item.presence,
-            vectors=vector[None],
-            logits=row[None],
-            probabilities=probabilities[None],
-            pooled=item.pooled,
-            warnings=item.warnings,
+    embeddings: list[Embedding] = []
+    for item, *of_clip in zip(batch, *arrays, strict=True):
+        points_s = item.points_s if encoder.whole_clip else None
+        count = 1 if points_s is None else len(points_s)
+        vectors, logits, probabilities = (np.repeat(array[None], count, axis=0) for array in of_clip)
+        embeddings.append(
+            Embedding(
+                clip_id=item.clip_id,
+                view=item.view,
+                presence=item.presence,
+                vectors=vectors,
+                logits=logits,
+                probabilities=probabilities,
+                points_s=points_s,
+                pooled=item.pooled,
+                warnings=item.warnings,
+            )
         )
-        for item, vector, row, probabilities in zip(batch, *arrays, strict=True)
-    ]
+    return embeddings
 
 
 def _arrays(encoder: Encoder, inputs: dict[str, Tensor], device: str, precision: Precision) -> list[FloatArray]:

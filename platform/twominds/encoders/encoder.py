@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
+from twominds.errors import TrainingError
 from twominds.records import Features, Modality, View, modality_of
 from twominds.tasks import Classes, Intensities
 
@@ -43,6 +45,8 @@ class Encoder(nn.Module, ABC):
     modality: ClassVar[Modality]
     per_point: ClassVar[bool] = False
     """Whether it answers at each point (`points.PointEncoder`) rather than once for the whole clip."""
+    whole_clip: bool = False
+    """Whether it answers once for the whole clip where the task asks per point too; `embed` repeats its answer."""
     _view: View | None = None
     output: Classes | Intensities | None = None
     """What the outputs mean; None: one of several classes. Set by whoever builds or loads it for a task."""
@@ -134,3 +138,56 @@ class Encoder(nn.Module, ABC):
             {"params": undecayed, "lr": lr, "weight_decay": 0.0},
         ]
         return [group for group in groups if group["params"]]
+
+
+class LearnsAtOnce(Encoder):
+    """An encoder with a classifier that is fitted to all training clips at once: there is nothing for a gradient.
+
+    `learn` takes the place of a training loop, and `training.classical.fit_classical` that of `fit`.
+    """
+
+    num_outputs: int
+    """Number of logits, which is that of classes."""
+
+    def learn(
+        self, train: Sequence[Features], labels: Tensor, *, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        """Fits it to the training split; clips without the view are left out.
+
+        Nothing is selected, so no other split has a part in it.
+
+        Args:
+            train: Features of the training split.
+            labels: int64 [N] classes of the same clips.
+            seed: Of the classifier's random choices.
+            device: Where a frozen backbone computes, and where the encoder is afterwards; classifiers are fitted on
+                the CPU.
+
+        Raises:
+            TrainingError: a class has no clip with the view, or there is nothing else to learn from.
+        """
+        if len(train) != len(labels):
+            raise ValueError(f"{len(train)} clips but {len(labels)} labels")
+        there = torch.tensor([item.presence.present for item in train], dtype=torch.bool)
+        truth: npt.NDArray[np.int64] = labels.cpu()[there].numpy()
+        if len(np.unique(truth)) < self.num_outputs:
+            raise TrainingError(
+                f"The training clips with {self.view} are of {len(np.unique(truth))} of the {self.num_outputs} "
+                "classes: there is nothing to tell apart. Give a training split with clips of each."
+            )
+        self.to(device).eval()
+        self.learn_present([item for item in train if item.presence.present], truth, seed=seed, device=device)
+        self.to(device)
+
+    @abstractmethod
+    def learn_present(
+        self, clips: Sequence[Features], labels: npt.NDArray[np.int64], *, seed: int, device: torch.device | str
+    ) -> None:
+        """What `learn` does with the clips that have the view, N of them, of every class at least one.
+
+        Args:
+            clips: Their features.
+            labels: [N].
+            seed: Of random choices.
+            device: Where the encoder is.
+        """

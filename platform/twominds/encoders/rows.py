@@ -8,19 +8,34 @@ from torch import Tensor, nn
 from twominds.encoders.encoder import Architecture, Encoder, EncoderOutput
 from twominds.errors import ConfigError
 
+Columns = tuple[int | None, int | None]
+"""From which column to before which rows are seen, as in a slice; None: from the first, or to the last."""
+
+
+def count_columns(columns: Columns, input_dim: int) -> int:
+    """How many columns are seen of rows of length `input_dim`.
+
+    Raises:
+        ConfigError: none.
+    """
+    count = len(range(input_dim)[slice(*columns)])
+    if not count:
+        raise ConfigError(f"columns {columns} leave nothing of rows of {input_dim}.")
+    return count
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowsEncoderConfig:
     """Settings of a small network over frozen features: what it sees of each row, and its size."""
 
-    columns: tuple[int | None, int | None] = (None, None)
+    columns: Columns = (None, None)
     """From which column to before which each row is seen, as in a slice: of a face descriptor with ten scores the
     embedding is (null, -10), and the scores are (-10, null)."""
-    standardize: bool = True
-    """Standardise what is seen: frozen features are on no common scale."""
     logits_of: tuple[int, ...] = ()
     """Which of the columns seen are the logits, in the task's order: those of a model that was trained for the task
     before. Nothing is learned then, and the settings below have no effect. Empty: the logits are learned."""
+    standardize: bool = True
+    """Standardise what is seen: frozen features are on no common scale."""
     hidden_dim: int = 64
     """Width of the hidden layer, and of the embedding; 0: no such layer, and what is seen is the embedding."""
     dropout: float = 0.0
@@ -63,9 +78,7 @@ class RowsEncoder(Encoder):
         self.columns = slice(*config.columns)
         """The part of each row that the network sees."""
         self.architecture = dict(architecture)
-        width = per_column * len(range(int(self.architecture["input_dim"]))[self.columns])
-        if not width:
-            raise ConfigError(f"columns {config.columns} leave nothing of rows of {self.architecture['input_dim']}.")
+        width = per_column * count_columns(config.columns, int(self.architecture["input_dim"]))
         if config.one_logit and num_outputs != 2:
             raise ConfigError(f"one_logit is for two classes, not for {num_outputs} outputs.")
         if config.logits_of and (len(config.logits_of) != num_outputs or max(config.logits_of) >= width):

@@ -53,9 +53,7 @@ class StatisticsEncoder(RowsEncoder):
             ConfigError: the features are no rows.
         """
         del store
-        if example.values is None or example.values.ndim != 2:
-            raise ConfigError(f"The encoder of {example.view} takes statistics of rows: its features have none.")
-        return cls(config, num_outputs=num_outputs, architecture={"input_dim": example.values.shape[-1]})
+        return cls(config, num_outputs=num_outputs, architecture={"input_dim": row_length(example)})
 
     @classmethod
     def from_architecture(
@@ -68,6 +66,17 @@ class StatisticsEncoder(RowsEncoder):
         """`rows`: float32 [B, D or 4 D]."""
         rows = [statistics(item[:, self.columns], self.config.pooling) for item in values]
         return {"rows": torch.from_numpy(np.stack(rows))}
+
+
+def row_length(example: Features) -> int:
+    """D of a clip's rows, for an encoder of their statistics.
+
+    Raises:
+        ConfigError: the features are no rows.
+    """
+    if example.values is None or example.values.ndim != 2:
+        raise ConfigError(f"The encoder of {example.view} takes statistics of rows: its features have none.")
+    return example.values.shape[-1]
 
 
 def statistics(rows: npt.NDArray[Any], pooling: Pooling) -> FloatArray:

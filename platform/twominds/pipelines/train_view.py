@@ -17,8 +17,7 @@ from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import save_encoder, used_backbone
 from twominds.encoders.catalog import ENCODERS, encoders_from_json
-from twominds.encoders.classical import ClassicalTextEncoder
-from twominds.encoders.encoder import Encoder
+from twominds.encoders.encoder import Encoder, LearnsAtOnce
 from twominds.errors import ArtifactError, ConfigError, MissingInputError
 from twominds.features.catalog import backbones_of
 from twominds.media.reader import MediaConfig
@@ -140,7 +139,7 @@ def trained_encoder(
 ) -> tuple[Encoder, FitResult]:
     """One encoder as the recipe says, from its published backbone to its best epoch; `of_fit` is what `fit` takes."""
     encoder, seed = new_encoder(recipe, view, clips.train[0], store), recipe.encoder_seed
-    if isinstance(encoder, ClassicalTextEncoder):
+    if isinstance(encoder, LearnsAtOnce):
         return encoder, fit_classical(encoder, clips, recipe.objective, seed=seed, device=device)
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
     result = fit(
@@ -168,7 +167,7 @@ def new_encoder(recipe: Recipe, view: View, features: Sequence[Features], store:
         store: Where backbones are.
 
     Raises:
-        ConfigError: it answers once a clip, where the task asks at points.
+        ConfigError: it answers once a clip, where the task asks at points, and was not told to (`whole_clip`).
     """
     torch.manual_seed(recipe.encoder_seed)
     settings = recipe.encoders[view]
@@ -179,7 +178,7 @@ def new_encoder(recipe: Recipe, view: View, features: Sequence[Features], store:
         example=next(item for item in features if item.presence.present),
     )
     encoder.view, encoder.output = view, recipe.task.output
-    if recipe.task.per_frame and not encoder.per_point:
+    if recipe.task.per_frame and not (encoder.per_point or encoder.whole_clip):
         raise ConfigError(
             f"The {view} encoder of {recipe.name} answers once a clip; {recipe.task.name} asks per frame."
         )

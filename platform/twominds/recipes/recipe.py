@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from twominds.encoders.catalog import EncodersConfig
+from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.encoders.classical import ClassicalTextConfig
+from twominds.encoders.encoder import LearnsAtOnce
 from twominds.encoders.text import TextEncoderConfig
 from twominds.errors import ConfigError
 from twominds.features.catalog import FeaturesConfig, backbones_of
@@ -220,8 +221,11 @@ class Recipe:
                 f"`none`), not `{fusion.inputs}` and `{fusion.model.standardize}`."
             )
         learning = learning_views(stage, self.views)
-        if trees := [view for view in learning if isinstance(self.encoders[view], ClassicalTextConfig)]:
-            raise ConfigError(f"The encoder of {', '.join(trees)} learns by no gradient: it can't be trained jointly.")
+        at_once = [view for view in learning if issubclass(ENCODERS[type(self.encoders[view])], LearnsAtOnce)]
+        if at_once:
+            raise ConfigError(
+                f"The encoder of {', '.join(at_once)} learns by no gradient: it can't be trained jointly."
+            )
 
     @property
     def joint(self) -> TrainJointly | None:

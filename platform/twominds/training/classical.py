@@ -5,8 +5,10 @@ from typing import cast
 
 import torch
 
-from twominds.encoders.classical import ClassicalTextEncoder
+from twominds.encoders.encoder import LearnsAtOnce
+from twominds.errors import ConfigError
 from twominds.records import Features
+from twominds.tasks import Classes
 from twominds.training.examples import FeatureExamples, Targets
 from twominds.training.objective import Objective
 from twominds.training.progress import FitResult, split_scores, training_constant
@@ -14,7 +16,7 @@ from twominds.training.selection import SelectionView
 
 
 def fit_classical(
-    encoder: ClassicalTextEncoder,
+    encoder: LearnsAtOnce,
     clips: SelectionView[tuple[list[Features], Targets]],
     objective: Objective,
     *,
@@ -23,16 +25,24 @@ def fit_classical(
 ) -> FitResult:
     """What `fit` is for other encoders. There are no epochs (the best one is 0), and what selects is only measured on.
 
+    Where the task asks per point, an encoder of whole clips (`Encoder.whole_clip`) learns from clips and is measured on
+    clips: one with any point of the last class is of that class.
+
     Args:
         encoder: Learns in place.
-        clips: Features and what is known of each split that may be seen, a point a clip.
+        clips: Features and what is known of each split that may be seen; a point a clip unless it is one of those.
         objective: The task's; it must be one of classes.
         seed: Of the encoder's random choices.
         device: Where the encoder computes.
 
     Raises:
-        TrainingError: a class or all words are missing in training, or no clip that is measured on has text.
+        TrainingError: a class or all words are missing in training, or no clip that is measured on has the view.
+        ConfigError: the task is not one of classes.
     """
+    if not isinstance(objective.task.output, Classes):
+        raise ConfigError(f"The {encoder.view} encoder tells classes apart, which {objective.task.name} is not about.")
+    if encoder.whole_clip:
+        clips = clips.map(lambda split: (split[0], split[1].of_whole_clips()))
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
     features, targets = clips.train
     owners = cast("list[int]", targets.owners.tolist())

@@ -66,6 +66,15 @@ class Targets:
             points=torch.from_numpy(np.concatenate(points)) if points else torch.zeros(0, dtype=torch.int64),
         )
 
+    def of_whole_clips(self) -> "Targets":
+        """One row for each clip of which a point is known: class 1 where any of its known points is, else 0.
+
+        Only of two classes: with more of them, a clip's class does not follow from its points'.
+        """
+        owners, whose = cast("tuple[Tensor, Tensor]", self.owners.unique(return_inverse=True))
+        values = torch.zeros_like(owners).scatter_reduce(0, whose, self.values, "amax")
+        return Targets(values=values, owners=owners, points=torch.zeros_like(owners))
+
     def select(self, chosen: Tensor) -> "Targets":
         """The rows where `chosen` (bool [N]) is True, or at `chosen` (int64 [B]), of the same clips."""
         return Targets(values=self.values[chosen], owners=self.owners[chosen], points=self.points[chosen])

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from twominds.backbones import BackboneStore
 from twominds.encoders.catalog import ENCODERS
-from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
+from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.embedding import embed
+from twominds.encoders.encoder import LearnsAtOnce
 from twominds.features.catalog import build_extractor
 from twominds.fusion.batch import FusionInputs, fusion_inputs
 from twominds.fusion.catalog import build_fusion
@@ -62,7 +63,7 @@ class Parts:
             encoder = ENCODERS[type(settings)].pretrained(
                 settings, num_outputs=2, store=self._store, example=features[0]
             )
-            if isinstance(encoder, ClassicalTextEncoder):
+            if isinstance(encoder, LearnsAtOnce):
                 split = features, Targets.of_clips(LABELS)
                 clips = LabelledSplits(dict.fromkeys((Split.TRAIN, Split.VALIDATION), split))
                 fit_classical(encoder, clips.for_selection("validation"), Objective(), seed=0)

@@ -7,6 +7,7 @@ import pytest
 
 from twominds.artifacts import from_json, to_json
 from twominds.encoders.classical import ClassicalTextConfig
+from twominds.encoders.vector_classifier import VectorClassifierConfig
 from twominds.errors import ConfigError
 from twominds.features.words import WordsFeaturesConfig
 from twominds.fusion.simple import AttentionSumConfig
@@ -94,3 +95,5 @@ def test_a_recipe_that_can_not_be_trained_jointly_is_refused() -> None:
             encoders={**recipe.encoders, TEXT: ClassicalTextConfig()},
             stages=(jointly(),),
         )
+    with pytest.raises(ConfigError, match="face learns by no gradient"):
+        replace(recipe, encoders={**recipe.encoders, FACE: VectorClassifierConfig()})

@@ -57,6 +57,16 @@ def test_frames_of_which_some_are_unknown() -> None:
     assert rows(targets) == [(3, 0, 0), (5, 0, 2), (7, 1, 1)]
 
 
+def test_of_whole_clips_one_known_positive_point_is_enough() -> None:
+    points_s = [FRAMES[:3], FRAMES[:2], FRAMES[:2], FRAMES[:3]]
+    of_frames = [frames(0, None, 1), frames(None, None), frames(0, None), frames(1, 1, 0)]
+    targets = Targets.of(of_frames, points_s, AH_FRAME.output)
+    assert rows(targets.of_whole_clips()) == [(1, 0, 0), (0, 2, 0), (1, 3, 0)]  # of the second nothing is known
+    assert rows(targets.select(torch.tensor([4, 0])).of_whole_clips()) == [(0, 0, 0), (1, 3, 0)]
+    nothing = Targets.of([frames(None)], [FRAMES[:1]], AH_FRAME.output)
+    assert rows(nothing.of_whole_clips()) == []
+
+
 def test_more_or_fewer_labels_than_frames() -> None:
     targets = Targets.of([frames(1, 0, 1), frames(1, 1)], [FRAMES[:2], FRAMES[:4]], AH_FRAME.output)
     assert rows(targets) == [(1, 0, 0), (0, 0, 1), (1, 1, 0), (1, 1, 1)]
