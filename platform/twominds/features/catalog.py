@@ -12,6 +12,7 @@ from twominds.features.face_descriptor import FaceDescriptorFeatures, FaceDescri
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
 from twominds.features.face_track import FaceTrackFeatures, FaceTrackFeaturesConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
+from twominds.features.sentence import SentenceFeatures, SentenceFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
 from twominds.features.text_rows import TextRowsFeatures, TextRowsFeaturesConfig
 from twominds.features.words import WordsFeatures, WordsFeaturesConfig
@@ -27,6 +28,7 @@ AnyFeaturesConfig = (
     | AudioFeaturesConfig
     | TextFeaturesConfig
     | TextRowsFeaturesConfig
+    | SentenceFeaturesConfig
     | WordsFeaturesConfig
 )
 
@@ -43,7 +45,7 @@ _CONFIGS: Mapping[Modality, tuple[type[AnyFeaturesConfig], ...]] = {
         FaceTrackFeaturesConfig,
     ),
     Modality.AUDIO: (AudioFeaturesConfig,),
-    Modality.TEXT: (TextFeaturesConfig, TextRowsFeaturesConfig, WordsFeaturesConfig),
+    Modality.TEXT: (TextFeaturesConfig, TextRowsFeaturesConfig, SentenceFeaturesConfig, WordsFeaturesConfig),
 }
 """The classes of settings that a view of each modality may have; JSON that does not say its kind is of the first."""
 
@@ -75,6 +77,7 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
     AudioFeaturesConfig: AudioFeatures,
     TextFeaturesConfig: TextFeatures,
     TextRowsFeaturesConfig: TextRowsFeatures,
+    SentenceFeaturesConfig: SentenceFeatures,
     WordsFeaturesConfig: WordsFeatures,
 }
 """Extractor class by the class of its config."""
