@@ -25,7 +25,7 @@ from twominds.media.reader import MediaConfig
 from twominds.pipelines.train_config import TrainConfig
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.recipes.stages import learning_views
-from twominds.records import Features, Modality, Split, View
+from twominds.records import Features, Modality, Split, View, modality_of
 from twominds.results import tables
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
@@ -278,7 +278,7 @@ def trained_alone(config: TrainConfig, recipe: Recipe, view: View) -> Card | Non
 
 def data_fingerprint(features_uri: str, view: View, protocol: SelectionProtocol) -> str:
     """Digest of the features of one view and of the labels that the protocol sees."""
-    labels = labels_fingerprint(features_uri, protocol, words=view == Modality.TEXT)
+    labels = labels_fingerprint(features_uri, protocol, words=modality_of(view) is Modality.TEXT)
     return fingerprint(read_about(features_uri).parts[view], labels)
 
 

@@ -9,7 +9,7 @@ from twominds.encoders.catalog import EncodersConfig
 from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.text import TextEncoderConfig
 from twominds.errors import ConfigError
-from twominds.features.catalog import FeaturesConfig, backbones_of
+from twominds.features.catalog import FeaturesConfig, backbones_of, is_given
 from twominds.fusion.batch import InputKind
 from twominds.fusion.catalog import FusionConfig
 from twominds.media.reader import MediaConfig
@@ -288,5 +288,6 @@ class Recipe:
         return tuple(
             role
             for view in (self.views if views is None else views)
+            if not is_given(self.features[view])
             for role in (*backbones_of(self.features[view]), *helpers.get(modality_of(view), ()))
         )
