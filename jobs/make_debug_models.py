@@ -29,7 +29,7 @@ class DebugModelsConfig:
     models: str = field(default_factory=lambda: Workspace.default().models)
     """Folder or object store prefix (`s3://...`) of the bundle."""
     size: Literal["tiny", "full"] = "tiny"
-    """`tiny`, or `full` for the published sizes (about 3.3 GB)."""
+    """`tiny`, or `full` for the published sizes (about 6.3 GB)."""
     seed: int = 0
     """Everything random follows from it."""
     detector: bool = True

@@ -140,6 +140,8 @@ class Clip:
     """BAH's question 1-7."""
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Participant metadata used in reports alone (gender, age range, ethnicity), never as a model's input."""
+    vectors: Mapping[str, FloatArray] = field(default_factory=dict[str, FloatArray], compare=False)
+    """What the user's own models made of it, each float32 [D] by its name; only `source` tells whether they changed."""
     face_crops_uri: str | None = None
     """Folder of the corpus's own face crops (BAH's `frame-<n>.jpg` from 0, Aff-Wild2's `00001.jpg`), if it has any."""
     source: "Source | None" = None
@@ -159,7 +161,8 @@ class Source:
     """What a clip's features were made of. Where it is another, they have to be made again."""
 
     video: str
-    """The file's size and time of change, or its digest in an object store. Empty where the file is not there."""
+    """The file's size and time of change, or its digest in an object store, with the face crops and the given vectors
+    where they are used. Empty where the file is not there."""
     words: str
     """A digest of the corpus's transcript. Empty where the corpus has none."""
 
@@ -211,6 +214,8 @@ class ClipMedia:
     """`caller`, `corpus`, `subtitles`, `whisper`, or "" where there is no transcript."""
     words: tuple[Word, ...] | None = None
     """The transcript's words in time; None where nobody knows when they were said."""
+    vectors: Mapping[str, FloatArray] = field(default_factory=dict[str, FloatArray])
+    """What came with the clip, each float32 [D] by its name (`Clip.vectors`)."""
     presence: Mapping[Modality, Presence]
     """One entry for each modality."""
     points_s: Times | None = None

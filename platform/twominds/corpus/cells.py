@@ -8,8 +8,10 @@ import json
 import math
 import re
 
+import numpy as np
+
 from twominds.corpus.text_files import whole_characters
-from twominds.records import Split
+from twominds.records import FloatArray, Split
 from twominds.tasks import Intensities, Task
 
 SPLITS = {
@@ -32,7 +34,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
 def is_missing(cell: object) -> bool:
     """Whether a cell of any kind holds nothing: None, or a NaN or NaT, which equals nothing."""
-    return cell is None or cell != cell
+    return cell is None or (not isinstance(cell, np.ndarray) and cell != cell)
 
 
 def is_empty(cell: object) -> bool:
@@ -100,6 +102,20 @@ def intensity_of(cell: object, output: Intensities) -> float:
     if not output.low <= number <= output.high:
         raise ValueError(f"write a number from {output.low:g} to {output.high:g}")
     return number
+
+
+def vector_of(cell: object) -> FloatArray:
+    """The list of numbers that a cell holds, or its JSON: float32 [D]."""
+    try:
+        numbers = np.asarray(json.loads(cell) if isinstance(cell, str) else cell)
+    except (ValueError, RecursionError):  # no JSON, or lists of unequal lengths
+        numbers = np.zeros(0)
+    if numbers.ndim == 1 and len(numbers) and numbers.dtype.kind in "iuf":
+        with np.errstate(over="ignore"):
+            vector = numbers.astype(np.float32)
+        if np.isfinite(vector).all():
+            return vector
+    raise ValueError("write a list of finite numbers, such as [0.12, -0.5]")
 
 
 def seconds_of(cell: object) -> float:

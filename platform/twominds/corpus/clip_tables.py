@@ -12,6 +12,7 @@ from twominds.corpus.problems import Problems, listed, refuse, shown
 from twominds.corpus.rows import read_table
 from twominds.corpus.splits import check_files, check_people
 from twominds.corpus.table_rows import TableRow, add_lacking, intensity_names
+from twominds.corpus.vectors import VectorRows
 from twominds.errors import CorpusError
 from twominds.records import Clip, Corpus, Failure, Labels
 from twominds.tasks import Intensities, Task
@@ -20,7 +21,8 @@ from twominds.tasks import Intensities, Task
 def read_clip_table(file: UPath, task: Task | None, *, required: bool = True) -> Corpus:
     """The corpus of a table, all of it checked before any of it is refused.
 
-    Labels are the column `label`, or for intensities one column for each, by its name.
+    Labels are the column `label`, or for intensities one column for each, by its name. Vectors that models of the user
+    made are columns `vector.NAME` (see `vectors`).
 
     Args:
         file: The table.
@@ -41,13 +43,15 @@ def read_clip_table(file: UPath, task: Task | None, *, required: bool = True) ->
     request = LabelRequest(task=task, required=required)
     task = _labelled_task(meaning, table.rows, request, notes, problems)
     clips: dict[str, tuple[int, Clip]] = {}
+    vectors = VectorRows(file, meaning)
     failures: list[Failure] = []
     empty_rows = 0
     for number, cells in table.rows:
         if all(is_empty(cell) for cell in cells):
             empty_rows += 1
             continue
-        found = _read_clip(TableRow(cells=cells, number=number, meaning=meaning, problems=problems), task)
+        row = TableRow(cells=cells, number=number, meaning=meaning, problems=problems)
+        found = _read_clip(row, task)
         if found is None:
             continue
         clip, failure = found
@@ -58,6 +62,7 @@ def read_clip_table(file: UPath, task: Task | None, *, required: bool = True) ->
             problems.add("a clip may be there only once", row=number, column=column, found=again)
             continue
         clips[clip.clip_id] = number, clip
+        vectors.add(clip.clip_id, row)
         if failure:
             failures.append(Failure(clip_id=clip.clip_id, stage="corpus", reason=failure))
     numbered = list(clips.values())
@@ -70,7 +75,10 @@ def read_clip_table(file: UPath, task: Task | None, *, required: bool = True) ->
     if meaning.attributes:
         kept = listed(f"`{name}`" for name in meaning.attributes)
         notes.append(f"Columns kept as attributes, which are for reports alone: {kept}.")
-    return Corpus(clips=tuple(clip for _, clip in numbered), failures=tuple(failures), notes=tuple(notes))
+    known = {failure.clip_id for failure in failures}
+    with_vectors, useless = vectors.add_to([clip for _, clip in numbered])
+    failures += [failure for failure in useless if failure.clip_id not in known]
+    return Corpus(clips=tuple(with_vectors), failures=tuple(failures), notes=tuple(notes))
 
 
 def _labelled_task(

@@ -1,7 +1,7 @@
 """Which column of a table means what: ours by name, whatever its case, blanks and underscores; the rest attributes.
 
 Ours are `COLUMNS` in a table of clips, `LABEL_COLUMNS` in one of segments or frames, and the names of a task's
-intensities in either.
+intensities in either. `vector.NAME` is one of ours in any: a vector that a model of the user made of the clip.
 
 A column whose name is close to one of ours that the table lacks is refused: labels or words that only lie in an
 attribute are lost, and nobody would notice. Close is a name
@@ -23,6 +23,9 @@ COLUMNS = ("clip_id", "video", "split", "label", "transcript", "participant", "q
 LABEL_COLUMNS = ("clip_id", "video", "start_s", "end_s", "time_s", "frame", "label")
 """Columns of a table of labels in time that have a meaning."""
 
+VECTOR = "vector."
+"""What stands before the name of vectors in a column's name."""
+
 _OTHER_NAMES: Mapping[str, frozenset[str]] = {
     "clip_id": frozenset({"id", "clip", "sample", "videoid", "sampleid"}),
     "video": frozenset({"file", "filename", "filepath", "path", "url", "uri", "clip", "media", "movie", "recording"}),
@@ -43,6 +46,8 @@ _ADDITIONS = frozenset({"id", "no", "nr", "number", "name", "code", "key", "file
 _NEAR = 0.8
 """`difflib`'s ratio from which a word is a slip of the pen: `lable`, `partcipant`, `transcription`."""
 
+_VECTOR = re.compile(r"vector\.([a-z0-9_-]+)")
+_LIKE_VECTOR = re.compile(r"vectors?[\W_]+\w")
 _SEVERAL = re.compile("[ _]")
 _WORDS = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+|\d+")
 
@@ -86,7 +91,7 @@ def meaning_of(
     ours: dict[str, int] = {}
     attributes: dict[str, int] = {}
     for index, name in enumerate(column.strip() for column in columns):
-        one_of_ours = names.get(_compact(name))
+        one_of_ours = names.get(_compact(name)) or _vector_column(name)
         before = ours if one_of_ours else attributes
         if (one_of_ours or name) in before:
             twice = sorted({columns[before[one_of_ours or name]].strip(), name})
@@ -95,9 +100,17 @@ def meaning_of(
     if needs_video and "video" not in ours:
         raise CorpusError(f"{problems.file} has no column `video`{_instead([name.strip() for name in columns])}")
     for name in attributes:
+        if _LIKE_VECTOR.match(name.casefold()):
+            remedy = "if these are vectors, name it `vector.NAME`, NAME of a-z, 0-9, _ and -; else otherwise than this"
+            problems.add(remedy, column=name)
         for lacking in _close_to(name, [one for one in names.values() if one not in ours])[:1]:
             problems.add(f"rename it to `{lacking}`, or, if it is something else, to a name less like it", column=name)
     return Meaning(ours=ours, attributes=attributes)
+
+
+def _vector_column(name: str) -> str | None:
+    found = _VECTOR.fullmatch(name.casefold())
+    return f"{VECTOR}{found[1]}" if found else None
 
 
 def _instead(names: Sequence[str]) -> str:

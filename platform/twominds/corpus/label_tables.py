@@ -7,15 +7,15 @@ from typing import Literal
 import numpy as np
 from upath import UPath
 
-from twominds.corpus.cells import frame_of, is_empty, seconds_of, short_text_of
+from twominds.corpus.cells import frame_of, is_empty, seconds_of
+from twominds.corpus.clip_names import ClipNames
 from twominds.corpus.columns import LABEL_COLUMNS, Meaning, meaning_of
 from twominds.corpus.labels import frame_labels
-from twominds.corpus.places import identity, resolve
-from twominds.corpus.problems import Problems, refuse, shown
+from twominds.corpus.problems import Problems, refuse
 from twominds.corpus.rows import read_table
 from twominds.corpus.table_rows import TableRow, add_lacking, intensity_names
 from twominds.errors import CorpusError
-from twominds.records import Clip, Corpus, Labels
+from twominds.records import Corpus, Labels
 from twominds.tasks import Task
 
 _Kind = Literal["segments", "frames", "times"]
@@ -55,7 +55,7 @@ def with_labels_of(corpus: Corpus, corpus_uri: str, labels_uri: str, task: Task)
     problems = Problems(file)
     table = read_table(file, problems)
     kind, meaning = _read_header(table.columns, task, problems)
-    names = _Names(corpus.clips, UPath(corpus_uri), file)
+    names = ClipNames(corpus.clips, UPath(corpus_uri), file)
     found: dict[str, list[_TimedLabel]] = {}
     for number, cells in table.rows:
         if all(is_empty(cell) for cell in cells):
@@ -93,40 +93,6 @@ def _read_header(columns: Sequence[str], task: Task, problems: Problems) -> tupl
         raise CorpusError(problems.text())
     refuse([problems])
     return kind, meaning
-
-
-class _Names:
-    """Finds the clip that a row names."""
-
-    def __init__(self, clips: Sequence[Clip], corpus: UPath, table: UPath) -> None:
-        self._ids = {clip.clip_id for clip in clips}
-        self._of_file: dict[str, list[str]] = {}
-        for clip in clips:
-            self._of_file.setdefault(identity(clip.video_uri), []).append(clip.clip_id)
-        self._tables = (corpus / "_" if corpus.is_dir() else corpus, table)
-        self._found: dict[str, list[str]] = {}
-
-    def clip_of(self, row: TableRow) -> str | None:
-        column = "clip_id" if "clip_id" in row.meaning.ours else "video"
-        if is_empty(row.cell(column)):
-            row.problems.add("name the clip", row=row.number, column=column)
-        name = row.read(column, short_text_of)
-        if name is None:
-            return None
-        if name not in self._found:
-            self._found[name] = [name] if name in self._ids else self._by_file(name)
-        found = self._found[name]
-        if not found:
-            remedy = "the corpus has no such clip: write its `clip_id`, or its video as the corpus has it"
-            row.problems.add(remedy, row=row.number, column=column, found=shown(name))
-        elif len(found) > 1:
-            remedy = "several clips are of this video: write `clip_id` instead"
-            row.problems.add(remedy, row=row.number, column=column, found=shown(name))
-        return found[0] if len(found) == 1 else None
-
-    def _by_file(self, name: str) -> list[str]:
-        places = (identity(resolve(table, name)) for table in self._tables)
-        return next((self._of_file[place] for place in places if place in self._of_file), list[str]())
 
 
 def _read_label(row: TableRow, kind: _Kind, task: Task) -> _TimedLabel | None:

@@ -12,6 +12,7 @@ from twominds.corpus.fitting import NO_LABELS, LabelRequest
 from twominds.corpus.folders import VIDEO_SUFFIXES, read_folder
 from twominds.corpus.label_tables import with_labels_of
 from twominds.corpus.places import missing
+from twominds.corpus.vectors import with_vectors_of
 from twominds.corpus.vidmimic2 import find_vidmimic2, read_vidmimic2
 from twominds.errors import CorpusError
 from twominds.records import Clip, Corpus, Failure
@@ -25,6 +26,7 @@ def read_corpus(
     task: Task = AH_VIDEO,
     labels: str = "",
     labels_required: bool = True,
+    vectors: str = "",
 ) -> Corpus:
     """The corpus at `uri`: a tree of a published corpus, a folder of videos, a table of videos, or one video.
 
@@ -37,6 +39,7 @@ def read_corpus(
         task: What the labels are to say.
         labels: A table of labels of segments or frames, in place of the corpus's own (see `with_labels_of`).
         labels_required: Whether a corpus whose labels are for another task is refused; else it is read without them.
+        vectors: A table of vectors that models of the user made of the clips (see `with_vectors_of`).
 
     Raises:
         CorpusError: nothing is there, or it is none of these; names the file and the rows. Or its labels are for other
@@ -52,6 +55,8 @@ def read_corpus(
         corpus = _read_other(uri, request)
     if labels:
         corpus = with_labels_of(corpus, uri, labels, task)
+    if vectors:
+        corpus = with_vectors_of(corpus, uri, vectors)
     known = {failure.clip_id for failure in corpus.failures}
     lost = [
         Failure(clip_id=clip.clip_id, stage="corpus", reason=reason)
@@ -86,9 +91,9 @@ def read_manifest(uri: str, *, task: Task | None = AH_VIDEO, required: bool = Tr
     A table (`.csv`, `.tsv`, `.jsonl`, `.parquet`) has a column `video` (path relative to the table, or URI) and may
     have `clip_id` (default: the video as written), `split`, `label` (0, 1, ... or yes and no; for a task of
     intensities one column for each, by its name), `transcript`, `participant` and `question`, whatever the case,
-    blanks and underscores of these names. Other columns become the
-    clip's attributes; one whose name is close to one of these is refused (see `columns`). Text is UTF-8, or UTF-16
-    with a byte order mark; cells are separated by commas, semicolons or tabs. Empty cells, NaN and null count as
+    blanks and underscores of these names; and `vector.NAME`, lists of numbers of the user's own models. Other columns
+    become the clip's attributes; one whose name is close to one of these is refused (see `columns`). Text is UTF-8, or
+    UTF-16 with a byte order mark; cells are separated by commas, semicolons or tabs. Empty cells, NaN and null count as
     absent, but a transcript that is "" in JSON lines or Parquet says that nobody speaks.
 
     Args:

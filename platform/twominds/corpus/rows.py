@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from upath import UPath
 
-from twominds.corpus.columns import our_name
+from twominds.corpus.columns import VECTOR, our_name
 from twominds.corpus.places import local_path
 from twominds.corpus.problems import Problems, listed, refuse, shown
 from twominds.corpus.text_files import check_decoded, decode, is_decoded, numbered_lines, whole_characters
@@ -149,7 +149,7 @@ def _parquet(file: UPath, problems: Problems) -> Table:
             refuse([problems])
             names = [field.name for field in fields if field.name not in passed_over]
             table = opened.read(columns=names)
-            columns = [_as_plain(table.column(index), arrow) for index in range(table.num_columns)]
+            columns = [_cells(name, table.column(name), arrow) for name in table.column_names]
     except (arrow.ArrowException, OSError, ValueError) as error:
         reason = str(error).split("\n", 1)[0].rstrip(". ")
         raise CorpusError(f"{file} is no Parquet table that can be read: {reason}.") from error
@@ -178,6 +178,16 @@ def _holds_bytes(kind: Any, types: Any) -> bool:
     parts = [kind.field(index).type for index in range(kind.num_fields)]
     is_binary = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
     return any(test(kind) for test in is_binary) or any(_holds_bytes(part, types) for part in parts)
+
+
+def _cells(name: str, column: Any, arrow: Any) -> list[object]:
+    """A column's cells; lists of vectors as arrays, a tenth of the memory that Python's numbers take."""
+    types, kind = arrow.types, column.type
+    are_lists = any(test(kind) for test in (types.is_list, types.is_large_list, types.is_fixed_size_list))
+    are_vectors = name.strip().casefold().startswith(VECTOR) and are_lists
+    if are_vectors and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
+        return [cell.values.to_numpy(zero_copy_only=False) if cell.is_valid else None for cell in column]
+    return _as_plain(column, arrow)
 
 
 def _as_plain(column: Any, arrow: Any) -> list[object]:

@@ -1,6 +1,6 @@
 """The extractors and their settings, by view."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twominds.artifacts import config_from_json
@@ -11,7 +11,9 @@ from twominds.features.face import FaceFeatures, FaceFeaturesConfig
 from twominds.features.face_descriptor import FaceDescriptorFeatures, FaceDescriptorFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
 from twominds.features.face_track import FaceTrackFeatures, FaceTrackFeaturesConfig
+from twominds.features.given import GivenVectors, GivenVectorsConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
+from twominds.features.sentence import SentenceFeatures, SentenceFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
 from twominds.features.text_rows import TextRowsFeatures, TextRowsFeaturesConfig
 from twominds.features.words import WordsFeatures, WordsFeaturesConfig
@@ -27,7 +29,9 @@ AnyFeaturesConfig = (
     | AudioFeaturesConfig
     | TextFeaturesConfig
     | TextRowsFeaturesConfig
+    | SentenceFeaturesConfig
     | WordsFeaturesConfig
+    | GivenVectorsConfig
 )
 
 
@@ -35,15 +39,22 @@ FeaturesConfig = Mapping[View, AnyFeaturesConfig]
 """Settings of the frozen backbones by view."""
 
 _CONFIGS: Mapping[Modality, tuple[type[AnyFeaturesConfig], ...]] = {
-    Modality.SCENE: (SceneFeaturesConfig,),
+    Modality.SCENE: (SceneFeaturesConfig, GivenVectorsConfig),
     Modality.FACE: (
         FaceFeaturesConfig,
         FaceFramesFeaturesConfig,
         FaceDescriptorFeaturesConfig,
         FaceTrackFeaturesConfig,
+        GivenVectorsConfig,
     ),
-    Modality.AUDIO: (AudioFeaturesConfig,),
-    Modality.TEXT: (TextFeaturesConfig, TextRowsFeaturesConfig, WordsFeaturesConfig),
+    Modality.AUDIO: (AudioFeaturesConfig, GivenVectorsConfig),
+    Modality.TEXT: (
+        TextFeaturesConfig,
+        TextRowsFeaturesConfig,
+        SentenceFeaturesConfig,
+        WordsFeaturesConfig,
+        GivenVectorsConfig,
+    ),
 }
 """The classes of settings that a view of each modality may have; JSON that does not say its kind is of the first."""
 
@@ -59,7 +70,17 @@ def features_from_json(value: Mapping[str, Any]) -> dict[View, AnyFeaturesConfig
 
 def backbones_of(config: AnyFeaturesConfig) -> tuple[str, ...]:
     """Roles of a view's frozen backbones; none where its features are read off the clip itself."""
-    return () if isinstance(config, WordsFeaturesConfig) else (config.backbone,)
+    return () if isinstance(config, WordsFeaturesConfig | GivenVectorsConfig) else (config.backbone,)
+
+
+def is_given(config: AnyFeaturesConfig) -> bool:
+    """Whether the view's features come with the clips: nothing of the file is decoded for it."""
+    return isinstance(config, GivenVectorsConfig)
+
+
+def given_names(config: FeaturesConfig, views: Iterable[View]) -> list[str]:
+    """Names of the vectors (`Clip.vectors`) that the views look at."""
+    return [of_view.name for view in views if isinstance(of_view := config[view], GivenVectorsConfig)]
 
 
 def streams(config: AnyFeaturesConfig) -> bool:
@@ -75,7 +96,9 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
     AudioFeaturesConfig: AudioFeatures,
     TextFeaturesConfig: TextFeatures,
     TextRowsFeaturesConfig: TextRowsFeatures,
+    SentenceFeaturesConfig: SentenceFeatures,
     WordsFeaturesConfig: WordsFeatures,
+    GivenVectorsConfig: GivenVectors,
 }
 """Extractor class by the class of its config."""
 

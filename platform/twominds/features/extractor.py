@@ -59,6 +59,16 @@ def extract_present(
         presence = clip.presence[modality_of(view)]
         reason = missing(clip) if presence.present else ""
         presences.append(absent(reason) if reason else presence)
+    return extract_where(media, view, presences, extract)
+
+
+def extract_where(
+    media: Sequence[ClipMedia],
+    view: View,
+    presences: Sequence[Presence],
+    extract: Callable[[list[ClipMedia]], list[Features]],
+) -> list[Features]:
+    """As `extract_present`, for views that are there, or not, for reasons of their own: one presence for each clip."""
     present = [clip for clip, presence in zip(media, presences, strict=True) if presence.present]
     extracted = iter(extract(present) if present else [])
     features = [

@@ -241,6 +241,7 @@ class MediaReader:
             transcript=words.text,
             transcript_source=words.source,
             words=words.words,
+            vectors=clip.vectors,
             presence={m: p if m in self._wanted else absent(_NOT_WANTED) for m, p in presence.items()},
             points_s=points_s,
             video=_kept(clip.video_uri if source is None else source),

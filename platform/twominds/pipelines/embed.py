@@ -18,7 +18,7 @@ from twominds.pipelines.model_stages import EmbedFeatures
 from twominds.pipelines.sink import ClipSink, check_usable
 from twominds.pipelines.stages import StageResources, map_stage, model_cpus, stored_rows
 from twominds.pipelines.train_config import JOINTLY
-from twominds.records import Modality, View
+from twominds.records import Modality, View, modality_of
 from twominds.reports.coverage import add_coverage
 from twominds.reports.summary import Summary
 from twominds.results import tables
@@ -69,7 +69,7 @@ def embed_features(config: EmbedConfig) -> Summary:
     require_writable(config.output)
     claim_folder(config.output, replace(about, parts=parts, fingerprint=fingerprint(made_of, parts)), renewable=True)
     clips, aside = tables.read_clips(config.features), quarantined_clips(config.features)
-    words = "all" if Modality.TEXT in config.views else "nothing"
+    words = "all" if Modality.TEXT in map(modality_of, config.views) else "nothing"
     renewal = renew(config.output, [*clips, *(clip for clip, _ in aside)], words=words)
     total, done = {clip.clip_id for clip in clips}, renewal.done
     columns = [*tables.WITHOUT_WORDS, *(f.name for f in tables.embedding_fields(*config.views))]

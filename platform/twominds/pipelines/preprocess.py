@@ -18,13 +18,14 @@ from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
 from twominds.corpus.manifest import read_corpus
+from twominds.features.catalog import given_names, is_given
 from twominds.media.decode import SceneFit
 from twominds.pipelines.cluster import cluster
 from twominds.pipelines.sink import ClipSink, check_usable, process_clips
 from twominds.pipelines.stages import ExtractFeatures, StageResources, map_models, read_stage
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import WHISPER, Recipe
-from twominds.records import Clip, Corpus, Failure, Modality, View
+from twominds.records import Clip, Corpus, Failure, Modality, View, modality_of
 from twominds.reports.coverage import add_coverage
 from twominds.reports.summary import Summary
 from twominds.results import tables
@@ -49,6 +50,9 @@ class PreprocessConfig:
     labels: str = ""
     """A table of labels of segments (`video,start_s,end_s,label`) or of frames (`video,frame,label`, or `time_s`), in
     place of the corpus's own; of intensities one column for each in place of `label`."""
+    vectors: str = ""
+    """A table (CSV, Parquet, JSON lines) of vectors that your own models made of the clips: `clip_id` (or `video`), and
+    a list of numbers in each column `vector.NAME`. A table of clips may have such columns itself."""
     output: str = field(default_factory=lambda: Workspace.default().features)
     """Folder for the features; local or s3://."""
     models: str = field(default_factory=lambda: Workspace.default().models)
@@ -91,12 +95,16 @@ def preprocess(config: PreprocessConfig) -> Summary:
     recipe = replace(recipe, media=media)
     config = replace(config, views=config.views or recipe.views, pooled=_pools(config, recipe))
     check_backbones(recipe, store, config.views)
-    corpus = read_corpus(config.corpus, purpose=config.purpose, task=recipe.task, labels=config.labels)
+    corpus = read_corpus(
+        config.corpus, purpose=config.purpose, task=recipe.task, labels=config.labels, vectors=config.vectors
+    )
     require_writable(config.output)
     claim_folder(config.output, _about(config, recipe, store))
-    clips = with_sources(corpus.clips, face_crops=recipe.media.detector == "corpus")
+    used = given_names(recipe.features, config.views)
+    clips = with_sources(corpus.clips, face_crops=recipe.media.detector == "corpus", vectors=used)
     corpus = replace(corpus, clips=tuple(clips))
-    renewal = renew(config.output, clips, words=_words(config.views))
+    texts = _worded(recipe, config.views)
+    renewal = renew(config.output, clips, words=_words(config.views, texts))
     if config.retry_quarantined:
         empty_quarantine(config.output)
     quarantine_corpus(config.output, corpus, renewal.done)
@@ -105,34 +113,39 @@ def preprocess(config: PreprocessConfig) -> Summary:
     missing = [clip for clip in clips if clip.clip_id not in over]
     reworded = [clip for clip in clips if clip.clip_id in renewal.reworded]
     sink = ClipSink(config.output, _columns(config.views), block_size=config.resources.block_size)
-    texts = _text_sink(config)
+    text_sink = _text_sink(config, texts)
     if missing or reworded:
         with cluster(config.address) as cpus:
             process_clips(sink, missing, lambda clips, size: _dataset(clips, config, recipe, store, cpus, size))
-            text = replace(config, views=(Modality.TEXT,))
-            process_clips(texts, reworded, lambda clips, size: _dataset(clips, text, recipe, store, cpus, size))
-    replace_text(config.output, texts.uri)
-    failures = [*before, *sink.failures, *texts.failures]
-    check_usable(len(renewal.done) + sink.clips + texts.clips, failures, config.output)
+            text = replace(config, views=texts)
+            process_clips(text_sink, reworded, lambda clips, size: _dataset(clips, text, recipe, store, cpus, size))
+    replace_text(config.output, text_sink.uri, texts)
+    failures = [*before, *sink.failures, *text_sink.failures]
+    check_usable(len(renewal.done) + sink.clips + text_sink.clips, failures, config.output)
     summary = _summary(config, corpus, renewal, sink=sink, failures=failures)
     if reworded:
-        summary.add("texts made again", texts.clips)
+        summary.add("texts made again", text_sink.clips)
     return summary
 
 
-def _words(views: Sequence[View]) -> Words:
-    """What of the features hangs on the corpus's words."""
-    if Modality.TEXT not in views:
+def _worded(recipe: Recipe, views: Sequence[View]) -> tuple[View, ...]:
+    """The views whose features hang on the corpus's words: those of the text, but for vectors that come with it."""
+    return tuple(v for v in views if modality_of(v) is Modality.TEXT and not is_given(recipe.features[v]))
+
+
+def _words(views: Sequence[View], texts: Sequence[View]) -> Words:
+    """What of the features hangs on the corpus's words, which `texts` are made of."""
+    if not texts:
         return "nothing"
-    return "text" if len(views) > 1 else "all"
+    return "text" if len(views) > len(texts) else "all"
 
 
-def _text_sink(config: PreprocessConfig) -> ClipSink:
+def _text_sink(config: PreprocessConfig, texts: Sequence[View]) -> ClipSink:
     """Where the text's features rest until they replace those of other words; empty of what an interrupted job left."""
     folder = UPath(f"{config.output}/{TEXTS}")
     if folder.exists():
         folder.fs.rm(folder.path, recursive=True)
-    return ClipSink(str(folder), _columns([Modality.TEXT]), block_size=config.resources.block_size)
+    return ClipSink(str(folder), _columns(texts), block_size=config.resources.block_size)
 
 
 def check_backbones(recipe: Recipe, store: BackboneStore, views: Sequence[View] = tuple(Modality)) -> None:
@@ -156,7 +169,8 @@ def _dataset(
     clips: Sequence[Clip], config: PreprocessConfig, recipe: Recipe, store: BackboneStore, cpus: int, block_size: int
 ) -> ray.data.Dataset:
     resources = replace(config.resources, block_size=block_size)
-    dataset = read_stage(clips, recipe.media, store, resources, cpus, config.views, recipe.task)
+    read = [view for view in config.views if not is_given(recipe.features[view])]
+    dataset = read_stage(clips, recipe.media, store, resources, cpus, read, recipe.task)
     of_all = {
         "store": store,
         "device": resources.device,

@@ -24,12 +24,12 @@ from twominds.media.reader import MediaConfig
 from twominds.pipelines.train_config import TrainConfig
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.recipes.stages import learning_views
-from twominds.records import Features, Modality, Split, View
+from twominds.records import Features, Modality, Split, View, modality_of
 from twominds.results import tables
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
 from twominds.tasks import Classes, Intensities
-from twominds.training.classical import fit_classical
+from twominds.training.classical import fit_classical, measure
 from twominds.training.deepspeed import DeepSpeedConfig
 from twominds.training.examples import FeatureExamples, Targets
 from twominds.training.fit import EpochReport, FitResult, fit
@@ -142,6 +142,8 @@ def trained_encoder(
     if isinstance(encoder, LearnsAtOnce):
         return encoder, fit_classical(encoder, clips, recipe.objective, seed=seed, device=device)
     examples = clips.map(lambda split: FeatureExamples(encoder, *split, device))
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        return encoder, measure(encoder, examples, recipe.objective)
     result = fit(
         encoder,
         examples.train,
@@ -277,7 +279,7 @@ def trained_alone(config: TrainConfig, recipe: Recipe, view: View) -> Card | Non
 
 def data_fingerprint(features_uri: str, view: View, protocol: SelectionProtocol) -> str:
     """Digest of the features of one view and of the labels that the protocol sees."""
-    labels = labels_fingerprint(features_uri, protocol, words=view == Modality.TEXT)
+    labels = labels_fingerprint(features_uri, protocol, words=modality_of(view) is Modality.TEXT)
     return fingerprint(read_about(features_uri).parts[view], labels)
 
 

@@ -10,7 +10,7 @@ from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.encoder import LearnsAtOnce
 from twominds.encoders.text import TextEncoderConfig
 from twominds.errors import ConfigError
-from twominds.features.catalog import FeaturesConfig, backbones_of
+from twominds.features.catalog import FeaturesConfig, backbones_of, is_given
 from twominds.fusion.batch import InputKind
 from twominds.fusion.catalog import FusionConfig
 from twominds.media.reader import MediaConfig
@@ -326,5 +326,6 @@ class Recipe:
         return tuple(
             role
             for view in (self.views if views is None else views)
+            if not is_given(self.features[view])
             for role in (*backbones_of(self.features[view]), *helpers.get(modality_of(view), ()))
         )

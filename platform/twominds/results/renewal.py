@@ -7,7 +7,7 @@ its participant may have withdrawn. With clips in quarantine it is the same.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from upath import UPath
 
 from twominds.errors import ConfigError
-from twominds.records import Clip, Modality, Source
+from twominds.records import Clip, Modality, Source, View
 from twominds.results import tables
 from twominds.results.quarantine import (
     QUARANTINE,
@@ -27,9 +27,7 @@ from twominds.results.quarantine import (
 )
 from twominds.storage import files_in, write_whole
 
-_SAID = [
-    name for name in (each.name for each in fields(Clip)) if name not in ("clip_id", "transcript", "words", "source")
-]
+_SAID = [each.name for each in fields(Clip) if each.name not in ("clip_id", "transcript", "words", "vectors", "source")]
 """What the corpus says of a clip, and its features do not hang on."""
 
 Words = Literal["all", "text", "nothing"]
@@ -140,7 +138,7 @@ def _standing(before: Clip, now: dict[str, Clip], renewal: Renewal, words: Words
             renewal.changed.update(what)
             renewal.of_older += was is None
         return None
-    after = replace(after, transcript=None, words=None, source=source)
+    after = replace(after, transcript=None, words=None, vectors={}, source=source)
     renewal.mended.update(name for name in _SAID if getattr(before, name) != getattr(after, name))
     return after
 
@@ -149,7 +147,7 @@ def _what_changed(was: Source, source: Source) -> list[str]:
     return ["video"] * (was.video != source.video) + ["transcript"] * (was.words != source.words)
 
 
-def replace_text(uri: str, again: str) -> None:
+def replace_text(uri: str, again: str, views: Sequence[View] = (Modality.TEXT,)) -> None:
     """Puts texts that were made again in place of the old ones, and their clips as they are now.
 
     A clip whose text could not be made goes to quarantine.
@@ -157,6 +155,7 @@ def replace_text(uri: str, again: str) -> None:
     Args:
         uri: Folder of features.
         again: Folder of features of the text alone, which is removed; where it is missing, there are none.
+        views: Those of the text that hang on the words.
     """
     folder = UPath(again)
     if not folder.exists():
@@ -166,7 +165,7 @@ def replace_text(uri: str, again: str) -> None:
         write_aside(UPath(uri) / QUARANTINE / path.name, read_aside(path))
     lost = {clip.clip_id for clip, _ in quarantined_clips(again)}
     fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-    fields += tables.features_fields(Modality.TEXT)
+    fields += tables.features_fields(*views)
     for path in files_in(uri, "*.parquet"):
         if not any(clip.clip_id in rows or clip.clip_id in lost for clip in _clips_of(path)):
             continue

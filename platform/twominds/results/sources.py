@@ -1,7 +1,8 @@
 """What clips are made of now: whether a file or a transcript has changed, told without reading the file."""
 
 import errno
-from collections.abc import Generator, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,12 +22,15 @@ _TELLS_CHANGE = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modif
 _Info = Mapping[str, Any]
 
 
-def with_sources(clips: Sequence[Clip], *, face_crops: bool = False) -> list[Clip]:
+def with_sources(
+    clips: Sequence[Clip], *, face_crops: bool = False, vectors: Collection[str] | None = None
+) -> list[Clip]:
     """The clips with their sources as they are now: one look at each local file, one listing of each remote folder.
 
     Args:
         clips: The corpus.
         face_crops: Whether the corpus's own face crops are used, too; they then belong to the video.
+        vectors: Names of the given vectors that are used, which then belong to the video, too; None: all of them.
 
     Raises:
         OSError: an object store is away.
@@ -37,10 +41,21 @@ def with_sources(clips: Sequence[Clip], *, face_crops: bool = False) -> list[Cli
         found = [_of_file(video) if video else "" for video in videos]
         if face_crops:
             found = [video and fingerprint(video, _of_folder(clip)) for video, clip in zip(found, clips, strict=True)]
+    found = [video and _with_vectors(video, clip, vectors) for video, clip in zip(found, clips, strict=True)]
     return [
         replace(clip, source=Source(video=video, words=_of_words(clip)))
         for clip, video in zip(clips, found, strict=True)
     ]
+
+
+def _with_vectors(video: str, clip: Clip, used: Collection[str] | None) -> str:
+    """A video's state with that of its vectors; the video's own where it has none that are used."""
+    digests = {
+        name: hashlib.sha256(vector.tobytes()).hexdigest()
+        for name, vector in clip.vectors.items()
+        if used is None or name in used
+    }
+    return fingerprint(video, digests) if digests else video
 
 
 def _of_words(clip: Clip) -> str:

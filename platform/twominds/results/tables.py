@@ -55,6 +55,7 @@ CLIP_SCHEMA = pa.schema(
         ),
         ("transcript", pa.string()),
         ("words", pa.list_(pa.struct([("text", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())]))),
+        ("vectors", pa.list_(pa.struct([("name", pa.string()), ("values", VECTOR)]))),
         ("participant_id", pa.string()),
         ("question", pa.int32()),
         ("attributes", pa.string()),
@@ -66,9 +67,9 @@ OLD_LABEL = "label"
 """What results of an older version have in place of `labels`: the class of a clip, a whole number."""
 LABEL_COLUMNS = ("labels", OLD_LABEL)
 """What labels are read from: results of an older version have the class of a clip, a whole number."""
-WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name not in ("transcript", "words")]
-"""What results carry of a clip: not the transcript, which is personal, but (in `source`) a digest that tells whether it
-has changed. (Features of words and tokens hold it again.)"""
+WITHOUT_WORDS = [name for name in CLIP_SCHEMA.names if name not in ("transcript", "words", "vectors")]
+"""What results carry of a clip: not the transcript, which is personal, nor given vectors, but (in `source`) digests
+that tell whether they have changed. (Features of words and tokens, and of given vectors, hold them again.)"""
 
 
 POINTS = "points_s"
@@ -111,6 +112,7 @@ def clip_to_row(clip: Clip) -> Row:
     row["source"] = clip.source and asdict(clip.source)
     row["labels"] = clip.labels and _labels_cell(clip.labels)
     row["words"] = None if clip.words is None else [asdict(word) for word in clip.words]
+    row["vectors"] = [{"name": name, "values": vector} for name, vector in clip.vectors.items()]
     row["split"] = None if clip.split is None else str(clip.split)
     row["attributes"] = json.dumps(dict(clip.attributes), sort_keys=True)
     return row
@@ -122,6 +124,7 @@ def clip_from_row(row: Row) -> Clip:
     fields["source"] = Source(**row["source"]) if row.get("source") else None
     fields["labels"] = labels_from_row(row)
     fields["words"] = None if row.get("words") is None else tuple(Word(**word) for word in row["words"])
+    fields["vectors"] = {one["name"]: np.asarray(one["values"], np.float32) for one in row.get("vectors") or ()}
     fields["split"] = None if row.get("split") is None else Split(row["split"])
     fields["attributes"] = json.loads(row.get("attributes") or "{}")
     return Clip(**fields)
@@ -161,11 +164,14 @@ _ARRAYS = (
     "points_s",
 )
 """Of a decoded clip."""
+_GIVEN = "vector."
+"""What stands before the name of a given vector among a decoded clip's arrays."""
 
 
 def pack_media(media: ClipMedia) -> bytes:
     """A decoded clip as one safetensors blob (arrays and a JSON header)."""
     arrays = {name: np.ascontiguousarray(array) for name in _ARRAYS if (array := getattr(media, name)) is not None}
+    arrays |= {f"{_GIVEN}{name}": np.ascontiguousarray(vector) for name, vector in media.vectors.items()}
     header = {
         "clip_id": media.clip_id,
         "duration_s": media.duration_s,
@@ -193,7 +199,8 @@ def unpack_media(blob: bytes) -> ClipMedia:
     }
     header["warnings"] = tuple(header["warnings"])
     header["words"] = None if header["words"] is None else tuple(Word(**word) for word in header["words"])
-    return ClipMedia(**{name: cast("Any", arrays.get(name)) for name in _ARRAYS}, **header)
+    vectors = {name.removeprefix(_GIVEN): array for name, array in arrays.items() if name.startswith(_GIVEN)}
+    return ClipMedia(**{name: cast("Any", arrays.get(name)) for name in _ARRAYS}, vectors=vectors, **header)
 
 
 def features_to_row(features: Features) -> Row:

@@ -1,11 +1,11 @@
-"""Training of an encoder that learns all at once."""
+"""Training of an encoder that learns all at once, and measuring one that learns nothing."""
 
 import statistics
 from typing import cast
 
 import torch
 
-from twominds.encoders.encoder import LearnsAtOnce
+from twominds.encoders.encoder import Encoder, LearnsAtOnce
 from twominds.errors import ConfigError
 from twominds.records import Features
 from twominds.tasks import Classes
@@ -47,7 +47,13 @@ def fit_classical(
     features, targets = clips.train
     owners = cast("list[int]", targets.owners.tolist())
     encoder.learn([features[i] for i in owners], targets.values, seed=seed, device=device)
+    return measure(encoder, examples, objective)
+
+
+def measure(encoder: Encoder, examples: SelectionView[FeatureExamples], objective: Objective) -> FitResult:
+    """How good an encoder is as it is, in the form of a training without epochs."""
     guess = training_constant(examples.train, objective)
+    encoder.eval()
 
     @torch.inference_mode()
     def scores(split: FeatureExamples) -> tuple[float, float]:

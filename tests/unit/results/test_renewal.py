@@ -98,6 +98,13 @@ def test_the_row_of_a_changed_clip_goes_and_no_other(folder: str, source: Source
     assert after == before
 
 
+def test_what_has_vectors_is_compared_by_its_source(folder: str) -> None:
+    before = state(folder)
+    vectors = {"x": np.ones(3, np.float32)}
+    renewal = renew(folder, [replace(clip, vectors=vectors) for clip in CLIPS])
+    assert (renewal.notes(), state(folder)) == ([], before)
+
+
 def test_what_was_made_before_sources_were_kept_is_made_again(folder: str) -> None:
     path = Path(folder) / "a.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["source"]), path)
@@ -196,6 +203,20 @@ def test_of_features_new_words_cost_the_text_alone(tmp_path: Path) -> None:
     ((lost, failure),) = quarantined_clips(str(uri))
     assert (lost.clip_id, lost.source, failure.stage) == ("1.mp4", other[1].source, "features.text")
     assert renew(str(uri), other[:2], words="text").done == {"0.mp4"}
+
+
+def test_texts_of_several_views_are_replaced_together(tmp_path: Path) -> None:
+    uri, again, texts = tmp_path / "features", tmp_path / "features" / "texts", ("text.rows", "text.e5")
+    write_features(uri, CLIPS[:2], ("text.given", *texts))
+    write_features(again, CLIPS[:1], texts, shift=100)
+    replace_text(str(uri), str(again), texts)
+    rows = tables.read_rows(str(uri))
+    found = [[tables.features_from_row(row, view).values for row in rows] for view in ("text.given", *texts)]
+    assert [[float(values[0, 0]) for values in of_view if values is not None] for of_view in found] == [
+        [0.0, 1.0],
+        [100.0, 1.0],
+        [100.0, 1.0],
+    ]
 
 
 def test_new_words_cost_nothing_where_nobody_reads_them(folder: str) -> None:

@@ -1,13 +1,14 @@
 """What a clip is made of is told without reading it: by size and time on a disk, by digest in an object store."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import boto3
+import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -67,6 +68,25 @@ def test_face_crops_belong_to_the_video_where_they_are_used(clip: Clip, tmp_path
     assert source(clip, face_crops=True).video != before.video
     Path(clip.video_uri).unlink()
     assert source(clip, face_crops=True).video == ""
+
+
+def test_given_vectors_belong_to_the_video_where_they_are_used(clip: Clip) -> None:
+    plain = source(clip)
+    given = replace(clip, vectors={"x": np.ones(3, np.float32), "y": np.zeros(2, np.float32)})
+
+    def video(clip: Clip, names: Sequence[str] | None) -> str:
+        (found,) = with_sources([clip], vectors=names)
+        assert found.source is not None
+        assert found.source.words == plain.words
+        return found.source.video
+
+    assert video(clip, None) == video(given, ()) == video(given, ["z"]) == plain.video
+    other = replace(given, vectors={**given.vectors, "y": np.ones(2, np.float32)})
+    assert len({plain.video, video(given, None), video(other, None), video(given, ["x"])}) == 4
+    assert video(given, ["x"]) == video(other, ["x"])
+    assert video(given, ["y"]) != video(other, ["y"])
+    Path(clip.video_uri).unlink()
+    assert video(given, None) == ""
 
 
 def test_an_object_store_is_asked_for_a_listing_and_not_for_every_file(

@@ -54,6 +54,20 @@ def test_clip_round_trip_keeps_every_field() -> None:
     assert [tables.clip_from_row(row) for row in rows] == [clip, bare]
 
 
+def test_given_vectors_come_back_but_results_do_not_carry_them() -> None:
+    vectors = {"a.b": RNG.standard_normal(5).astype(np.float32), "c": np.ones(2, np.float32)}
+    clip = Clip(clip_id="a", video_uri="a.mp4", vectors=vectors)
+    row = tables.clips_to_table([clip]).to_pylist()[0]
+    back = tables.clip_from_row(row).vectors
+    assert list(back) == list(vectors)
+    for name, vector in vectors.items():
+        np.testing.assert_array_equal(back[name], vector)
+        assert back[name].dtype == np.float32
+    del row["vectors"]  # as in results, and in tables of an older version
+    assert tables.clip_from_row(row).vectors == {}
+    assert "vectors" not in tables.WITHOUT_WORDS
+
+
 def test_labels_of_frames_and_segments_come_back() -> None:
     values, known = np.array([[0.25, 1.0], [0.5, 0.0]], np.float32), np.array([True, False])
     times = np.array([0.0, 1.5])

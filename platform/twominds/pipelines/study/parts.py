@@ -27,7 +27,7 @@ from twominds.pipelines.stages import StageResources
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
-from twominds.records import Failure, Modality, View
+from twominds.records import Failure, Modality, View, modality_of
 from twominds.reports.study.rows import StudyPart
 from twominds.results.about import ABOUT, absolute, read_about
 from twominds.results.labelled import labels_fingerprint
@@ -109,7 +109,7 @@ class PartsMaker:
         for recipe in recipes:
             for view in recipe.views:
                 folder = features[view, self._features_fingerprint(recipe, view)]
-                data = labels[folder, view == Modality.TEXT]
+                data = labels[folder, modality_of(view) is Modality.TEXT]
                 name = f"{view}-{self._encoder_fingerprint(recipe, view, data)}"
                 if name not in parts:
                     try:

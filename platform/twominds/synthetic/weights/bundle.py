@@ -4,7 +4,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,25 +22,33 @@ from twominds.synthetic.weights.calibration import calibrate_batch_norm, calibra
 from twominds.synthetic.weights.detector import train_detector
 from twominds.synthetic.weights.drawn import drawn_clips, drawn_faces
 from twominds.synthetic.weights.random_models import (
+    BASE,
+    BERT_TOKENS,
     DEBUG_DESCRIPTORS,
     FACE_IMAGE_PX,
     FACE_WIDTH,
+    MINILM,
+    TEXT,
     TINY_DESCRIPTORS,
     TOKENS,
     BundleSize,
+    TransformerSize,
+    bert,
     clip,
     deberta,
     descriptor,
     efficientnet,
+    hubert,
     roberta,
     save_transformer,
     seeded,
     videomae,
     vit,
     wav2vec2,
+    wav2vec2_base,
     whisper,
 )
-from twominds.synthetic.weights.tokenizer import train_deberta_tokenizer, train_tokenizer
+from twominds.synthetic.weights.tokenizer import train_deberta_tokenizer, train_tokenizer, write_bert_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +90,7 @@ def make_debug_models(
 
     Args:
         uri: The bundle: a folder or an object store prefix. Roles that it has already are replaced.
-        size: `tiny` for tests and the demo; `full`: the published sizes, for honest speed figures (about 3.3 GB).
+        size: `tiny` for tests and the demo; `full`: the published sizes, for honest speed figures (about 6.3 GB).
         seed: Everything random follows from it.
         training: How long what is trained is trained; by default about a minute on two idle cores in all.
         detector: Also the detector of drawn faces.
@@ -106,10 +114,16 @@ def make_debug_models(
         "face.vit_base": lambda folder: save_transformer(seeded(seed, lambda: vit(size)), folder),
         "face.clip_vit_b32": lambda folder: save_transformer(seeded(seed, lambda: clip(size)), folder),
         "audio.wav2vec2_emotion": lambda folder: save_transformer(seeded(seed, lambda: wav2vec2(size)), folder),
-        "text.emotion_distilroberta": lambda folder: _text(folder, size, seed),
-        # Another seed: the architecture is the same, and the two are to be told apart.
-        "text.emotion_text_classifier": lambda folder: _text(folder, size, seed + 1),
+        "audio.wav2vec2_base": lambda folder: save_transformer(seeded(seed, lambda: wav2vec2_base(size)), folder),
+        "audio.hubert_large": lambda folder: save_transformer(seeded(seed, lambda: hubert(size)), folder),
+        "text.emotion_distilroberta": lambda folder: _roberta(folder, size, seed),
+        # Other seeds: the architecture is the same, and they are to be told apart.
+        "text.emotion_text_classifier": lambda folder: _roberta(folder, size, seed + 1),
+        "text.sentence_distilroberta": lambda folder: _roberta(folder, size, seed + 2),
+        "text.roberta_go_emotions": lambda folder: _roberta(folder, size, seed + 3, BASE),
         "text.deberta_base": lambda folder: _deberta(folder, size, seed),
+        "text.e5_base": lambda folder: _bert(folder, size, seed, BASE),
+        "text.all_minilm_v1": lambda folder: _bert(folder, size, seed + 1, MINILM),
     }
     if size not in ("tiny", "full"):
         raise ConfigError(f"size must be tiny or full, not {size!r}.")
@@ -179,9 +193,14 @@ def _descriptor(folder: Path, *, role: str, size: BundleSize, seed: int) -> None
     (folder / "config.json").write_text(json.dumps(config | image_config(published, side_px), indent=2) + "\n")
 
 
-def _text(folder: Path, size: BundleSize, seed: int) -> None:
+def _roberta(folder: Path, size: BundleSize, seed: int, shapes: Mapping[BundleSize, TransformerSize] = TEXT) -> None:
     vocabulary = train_tokenizer(folder, filled_to=TOKENS[size])
-    save_transformer(seeded(seed, lambda: roberta(size, vocabulary)), folder)
+    save_transformer(seeded(seed, lambda: roberta(size, vocabulary, shapes)), folder)
+
+
+def _bert(folder: Path, size: BundleSize, seed: int, shapes: Mapping[BundleSize, TransformerSize]) -> None:
+    vocabulary = write_bert_tokenizer(folder, filled_to=BERT_TOKENS[size])
+    save_transformer(seeded(seed, lambda: bert(size, vocabulary, shapes)), folder)
 
 
 def _deberta(folder: Path, size: BundleSize, seed: int) -> None:

@@ -40,14 +40,28 @@ AUDIO: dict[BundleSize, TransformerSize] = {
     "tiny": TransformerSize(hidden=64, layers=12, heads=4, feed_forward=128),
     "full": TransformerSize(hidden=1024, layers=12, heads=16, feed_forward=4096),
 }
+"""wav2vec2-large cut to 12 layers, all of which `tiny` keeps: the tenth is what is taken."""
+AUDIO_BASE: dict[BundleSize, TransformerSize] = {
+    "tiny": TransformerSize(hidden=64, layers=2, heads=4, feed_forward=128),
+    "full": TransformerSize(hidden=768, layers=12, heads=12, feed_forward=3072),
+}
+AUDIO_LARGE: dict[BundleSize, TransformerSize] = {
+    "tiny": AUDIO_BASE["tiny"],
+    "full": TransformerSize(hidden=1024, layers=24, heads=16, feed_forward=4096),
+}
 AUDIO_CHANNELS: dict[BundleSize, int] = {"tiny": 32, "full": 512}
 TEXT: dict[BundleSize, TransformerSize] = {
     "tiny": TransformerSize(hidden=64, layers=2, heads=4, feed_forward=128),
     "full": TransformerSize(hidden=768, layers=6, heads=12, feed_forward=3072),
 }
-DEBERTA: dict[BundleSize, TransformerSize] = {
+BASE: dict[BundleSize, TransformerSize] = {
     "tiny": TEXT["tiny"],
     "full": TransformerSize(hidden=768, layers=12, heads=12, feed_forward=3072),
+}
+"""BERT-base, RoBERTa-base and DeBERTa-base; the sizes of `TEXT` are DistilRoBERTa's, half as deep."""
+MINILM: dict[BundleSize, TransformerSize] = {
+    "tiny": TEXT["tiny"],
+    "full": TransformerSize(hidden=384, layers=6, heads=12, feed_forward=1536),
 }
 FRAMES: dict[BundleSize, TransformerSize] = {
     "tiny": TransformerSize(hidden=48, layers=2, heads=4, feed_forward=96),
@@ -73,6 +87,8 @@ TINY_DESCRIPTORS: dict[Architecture, tuple[dict[str, Any], int]] = {
 """What makes the networks of descriptors small, and the side of their images."""
 TOKENS: dict[BundleSize, int] = {"tiny": 0, "full": 50_265}
 """What the vocabularies of RoBERTa and DeBERTa are filled to; 0: as they come."""
+BERT_TOKENS: dict[BundleSize, int] = {"tiny": 0, "full": 30_522}
+"""The same of uncased BERT."""
 
 
 def videomae(size: BundleSize) -> nn.Module:
@@ -105,32 +121,58 @@ def wav2vec2(size: BundleSize) -> nn.Module:
     """wav2vec2 as `wav2vec2-large-robust` cut to 12 layers: 7 layer-normed convolutions, pre-norm Transformer."""
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    shape = AUDIO[size]
-    config = Wav2Vec2Config(
-        conv_dim=(AUDIO_CHANNELS[size],) * 7,
-        conv_kernel=(10, 3, 3, 3, 3, 2, 2),
-        conv_stride=(5, 2, 2, 2, 2, 2, 2),
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        num_conv_pos_embeddings=128,
-        num_conv_pos_embedding_groups=16,
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.feed_forward,
-        apply_spec_augment=False,
+    return _listener(Wav2Vec2Config, Wav2Vec2Model, AUDIO[size], size)
+
+
+def wav2vec2_base(size: BundleSize) -> nn.Module:
+    """wav2vec2-base: convolutions without biases, the first normalised over time (group norm); post-norm."""
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    return _listener(Wav2Vec2Config, Wav2Vec2Model, AUDIO_BASE[size], size, layer_normed=False)
+
+
+def hubert(size: BundleSize) -> nn.Module:
+    """HuBERT-large: convolutions and Transformer as in wav2vec2-large, which it has 24 layers of."""
+    from transformers import HubertConfig, HubertModel
+
+    return _listener(HubertConfig, HubertModel, AUDIO_LARGE[size], size)
+
+
+def _listener(
+    config: Callable[..., Any],
+    model: Callable[[Any], nn.Module],
+    shape: TransformerSize,
+    size: BundleSize,
+    *,
+    layer_normed: bool = True,
+) -> nn.Module:
+    """wav2vec2 or HuBERT; layer norm in the convolutions and before each block comes as one (large) or not (base)."""
+    listener = model(
+        config(
+            conv_dim=(AUDIO_CHANNELS[size],) * 7,
+            conv_kernel=(10, 3, 3, 3, 3, 2, 2),
+            conv_stride=(5, 2, 2, 2, 2, 2, 2),
+            conv_bias=layer_normed,
+            feat_extract_norm="layer" if layer_normed else "group",
+            do_stable_layer_norm=layer_normed,
+            num_conv_pos_embeddings=128,
+            num_conv_pos_embedding_groups=16,
+            hidden_size=shape.hidden,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            intermediate_size=shape.feed_forward,
+            apply_spec_augment=False,
+        )
     )
-    model = Wav2Vec2Model(config)
-    _rescale(model, shape.layers, ("attention.out_proj", "feed_forward.output_dense"))
-    return model.eval()
+    _rescale(listener, shape.layers, ("attention.out_proj", "feed_forward.output_dense"))
+    return listener.eval()
 
 
-def roberta(size: BundleSize, vocabulary: int) -> nn.Module:
-    """The encoder of DistilRoBERTa: RoBERTa with half the layers, without a pooler."""
+def roberta(size: BundleSize, vocabulary: int, shapes: Mapping[BundleSize, TransformerSize] = TEXT) -> nn.Module:
+    """The encoder of a RoBERTa without a pooler: by default DistilRoBERTa, which has half the layers."""
     from transformers import RobertaConfig, RobertaModel
 
-    shape = TEXT[size]
+    shape = shapes[size]
     config = RobertaConfig(
         vocab_size=vocabulary,
         max_position_embeddings=514,
@@ -149,11 +191,30 @@ def roberta(size: BundleSize, vocabulary: int) -> nn.Module:
     return model.eval()
 
 
+def bert(size: BundleSize, vocabulary: int, shapes: Mapping[BundleSize, TransformerSize]) -> nn.Module:
+    """The encoder of a BERT without a pooler, as sentence encoders are published: E5 (`BASE`), MiniLM (`MINILM`)."""
+    from transformers import BertConfig, BertModel
+
+    shape = shapes[size]
+    config = BertConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=512,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+        pad_token_id=0,
+    )
+    model = BertModel(config, add_pooling_layer=False)
+    _rescale(model, shape.layers, ("attention.output.dense", "output.dense"))
+    return model.eval()
+
+
 def deberta(size: BundleSize, vocabulary: int) -> nn.Module:
     """DeBERTa v1: attention to content and to relative positions, no absolute ones; `tiny` is as small as RoBERTa's."""
     from transformers import DebertaConfig, DebertaModel
 
-    shape = DEBERTA[size]
+    shape = BASE[size]
     config = DebertaConfig(
         vocab_size=vocabulary,
         max_position_embeddings=512,

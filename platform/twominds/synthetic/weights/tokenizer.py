@@ -1,12 +1,15 @@
-"""Real tokenizers in RoBERTa's and in DeBERTa's format, trained on a handful of sentences."""
+"""Real tokenizers in RoBERTa's, DeBERTa's and BERT's format, made of a handful of sentences."""
 
 import json
+import string
 from pathlib import Path
 from typing import Any
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _TRAINED_TOKENS = 800
 DEBERTA_SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+BERT_SPECIAL_TOKENS = ("[PAD]", *(f"[unused{number}]" for number in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Under the numbers that the published vocabularies give them."""
 SENTENCES = (
     "I want to change, but I am not sure that I can.",
     "Um, well, I don't know, maybe I will start next week.",
@@ -68,6 +71,39 @@ def train_deberta_tokenizer(folder: Path, *, filled_to: int) -> int:
     tokenizer = _byte_level_bpe(folder, DEBERTA_SPECIAL_TOKENS, filled_to)
     _write_config(folder, do_lower_case=False, vocab_type="gpt2")
     return tokenizer.get_vocab_size()
+
+
+def write_bert_tokenizer(folder: Path, *, filled_to: int) -> int:
+    """Write vocab.txt, tokenizer.json and tokenizer_config.json of uncased BERT's WordPiece.
+
+    Its tokens are the sentences' words, and ASCII's characters for the others; a word with any other is unknown, as
+    are words in scripts that BERT does not know. Nothing is trained: how the trainer breaks ties varies.
+
+    Args:
+        folder: Where to.
+        filled_to: Tokens that no text has are added up to this number, where it is more: a published model has them.
+
+    Returns:
+        The size of the vocabulary.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    normalizer, cut = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = {word for sentence in SENTENCES for word, _ in cut.pre_tokenize_str(normalizer.normalize_str(sentence))}
+    letters = string.ascii_lowercase + string.digits
+    characters = [*letters, *string.punctuation, *(f"##{letter}" for letter in letters)]
+    tokens = list(dict.fromkeys([*BERT_SPECIAL_TOKENS, *characters, *sorted(words)]))
+    tokens += [f"[unused-{number}]" for number in range(len(tokens), filled_to)]
+    numbers = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocab=numbers, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, cut
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", numbers["[SEP]"]), ("[CLS]", numbers["[CLS]"]))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write_config(folder, tokenizer_class="BertTokenizer", do_lower_case=True, model_max_length=512)
+    return len(tokens)
 
 
 def _byte_level_bpe(folder: Path, special_tokens: tuple[str, ...], filled_to: int) -> Any:

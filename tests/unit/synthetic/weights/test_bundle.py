@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoTokenizer
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle, read_manifest
 from twominds.errors import ConfigError
@@ -24,18 +25,24 @@ from twominds.synthetic.corpus.casting import random_appearance, random_backdrop
 from twominds.synthetic.corpus.drawing import Person, Pose, Scene, draw_frame
 from twominds.synthetic.weights import DebugTraining, make_debug_models
 from twominds.synthetic.weights.random_models import (
+    BASE,
+    BERT_TOKENS,
     DEBUG_DESCRIPTORS,
+    MINILM,
     TOKENS,
+    bert,
     clip,
     deberta,
     efficientnet,
+    hubert,
     roberta,
     videomae,
     vit,
     wav2vec2,
+    wav2vec2_base,
     whisper,
 )
-from twominds.synthetic.weights.tokenizer import train_deberta_tokenizer, train_tokenizer
+from twominds.synthetic.weights.tokenizer import train_deberta_tokenizer, train_tokenizer, write_bert_tokenizer
 
 MakeClip = Callable[..., ClipMedia]
 
@@ -48,9 +55,15 @@ def test_a_bundle_says_what_is_random_and_what_is_real(store: BackboneStore) -> 
         "face.vit_base",
         "face.clip_vit_b32",
         "audio.wav2vec2_emotion",
+        "audio.wav2vec2_base",
+        "audio.hubert_large",
         "text.emotion_distilroberta",
         "text.emotion_text_classifier",
+        "text.sentence_distilroberta",
+        "text.roberta_go_emotions",
         "text.deberta_base",
+        "text.e5_base",
+        "text.all_minilm_v1",
         *DEBUG_DESCRIPTORS,
     }
     assert {role for role, entry in entries.items() if entry.weights == "debug"} == debug
@@ -120,16 +133,40 @@ def test_full_is_of_the_published_sizes() -> None:
         assert parameters(deberta("full", TOKENS["full"])) == pytest.approx(
             138.6, abs=0.1
         )  # its repository: base, 140 M
+        # Devlin et al. 2019: BERT-base, 110 M; RoBERTa's repository: base, 125 M; each has a pooler of 0.59 M.
+        assert parameters(bert("full", BERT_TOKENS["full"], BASE)) == pytest.approx(109.5 - 0.6, abs=0.1)
+        assert parameters(roberta("full", TOKENS["full"], BASE)) == pytest.approx(124.6 - 0.6, abs=0.1)
+        assert parameters(bert("full", BERT_TOKENS["full"], MINILM)) == pytest.approx(22.7 - 0.15, abs=0.1)
         assert parameters(vit("full")) == pytest.approx(86.6 - 0.77, abs=0.1)  # timm's ViT-B/16, headless
         both_towers = clip("full")
         assert parameters(both_towers) == pytest.approx(151.3, abs=0.1)  # OpenCLIP's table of models: ViT-B/32
         assert parameters(cast(Any, both_towers).vision_model) == pytest.approx(87.5, abs=0.1)
         assert parameters(whisper("full")) == pytest.approx(72.6, abs=2.0)  # Whisper, table 1: 74 M
-        audio = wav2vec2("full")
+        audio, base, large = wav2vec2("full"), wav2vec2_base("full"), hubert("full")
     # wav2vec2-large-robust has 24 layers of 12.6 M and 315 M parameters; half of the layers are left.
     assert parameters(audio) == pytest.approx(315.4 - 12 * 12.6, abs=1.5)
-    assert cast(Any, audio).config.inputs_to_logits_ratio == 320
+    assert parameters(base) == pytest.approx(95.0, abs=1.0)  # wav2vec 2.0, section 4.2: 95 M
+    assert parameters(large) == pytest.approx(317.0, abs=2.0)  # HuBERT, table 1: 317 M
+    assert {cast(Any, model).config.inputs_to_logits_ratio for model in (audio, base, large)} == {320}
     assert len(cast(Any, audio).encoder.layers) == 12
+
+
+def test_a_full_bert_tokenizer_has_the_published_numbers_and_cuts_text_as_a_tiny_one(tmp_path: Path) -> None:
+    vocabularies: list[list[str]] = []
+    for size in ("tiny", "full"):
+        (tmp_path / size).mkdir()
+        count = write_bert_tokenizer(tmp_path / size, filled_to=BERT_TOKENS[size])
+        vocabularies.append((tmp_path / size / "vocab.txt").read_text().splitlines())
+        assert count == len(set(vocabularies[-1]))
+    small, full = vocabularies
+    assert (len(full), full[: len(small)]) == (30_522, small)
+    numbers = [full.index(token) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")]
+    assert numbers == [0, 100, 101, 102, 103]
+    tokenizers = [cast(Any, AutoTokenizer).from_pretrained(tmp_path / size) for size in ("tiny", "full")]
+    for tokenizer in tokenizers:
+        assert " ".join(tokenizer.tokenize("I'm not SURE; zebra")) == "i ' m not sure ; z ##e ##b ##r ##a"
+        assert tokenizer("I")["input_ids"] == [101, full.index("i"), 102]
+        assert tokenizer.is_fast
 
 
 @pytest.mark.parametrize("train", [train_tokenizer, train_deberta_tokenizer])
@@ -201,9 +238,15 @@ def movement(extractor: SceneFeatures, make_clip: MakeClip, amplitude: float, pe
     return tokens[:, : tokens.shape[1] // 2]
 
 
-def test_random_audio_features_tell_silence_from_voice(store: BackboneStore) -> None:
-    """After ten random layers the rows still differ over time, and by what is heard."""
-    extractor = AudioFeatures(AudioFeaturesConfig(), store)
+@pytest.mark.parametrize(
+    ("role", "hidden_state"),
+    [("audio.wav2vec2_emotion", 10), ("audio.wav2vec2_base", None), ("audio.hubert_large", None)],
+)
+def test_random_audio_features_tell_silence_from_voice(
+    store: BackboneStore, role: str, hidden_state: int | None
+) -> None:
+    """After all random layers (ten of the first) the rows still differ over time, and by what is heard."""
+    extractor = AudioFeatures(AudioFeaturesConfig(backbone=role, hidden_state=hidden_state), store)
     times = np.arange(16_000) / 16_000
     voice = np.where(times < 0.5, np.sign(np.sin(2 * np.pi * 100 * times)), 0.0)
     noise = 0.01 * np.random.default_rng(0).normal(size=len(times))
