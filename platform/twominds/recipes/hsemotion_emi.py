@@ -221,17 +221,16 @@ def _text(name: str, way: Way) -> AnyFeaturesConfig:
     if way == "demo":
         return SentenceFeaturesConfig(backbone="text.all_minilm", normalize=True)
     if name in _SENTENCES:
-        role, normalize = _SENTENCES[name]
-        return SentenceFeaturesConfig(backbone=role, normalize=normalize)
+        return _SENTENCES[name]
     return GivenVectorsConfig(name=name)
 
 
-_SENTENCES: Mapping[str, tuple[str, bool]] = {
-    "sentence_bert": ("text.sentence_distilroberta", False),
-    "minilm": ("text.all_minilm", True),
-    "e5": ("text.e5_base", True),
+_SENTENCES: Mapping[str, SentenceFeaturesConfig] = {
+    "sentence_bert": SentenceFeaturesConfig(backbone="text.sentence_distilroberta"),
+    "minilm": SentenceFeaturesConfig(backbone="text.all_minilm_v1", max_tokens=128, normalize=True),
+    "e5": SentenceFeaturesConfig(backbone="text.e5_base", normalize=True),
 }
-"""Role, and whether a vector is brought to length 1."""
+"""As sentence-transformers has them."""
 
 _NAMES: Mapping[str, str] = {
     "roberta": "RoBERTa-GoEmotions",

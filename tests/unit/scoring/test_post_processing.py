@@ -42,8 +42,14 @@ def of(*names: str, weights: tuple[float, ...] = (), decision: Decision | None =
 
 
 def accuracy(found: PostProcessing, clips: list[SaidClip]) -> float:
-    answers = [found.answers(each, of_classes=True) for each in clips]
-    return float(np.mean([np.mean(a == c.truth) for a, c in zip(answers, clips, strict=True)]))
+    right = [answers_of(found, each) == each.truth.astype(np.int64) for each in clips]
+    return float(np.concatenate(right).mean())
+
+
+def answers_of(found: PostProcessing, of_clip: SaidClip) -> npt.NDArray[np.int64]:
+    answers = found.answers(of_clip, of_classes=True)
+    assert answers is not None
+    return answers
 
 
 def test_smoothing_is_chosen_where_truth_is_smooth() -> None:
@@ -67,7 +73,7 @@ def test_without_noise_nothing_is_smoothed() -> None:
 
 def test_radius_and_threshold_are_chosen_together() -> None:
     """Against a loop over both, with scikit-learn's score."""
-    from sklearn.metrics import f1_score
+    from sklearn.metrics import f1_score  # pyright: ignore[reportUnknownVariableType]
 
     clips = [noisy(seed) for seed in range(3)]
     clips = [replace(each, by_member=each.by_member * np.array([1.0, 0.6])) for each in clips]  # too low by far
@@ -97,7 +103,7 @@ def test_weights_go_to_who_knows_and_a_judge_has_none() -> None:
     found = fit_post_processing(
         [clip(knows, guesses, judge, truth=truth)], start, Grids(weight_step=0.25), MACRO, of_classes=True
     )
-    assert found.weights[0] > 0.5
+    assert np.max(found.weights[0]) > 0.5
     assert found.weights[2] == 0.0
 
 
@@ -194,9 +200,10 @@ def test_cross_fitting_answers_nobody_by_what_was_chosen_on_them() -> None:
         others = [other for other, name in zip(clips, people, strict=True) if name != who]
         fitted = fit_post_processing(others, of("face"), grids, MACRO, of_classes=True)
         assert said is not None
-        assert np.array_equal(said, fitted.answers(own, of_classes=True))
+        assert np.array_equal(said, answers_of(fitted, own))
     seen = fit_post_processing([clips[0]], of("face"), grids, MACRO, of_classes=True)
-    assert not np.array_equal(found[0], seen.answers(clips[0], of_classes=True)), "or it was chosen on itself"
+    assert found[0] is not None
+    assert not np.array_equal(found[0], answers_of(seen, clips[0])), "or it was chosen on itself"
 
 
 def test_cross_fitting_needs_others() -> None:

@@ -209,7 +209,7 @@ def _cross_fitted(
     points: Mapping[Split, LabelledPoints],
     prior: Sequence[float],
 ) -> Answers | None:
-    """Validation's answers with all that is chosen on it chosen on other people; None where test tells, or nobody can."""
+    """Validation's answers with all that is chosen chosen on other people; None where test tells, or nobody can."""
     seen = clips.get(Split.VALIDATION)
     if not recipe.grids or Split.TEST in clips or not seen or len(set(points[Split.VALIDATION].people)) < 2:
         return None

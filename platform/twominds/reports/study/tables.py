@@ -1,7 +1,7 @@
 """The tables of a study's report for people: Markdown, and the cells of the page."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from twominds.records import Modality
 from twominds.reports.study.cells import NONE, difference, estimate, p_value, percent, points, signed
@@ -12,7 +12,6 @@ from twominds.reports.study.protocol import banners, protocol, split_name
 from twominds.reports.study.results import RowResult
 from twominds.reports.study.scores import REPORTED, RowScore, StudyScores
 from twominds.tasks import Classes
-
 
 CROSS_FITTED = "Validation, chosen on other people [95 % CI]"
 """Head of the column with scores whose weights, radii and thresholds were chosen on others."""
@@ -30,14 +29,15 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
     theirs = " / ".join(points(value) for value in paper(row))
     if row.published and row.published.metric:
         theirs += f" ({words(row.published.metric).short})"
-    any_cross_fitted = any(each.cross_fitted for each in scores.rows)
+    crossed = {CROSS_FITTED: NONE if score.cross_fitted is None else estimate(score.cross_fitted)}
+    any_crossed = any(each.cross_fitted for each in scores.rows)
     spread = " / ".join(percent(None if split is None else split.spread) for split in found)
     return {
         "Recipe": row.recipe,
         "Description": row.description,
         "Modalities": ", ".join(row.views) or "none",
         f"Validation {metric} [95 % CI]": validation,
-        **({CROSS_FITTED: NONE if score.cross_fitted is None else estimate(score.cross_fitted)} if any_cross_fitted else {}),
+        **(crossed if any_crossed else {}),
         f"Test {metric} [95 % CI]": test,
         "Mean": percent(score.average),
         "No score: val / test": unseen(score),
@@ -170,7 +170,7 @@ def metric_cells(scores: StudyScores) -> tuple[list[str], list[list[str]]]:
         if not score.splits:
             continue
         found = [score.splits.get(split) for split in scores.splits]
-        others = score.row.published.others if score.row.published else {}
+        others: Mapping[str, float] = score.row.published.others if score.row.published else {}
         cells = [" / ".join(percent(one and one.other_metrics[name]) for one in found) for name in names]
         theirs = [f" (paper: {others[name]:.2f})" if name in others else "" for name in names]
         rows.append([score.row.recipe, *(cell + told for cell, told in zip(cells, theirs, strict=True))])

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from twominds.backbones import BACKBONES, BundleEntry, add_to_bundle, read_manifest
-from twominds.backbones.descriptors import DESCRIPTORS, DescriptorNetwork, image_config
+from twominds.backbones.descriptors import DESCRIPTORS, DescriptorNetwork, image_config, import_descriptor
 from twominds.backbones.local_files import import_file
 from twominds.backbones.state_dicts import write_state_dict
 from twominds.errors import ConfigError
 from twominds.synthetic.weights.calibration import calibrate_batch_norm, calibrate_videomae
 from twominds.synthetic.weights.detector import train_detector
 from twominds.synthetic.weights.drawn import drawn_clips, drawn_faces
+from twominds.synthetic.weights.onnx_network import write_onnx_network
 from twominds.synthetic.weights.random_models import (
     BASE,
     BERT_TOKENS,
@@ -111,6 +112,7 @@ def make_debug_models(
         "scene.videomae_base": lambda folder: _scene(folder, size, seed),
         "face.emotion_efficientnet_b0": lambda folder: _face(folder, size, seed),
         **{role: partial(_descriptor, role=role, size=size, seed=seed) for role in DEBUG_DESCRIPTORS},
+        **{role: partial(_onnx_descriptor, role=role, seed=seed) for role in ("face.ddamfn", "face.ddamfn_mtl")},
         "face.vit_base": lambda folder: save_transformer(seeded(seed, lambda: vit(size)), folder),
         "face.clip_vit_b32": lambda folder: save_transformer(seeded(seed, lambda: clip(size)), folder),
         "audio.wav2vec2_emotion": lambda folder: save_transformer(seeded(seed, lambda: wav2vec2(size)), folder),
@@ -191,6 +193,15 @@ def _descriptor(folder: Path, *, role: str, size: BundleSize, seed: int) -> None
     write_state_dict(model.state_dict(), folder / "model.safetensors")
     config = {"architecture": published.architecture, "options": options, "dim": dim, "scores": scores}
     (folder / "config.json").write_text(json.dumps(config | image_config(published, side_px), indent=2) + "\n")
+
+
+def _onnx_descriptor(folder: Path, *, role: str, seed: int) -> None:
+    """A descriptor of which only ONNX files are read: a stand-in goes the way of the authors' file."""
+    published = DESCRIPTORS[role]
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "network.onnx"
+        write_onnx_network(file, dim=published.dim, scores=published.scores[0], seed=seed)
+        import_descriptor(role, file, folder)
 
 
 def _roberta(folder: Path, size: BundleSize, seed: int, shapes: Mapping[BundleSize, TransformerSize] = TEXT) -> None:
