@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,14 @@ def test_a_whole_clip_is_present_in_all_four(write_video: Write, make_reader: Ca
     assert media.audio is not None
     assert media.audio.dtype == np.float32
     assert (media.transcript, media.transcript_source) == ("yes, but", "corpus")
+
+
+def test_given_vectors_travel_with_a_clip_of_which_nothing_is_looked_at(write_video: Write, tmp_path: Path) -> None:
+    """As for recipes whose views are given vectors alone: no detector is needed, and no words are looked for."""
+    clip = replace(clip_of(write_video(TIMES, rate=25)), vectors={"x": np.ones(3, np.float32)})
+    media = MediaReader(MediaConfig(), BackboneStore(uri=str(tmp_path / "none")), "cpu", ()).read(clip)
+    assert media.vectors["x"].tolist() == [1.0, 1.0, 1.0]
+    assert set(reasons(media).values()) == {"not asked for"}
 
 
 def test_what_is_missing_is_absent_with_a_sentence(write_video: Write, make_reader: Callable[..., MediaReader]) -> None:

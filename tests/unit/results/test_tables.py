@@ -247,7 +247,7 @@ def test_a_file_is_read_by_the_thread_that_asks_and_closed(tmp_path: Path, monke
 
 def test_transcripts_do_not_travel_with_results() -> None:
     assert not {"transcript", "words"} & set(tables.WITHOUT_WORDS)
-    assert set(tables.WITHOUT_WORDS) | {"transcript", "words"} == set(tables.CLIP_SCHEMA.names)
+    assert set(tables.WITHOUT_WORDS) | {"transcript", "words", "vectors"} == set(tables.CLIP_SCHEMA.names)
 
 
 def test_labels_of_several_points_come_back_with_their_times(tmp_path: Path) -> None:
