@@ -91,7 +91,7 @@ ROWS: Mapping[str, FrameRow] = {
     "mfn-smooth-filter": FrameRow(parts=("mfn-scores",), published=72.11, threshold=0.3, radius=10, filtered=True),
     "hubert-mfn-blend": FrameRow(parts=("mfn-scores", "hubert"), published=71.51, threshold=0.3, weights=(0.9, 0.1)),
     "roberta-mfn-blend": FrameRow(parts=_MFN_TEXT, published=71.45, threshold=0.4, weights=(0.7, 0.3)),
-    "all-blend": FrameRow(parts=_ALL, published=72.12, threshold=0.3, weights=(0.6, 0.15, 0.25), radius=10),
+    "all-blend": FrameRow(parts=_ALL, published=72.12, threshold=0.3, weights=(0.6, 0.15, 0.25)),
     "all-fusion": FrameRow(parts=_ALL, published=72.01, fused="early"),
     "roberta-mfn-fusion": FrameRow(parts=_MFN_TEXT, published=72.26, fused="early"),
     "roberta-mfn-smooth": FrameRow(parts=_MFN_TEXT, published=73.31, fused="early", radius=10),

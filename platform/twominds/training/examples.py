@@ -86,6 +86,10 @@ def half_step_s(labels: Labels, points_s: Times) -> float:
     return float(np.median(np.diff(times_s))) / 2 + 1e-6 if len(times_s) > 1 else 0.5
 
 
+POINTS_IN_MEMORY_BYTES = 2 << 30
+"""Input of a split's points that is kept whole in memory; more is gathered batch by batch."""
+
+
 class Examples(Protocol):
     """Labelled points of one split: N that can be answered, and L of which nothing is there."""
 
@@ -163,6 +167,16 @@ class FeatureExamples:
         self._device = torch.device(device)
         self._features, self._targets = features, targets.select(present)
         self.labels = self._targets.values.to(device)
+        self._collated = self._all_points()
+
+    def _all_points(self) -> dict[str, Tensor] | None:
+        """Of an encoder of points its whole input, where it is small: no epoch has to gather it again."""
+        if not isinstance(self._encoder, PointEncoder):
+            return None
+        one = collate_targets(self._encoder, self._features, self._targets.select(torch.zeros(1).long()), "cpu")
+        if len(self) * sum(rows.nbytes for rows in one.values()) > POINTS_IN_MEMORY_BYTES:
+            return None
+        return collate_targets(self._encoder, self._features, self._targets, "cpu")
 
     def __len__(self) -> int:
         """Number of points that can be answered."""
@@ -170,6 +184,8 @@ class FeatureExamples:
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """The encoder's input for the points at `indices`."""
+        if self._collated is not None:
+            return {name: rows[indices].to(self._device) for name, rows in self._collated.items()}
         return collate_targets(self._encoder, self._features, self._targets.select(indices), self._device)
 
 
