@@ -1,5 +1,7 @@
 """The encoder that answers at points: what it sees there by hand, in the order that was asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -191,3 +193,56 @@ def test_columns_that_leave_nothing_and_windows_by_position_are_refused() -> Non
     for options in ({"steps": 3}, {"alignment": "mean"}):
         with pytest.raises(ConfigError, match="By position a point is one row"):
             PointEncoderConfig(by="position", **options)  # pyright: ignore[reportArgumentType]
+
+
+def test_of_two_classes_one_number_may_be_learned() -> None:
+    """Keras's Dense(1, sigmoid): the logits are 0 and z, so the last class's probability is the sigmoid of z."""
+    features = clip("a", 4, [0.0, 0.1])
+    torch.manual_seed(0)
+    config = PointEncoderConfig(standardize=False, hidden_dim=2, one_logit=True)
+    encoder = PointEncoder(config, num_outputs=2, architecture={"input_dim": 3}).eval()
+    rows = torch.from_numpy(values_of(features)[:2])
+    z = encoder.classifier(encoder.hidden(rows))
+    (found,) = embed(encoder, [features])
+    assert found.probabilities is not None
+    np.testing.assert_allclose(found.probabilities[:, 1], z[:, 0].sigmoid().detach().numpy(), rtol=1e-6)
+    with pytest.raises(ConfigError, match="one_logit is for two classes"):
+        encoder_of(PointEncoderConfig(one_logit=True), outputs=3)
+
+
+def test_scores_of_a_model_that_was_trained_before_are_taken_as_they_are() -> None:
+    """HSEmotion's filter: softmax of the raw scores in the task's order; nothing is learned."""
+    features = clip("a", 4, [0.0, 0.3])
+    config = PointEncoderConfig(columns=(1, None), logits_of=(1, 0))
+    taken = PointEncoder(config, num_outputs=2, architecture={"input_dim": 3}).eval()
+    assert not list(taken.parameters())
+    (found,) = embed(taken, [features])
+    v = values_of(features)[[0, 3]]
+    expected = np.exp(v[:, [2, 1]]) / np.exp(v[:, [2, 1]]).sum(axis=1, keepdims=True)
+    assert found.probabilities is not None
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-6)
+    with pytest.raises(ConfigError, match="logits_of must name one of 2 columns"):
+        PointEncoder(
+            PointEncoderConfig(columns=(1, None), logits_of=(2, 0)), num_outputs=2, architecture={"input_dim": 3}
+        )
+
+
+def test_answers_may_be_interpolated_rather_than_rows() -> None:
+    """Against SciPy: of a frame without a face the probabilities lie between its neighbours'; before the first: its."""
+    from scipy.interpolate import interp1d
+
+    rows_s, points_s = np.array([0.2, 0.3, 0.7]), [0.0, 0.2, 0.25, 0.5, 0.7, 0.9]
+    features = replace(clip("a", 3, points_s), times_s=rows_s)
+    encoder = encoder_of(PointEncoderConfig(between="answers"))
+    (at_rows,) = embed(encoder, [replace(features, points_s=rows_s)])
+    (found,) = embed(encoder, [features])
+    assert at_rows.probabilities is not None
+    assert found.probabilities is not None
+    assert found.logits is not None
+    ends = (at_rows.probabilities[0], at_rows.probabilities[-1])
+    between = interp1d(rows_s, at_rows.probabilities, axis=0, bounds_error=False, fill_value=ends)
+    np.testing.assert_allclose(found.probabilities, between(points_s), atol=1e-6)
+    exponentials = np.exp(found.logits)
+    np.testing.assert_allclose(exponentials / exponentials.sum(axis=1, keepdims=True), found.probabilities, atol=1e-6)
+    with pytest.raises(ConfigError, match="told by time"):
+        PointEncoderConfig(between="answers", by="position")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
@@ -125,9 +126,39 @@ def test_a_video_that_has_gone_is_an_error(store: BackboneStore, make_clip: Make
         track(store).extract([make_clip(video=str(tmp_path / "gone.mp4"))])
 
 
-def test_a_detector_is_needed(store: BackboneStore) -> None:
-    with pytest.raises(ConfigError, match="Say who is to find them"):
-        track(store, MediaConfig(detector="corpus"))
+def test_frames_without_a_face_may_have_no_row(store: BackboneStore, make_clip: MakeClip, tmp_path: Path) -> None:
+    media = [make_clip(video=str(video(tmp_path / "a.mp4", [0, 200, 0, 180, 160])))]
+    (whole,) = track(store).extract(media)
+    (dropped,) = track(store, without_face="drop", block_frames=2).extract(media)
+    assert whole.values is not None
+    assert dropped.values is not None
+    assert dropped.times_s is not None
+    np.testing.assert_allclose(dropped.times_s, np.array([1, 3, 4]) / 25)
+    np.testing.assert_allclose(dropped.values, whole.values[[1, 3, 4]], atol=1e-5)
+    (none,) = track(store, without_face="drop").extract([make_clip(video=str(video(tmp_path / "b.mp4", [0, 0])))])
+    assert none.presence.reason == "no face was found in any frame"
+
+
+def test_the_corpus_own_crops_are_those_of_their_frames(
+    store: BackboneStore, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    """Aff-Wild2's `00001.jpg` is the first frame; a frame without a file has no face."""
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    images = {number: np.full((20, 16, 3), 40 * number, np.uint8) for number in (1, 3, 4)}
+    for number, image in images.items():
+        cv2.imwrite(str(crops / f"{number:05}.jpg"), image)
+    clip = make_clip(video=str(video(tmp_path / "a.mp4", [100] * 5)), face_crops_uri=str(crops))
+    extractor = track(store, MediaConfig(detector="corpus"), without_face="drop")
+    (found,) = extractor.extract([clip])
+    assert found.times_s is not None
+    np.testing.assert_allclose(found.times_s, np.array([0, 2, 3]) / 25)
+    squares = np.stack([np.full((224, 224, 3), 40 * number, np.uint8) for number in images])
+    alone = FaceFeatures(FaceFeaturesConfig(), store)
+    np.testing.assert_allclose(found.values, alone.frame_features(squares), atol=2e-2)  # JPEG moves a grey by one
+    missing = make_clip(video=clip.video, face_crops_uri=str(tmp_path / "nowhere"))
+    (absent,) = extractor.extract([missing])
+    assert absent.presence.reason == f"the corpus has no face crop of any of its frames (in {tmp_path / 'nowhere'})"
 
 
 def test_the_catalog_builds_it_and_json_keeps_it(store: BackboneStore) -> None:

@@ -1,13 +1,14 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from twominds.media.container import MediaFile
 from twominds.media.dense import frame_blocks
-from twominds.media.face_track import FaceBlock, face_blocks
-from twominds.media.faces import FaceDetector, YoloFaceDetector, YuNetFaceDetector, crop_faces
+from twominds.media.face_track import FaceBlock, corpus_face_blocks, face_blocks
+from twominds.media.faces import FaceDetector, YoloFaceDetector, YuNetFaceDetector, crop_faces, numbered_crops
 from twominds.records import ByteArray, FloatArray
 
 Write = Callable[..., Path]
@@ -73,3 +74,39 @@ def test_batches_find_what_single_frames_show(tiny_bundle: str, shared_media: Pa
         )
         np.testing.assert_allclose(scores[start : start + block_frames], alone.scores, atol=1e-5)
         np.testing.assert_array_equal(crops[start : start + block_frames], alone.crops)
+
+
+def test_crops_of_the_corpus_by_number_and_at_a_rate(write_video: Write, tmp_path: Path) -> None:
+    """BAH's `frame-<n>.jpg` from 0, of ten frames at 25 a second; a file that is no image is no face."""
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    for number in (0, 1, 2, 5, 6, 12):
+        cv2.imwrite(str(crops / f"frame-{number}.jpg"), np.full((30, 30, 3), 10 * number, np.uint8))
+    (crops / "frame-2.jpg").write_bytes(b"no image")
+    (crops / "notes.txt").write_text("")
+    path = write_video([40 * i for i in range(10)], rate=25)
+    with MediaFile(path) as file:
+        all_of_them = list(corpus_face_blocks(file, str(crops), size_px=16, block_frames=2))
+        fewer = list(corpus_face_blocks(file, str(crops), size_px=16, rate_hz=12.5))
+    assert [len(block.crops) for block in all_of_them] == [2, 2, 1]
+    np.testing.assert_allclose(np.concatenate([b.times_s for b in all_of_them]), np.array([0, 1, 2, 5, 6]) / 25)
+    assert np.concatenate([b.detected for b in all_of_them]).tolist() == [True, True, False, True, True]
+    assert {block.total for block in all_of_them} == {5}
+    assert np.concatenate([b.crops for b in all_of_them])[3].mean() == pytest.approx(50, abs=2)
+    (at_rate,) = fewer
+    np.testing.assert_allclose(at_rate.times_s, np.array([0, 2, 6]) / 25)
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (("frame-0.jpg", "frame-12.jpeg", "frame-x.jpg"), [0, 12]),  # BAH
+        (("00001.jpg", "00010.jpg", ".DS_Store"), [0, 9]),  # Aff-Wild2
+        (("0.jpg", "5.jpg", "10.jpg"), [0, 5, 10]),  # Hume-Vidmimic2
+    ],
+)
+def test_how_crops_are_called(names: tuple[str, ...], numbers: list[int], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert list(numbered_crops(str(tmp_path))) == numbers
+    assert numbered_crops(str(tmp_path / "nowhere")) == {}
