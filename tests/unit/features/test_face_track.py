@@ -152,6 +152,7 @@ def test_the_corpus_own_crops_are_those_of_their_frames(
     extractor = track(store, MediaConfig(detector="corpus"), without_face="drop")
     (found,) = extractor.extract([clip])
     assert found.times_s is not None
+    assert found.values is not None
     np.testing.assert_allclose(found.times_s, np.array([0, 2, 3]) / 25)
     squares = np.stack([np.full((224, 224, 3), 40 * number, np.uint8) for number in images])
     alone = FaceFeatures(FaceFeaturesConfig(), store)

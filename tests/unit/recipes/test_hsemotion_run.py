@@ -223,8 +223,11 @@ def test_a_clip_without_a_view_is_blended_from_the_others(parts: Parts) -> None:
     silent = [{v: e if v == "face.mfn" else without(e) for v, e in clip.items()} for clip in clips]
     ensemble = made.ensemble(recipe)
     for score, alone in zip(ensemble.score(silent), silent, strict=True):
-        if isinstance(score, Score) and score.timeline is not None:
-            np.testing.assert_allclose(score.timeline.outputs, alone["face.mfn"].probabilities, atol=1e-6)
+        said = alone["face.mfn"].probabilities
+        assert isinstance(score, Score)
+        assert score.timeline is not None
+        assert said is not None
+        np.testing.assert_allclose(score.timeline.outputs, said, atol=1e-6)
 
 
 def without(embedding: Embedding) -> Embedding:
