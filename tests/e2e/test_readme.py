@@ -32,7 +32,7 @@ from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
 from twominds.pipelines.train import TrainConfig
-from twominds.recipes.catalog import find_study
+from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.leya import leya
 from twominds.recipes.space import Choice, LogUniform
 from twominds.records import Split
@@ -44,7 +44,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", *(f"platform/twominds/{page}/README.md" for page in ("recipes", "search")))
+PAGES = (
+    "README.md",
+    "platform/twominds/recipes/README.md",
+    "platform/twominds/recipes/HSEMOTION.md",
+    "platform/twominds/search/README.md",
+)
 BLOCKS = re.findall(
     r"^```\w+\n(.*?)^```$", "\n".join((ROOT / page).read_text() for page in PAGES), re.MULTILINE | re.DOTALL
 )
@@ -64,6 +69,12 @@ STUDY = (
     "python jobs/evaluate.py --recipe leya/all --study.corpus /data/BAH --study.models models --study.folder bah/study "
     "--output bah/report"
 )
+TABLES = "python jobs/evaluate.py --recipe hsemotion/demo/expr/all"
+REAL_TABLES = (
+    "python jobs/evaluate.py --recipe hsemotion/expr/all --study.corpus /data/AffWild2 --study.models models "
+    "--study.folder expr/study --output expr/report"
+)
+ROW = "python jobs/preprocess.py --recipe hsemotion/ah-frame/roberta-mfn-blend --corpus /data/BAH"
 BAH_JOBS: dict[str, Any] = {
     "jobs/preprocess.py": PreprocessConfig,
     "jobs/train_encoders.py": TrainConfig,
@@ -312,6 +323,35 @@ def test_moments_go_from_files_to_a_report(finished: "Finished", shell: dict[str
     assert rows["majority"] < rows["ensemble"], "A/H is planted in face and voice"
 
 
+def test_a_table_of_hsemotion_goes_from_files_to_a_report(
+    finished: "Finished", shell: dict[str, str], tmp_path: Path
+) -> None:
+    """But for the bundle, which is there, and a smaller corpus."""
+    home, drawing, models, table = block(TABLES).splitlines()
+    assert (home, models) == ("export TWOMINDS_HOME=$PWD/expressions", "python jobs/make_debug_models.py")
+    (tmp_path / "expressions").mkdir()
+    (tmp_path / "expressions" / "models").symlink_to(finished.workspace.models)
+    drawn = drawing.replace("--clips 60", "--clips 16 --clean --width 240 --height 180 --fps 10")
+    assert drawn != drawing
+    bash("\n".join(["set -e", home, *(here(command) for command in (drawn, table))]), shell, tmp_path)
+    report = json.loads((tmp_path / "expressions" / "report" / "results.json").read_text())
+    rows = {row["recipe"]: row["splits"]["validation"]["score"]["value"] for row in report["rows"]}
+    names = [recipe.name for recipe in find_study("hsemotion/demo/expr/all")]
+    assert [*rows] == ["majority", *names]
+    assert max(rows[name] for name in names) > rows["majority"] + 0.05, "expressions are planted in the face"
+    assert rows["hsemotion/demo/expr/blend-smooth-filter"] > rows["hsemotion/demo/expr/wav2vec2"]
+
+
+def test_the_commands_of_a_table_and_a_row_of_hsemotion_are_read() -> None:
+    (line,) = block(REAL_TABLES).splitlines()
+    assert len(find_study(tyro.cli(EvaluateConfig, args=shlex.split(line)[2:]).recipe)) == 9
+    preprocessing, *jobs, serving = block(ROW).splitlines()
+    recipe = find_recipe(tyro.cli(PreprocessConfig, args=shlex.split(preprocessing)[2:]).recipe)
+    assert recipe.blend is not None
+    assert jobs == [f"python jobs/{job}.py" for job in ("train_encoders", "embed", "tune_fusion")]
+    assert serving == "serve run serve_configs/ah.yaml"
+
+
 def test_the_commands_of_the_papers_table_are_read(tmp_path: Path) -> None:
     """Each names recipes that there are; the second finds the parts of the first (what they do: test_study.py)."""
     configs = [tyro.cli(EvaluateConfig, args=shlex.split(line)[2:]) for line in block(STUDY).splitlines()]
@@ -340,6 +380,7 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 def test_no_block_of_commands_is_left_out() -> None:
     tried = {MAKE, HEAD, CURL, PLAN, SPACE, DECISION, PYTHON, SCORE, TABLE, OWN, BAH, STUDY, MOMENTS}
+    tried |= {TABLES, REAL_TABLES, ROW}
     commands = [text for text in BLOCKS if "─▶" not in text]
     assert len(commands) == len(tried)
     assert all(tried & set(text.splitlines()) for text in commands)
