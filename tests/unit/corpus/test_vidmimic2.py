@@ -23,6 +23,7 @@ def read(root: Path) -> Corpus:
 
 def test_split_files(tmp_path: Path) -> None:
     film(tmp_path, "raw/00007.mp4", "raw/12660.mp4", "raw/00123.webm")
+    film(tmp_path, "face_images/00007/5.jpg")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "00007.txt").write_text("how brave\n")
     (tmp_path / "train_split.csv").write_text(f"{HEADER}7,0.1,0,1,0.25,.5,1e-2\n")
@@ -38,6 +39,7 @@ def test_split_files(tmp_path: Path) -> None:
     assert seven.video_uri == f"{tmp_path}/raw/00007.mp4"
     assert other.video_uri == f"{tmp_path}/raw/00123.webm"
     assert (seven.transcript, other.transcript) == ("how brave", None)
+    assert (seven.face_crops_uri, other.face_crops_uri) == (f"{tmp_path}/face_images/00007", None)
     assert corpus.notes == ("test_split.csv has no label but zeros: those of its clips are unknown.",)
 
 

@@ -1,6 +1,7 @@
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,13 @@ from torch import nn
 from twominds.training.optim import OptimizerName, Schedule, make_optimizer, trainable_groups
 
 each_optimizer = pytest.mark.parametrize(
-    ("name", "kind"), [("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop), ("sgd", torch.optim.SGD)]
+    ("name", "kind"),
+    [
+        ("adamw", torch.optim.AdamW),
+        ("adam", partial(torch.optim.Adam, eps=1e-7)),  # Keras's epsilon
+        ("rmsprop", torch.optim.RMSprop),
+        ("sgd", torch.optim.SGD),
+    ],
 )
 
 
@@ -42,10 +49,11 @@ def test_none_is_constant() -> None:
 
 
 @each_optimizer
-def test_optimizers_take_their_settings(name: OptimizerName, kind: type[torch.optim.Optimizer]) -> None:
+def test_optimizers_take_their_settings(name: OptimizerName, kind: Callable[..., torch.optim.Optimizer]) -> None:
     groups = trainable_groups(nn.Linear(2, 1), 0.1)
     optimizer = make_optimizer(name, groups, learning_rate=0.1, weight_decay=0.01, momentum=0.9)
-    assert isinstance(optimizer, kind)
+    assert isinstance(optimizer, type(kind(nn.Linear(2, 1).parameters(), lr=0.1)))
+    assert optimizer.defaults.get("eps") == kind(nn.Linear(2, 1).parameters(), lr=0.1).defaults.get("eps")
     assert optimizer.defaults["weight_decay"] == 0.01
     assert optimizer.defaults.get("momentum", 0.9) == 0.9
 
@@ -56,7 +64,7 @@ def test_optimizers_step_as_torchs_own_and_leave_its_compiler_alone(
 ) -> None:
     ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
     theirs.load_state_dict(ours.state_dict())
-    settings = {"lr": 0.1, "weight_decay": 0.01, **({} if name == "adamw" else {"momentum": 0.9})}
+    settings = {"lr": 0.1, "weight_decay": 0.01, **({} if name.startswith("adam") else {"momentum": 0.9})}
     reference = kind(theirs.parameters(), **settings)
     x = torch.randn(4, 3)
     for _ in range(3):

@@ -20,7 +20,7 @@ RATES, DECAYS, CLIPS = (1e-2, 3e-2, 1e-3), (0.0, 0.3, 0.02), (1.0, 0.5, None)
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
-@pytest.mark.parametrize("name", ["rmsprop", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["rmsprop", "adamw", "adam", "sgd"])
 def test_every_row_takes_the_steps_of_torch(name: OptimizerName, momentum: float) -> None:
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(3, 7, generator=generator)
@@ -52,7 +52,7 @@ def test_every_row_takes_the_steps_of_torch(name: OptimizerName, momentum: float
     torch.testing.assert_close(matrix.detach(), torch.stack(expected), rtol=2e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["rmsprop", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["rmsprop", "adamw", "adam", "sgd"])
 def test_rows_that_stay_step_as_if_none_had_left(name: OptimizerName) -> None:
     def stepped(leave_after: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)
