@@ -32,7 +32,7 @@ from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
 from twominds.pipelines.train import TrainConfig
-from twominds.recipes.catalog import find_recipe, find_study
+from twominds.recipes.catalog import find_study
 from twominds.recipes.leya import leya
 from twominds.recipes.space import Choice, LogUniform
 from twominds.records import Split
@@ -70,10 +70,7 @@ STUDY = (
     "--output bah/report"
 )
 TABLES = "python jobs/evaluate.py --recipe hsemotion/demo/expr/all"
-REAL_TABLES = (
-    "python jobs/evaluate.py --recipe hsemotion/expr/all --study.corpus /data/AffWild2 --study.models models "
-    "--study.folder expr/study --output expr/report"
-)
+REAL_TABLES = "python jobs/evaluate.py --recipe hsemotion/expr/all --study.corpus /data/AffWild2 --study.models models"
 ROW = "python jobs/preprocess.py --recipe hsemotion/ah-frame/roberta-mfn-blend --corpus /data/BAH"
 BAH_JOBS: dict[str, Any] = {
     "jobs/preprocess.py": PreprocessConfig,
@@ -307,17 +304,23 @@ def test_the_table_for_own_videos_is_read_and_each_job_finds_what_the_ones_befor
     assert f"{tmp_path}/mine/report" in there
 
 
-def test_moments_go_from_files_to_a_report(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
-    """But for the bundle, which is there, and a smaller corpus."""
-    home, drawing, models, *commands, serving = block(MOMENTS).splitlines()
-    assert (home, models) == ("export TWOMINDS_HOME=$PWD/moments", "python jobs/make_debug_models.py")
-    assert serving == "serve run serve_configs/ah.yaml", "its answers are those of tests/unit/serving/test_answers.py"
-    (tmp_path / "moments").mkdir()
-    (tmp_path / "moments" / "models").symlink_to(finished.workspace.models)
+def drawn_report(commands: list[str], finished: "Finished", shell: dict[str, str], folder: Path) -> dict[str, Any]:
+    """What commands of a page come to; but for the bundle, which is there, and a smaller corpus."""
+    home, drawing, models, *jobs = commands
+    place = folder / home.removeprefix("export TWOMINDS_HOME=$PWD/")
+    assert models == "python jobs/make_debug_models.py"
+    place.mkdir()
+    (place / "models").symlink_to(finished.workspace.models)
     drawn = drawing.replace("--clips 60", "--clips 16 --clean --width 240 --height 180 --fps 10")
     assert drawn != drawing
-    bash("\n".join(["set -e", home, *(here(command) for command in (drawn, *commands))]), shell, tmp_path)
-    report = json.loads((tmp_path / "moments" / "report" / "results.json").read_text())
+    bash("\n".join(["set -e", home, *(here(command) for command in (drawn, *jobs))]), shell, folder)
+    return cast("dict[str, Any]", json.loads((place / "report" / "results.json").read_text()))
+
+
+def test_moments_go_from_files_to_a_report(finished: "Finished", shell: dict[str, str], tmp_path: Path) -> None:
+    *commands, serving = block(MOMENTS).splitlines()
+    assert serving == "serve run serve_configs/ah.yaml", "its answers are those of tests/unit/serving/test_answers.py"
+    report = drawn_report(commands, finished, shell, tmp_path)
     assert report["metric"] == "weighted_f1"
     rows = {row["recipe"]: row["splits"]["test"]["score"]["value"] for row in report["rows"]}
     assert rows["majority"] < rows["ensemble"], "A/H is planted in face and voice"
@@ -326,30 +329,10 @@ def test_moments_go_from_files_to_a_report(finished: "Finished", shell: dict[str
 def test_a_table_of_hsemotion_goes_from_files_to_a_report(
     finished: "Finished", shell: dict[str, str], tmp_path: Path
 ) -> None:
-    """But for the bundle, which is there, and a smaller corpus."""
-    home, drawing, models, table = block(TABLES).splitlines()
-    assert (home, models) == ("export TWOMINDS_HOME=$PWD/expressions", "python jobs/make_debug_models.py")
-    (tmp_path / "expressions").mkdir()
-    (tmp_path / "expressions" / "models").symlink_to(finished.workspace.models)
-    drawn = drawing.replace("--clips 60", "--clips 16 --clean --width 240 --height 180 --fps 10")
-    assert drawn != drawing
-    bash("\n".join(["set -e", home, *(here(command) for command in (drawn, table))]), shell, tmp_path)
-    report = json.loads((tmp_path / "expressions" / "report" / "results.json").read_text())
+    report = drawn_report(block(TABLES).splitlines(), finished, shell, tmp_path)
     rows = {row["recipe"]: row["splits"]["validation"]["score"]["value"] for row in report["rows"]}
-    names = [recipe.name for recipe in find_study("hsemotion/demo/expr/all")]
-    assert [*rows] == ["majority", *names]
-    assert max(rows[name] for name in names) > rows["majority"] + 0.05, "expressions are planted in the face"
-    assert rows["hsemotion/demo/expr/blend-smooth-filter"] > rows["hsemotion/demo/expr/wav2vec2"]
-
-
-def test_the_commands_of_a_table_and_a_row_of_hsemotion_are_read() -> None:
-    (line,) = block(REAL_TABLES).splitlines()
-    assert len(find_study(tyro.cli(EvaluateConfig, args=shlex.split(line)[2:]).recipe)) == 9
-    preprocessing, *jobs, serving = block(ROW).splitlines()
-    recipe = find_recipe(tyro.cli(PreprocessConfig, args=shlex.split(preprocessing)[2:]).recipe)
-    assert recipe.blend is not None
-    assert jobs == [f"python jobs/{job}.py" for job in ("train_encoders", "embed", "tune_fusion")]
-    assert serving == "serve run serve_configs/ah.yaml"
+    assert [*rows] == ["majority", *(recipe.name for recipe in find_study("hsemotion/demo/expr/all"))]
+    assert max(rows.values()) > rows["majority"] + 0.05, "expressions are planted in the face"
 
 
 def test_the_commands_of_the_papers_table_are_read(tmp_path: Path) -> None:
@@ -380,7 +363,7 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 def test_no_block_of_commands_is_left_out() -> None:
     tried = {MAKE, HEAD, CURL, PLAN, SPACE, DECISION, PYTHON, SCORE, TABLE, OWN, BAH, STUDY, MOMENTS}
-    tried |= {TABLES, REAL_TABLES, ROW}
+    tried |= {TABLES, REAL_TABLES, ROW}  # the last two: tests/unit/recipes/test_hsemotion.py
     commands = [text for text in BLOCKS if "─▶" not in text]
     assert len(commands) == len(tried)
     assert all(tried & set(text.splitlines()) for text in commands)

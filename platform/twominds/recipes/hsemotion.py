@@ -82,6 +82,14 @@ SOUNDS: Mapping[str, tuple[str, str]] = {
 """Role and name of the models of sound."""
 
 
+def view_of(part: str) -> View:
+    """The view of a part of a row, which begins with its model's name: `mfn-scores`, `hubert-mean`, `roberta`."""
+    name = part.partition("-")[0]
+    if name in FACES:
+        return f"face.{name}"
+    return f"audio.{name}" if name in SOUNDS else f"text.{name}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """One view of a row: what is seen, by which encoder, and how that is trained."""

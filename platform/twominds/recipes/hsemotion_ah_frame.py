@@ -28,6 +28,7 @@ from twominds.recipes.hsemotion import (
     recipe_name,
     searches,
     sound,
+    view_of,
 )
 from twominds.recipes.recipe import PublishedScores, Recipe
 from twominds.recipes.stages import BlendViews, TrainFusion, TrainViews
@@ -105,7 +106,7 @@ def frame_row(name: str, way: Way = "mended") -> Recipe:
     """A row of Table 4."""
     row = ROWS[name]
     early_fusion = row.fused == "early"
-    parts = {_view(part): _part(part, row, way, raw=early_fusion) for part in row.parts}
+    parts = {view_of(part): _part(part, row, way, raw=early_fusion) for part in row.parts}
     views = tuple(parts)
     if early_fusion:
         fusion = early(views, _fit(way), hidden_dim=32 if len(views) == 2 else 64, way=way)
@@ -152,13 +153,6 @@ def _grids(row: FrameRow) -> Grids:
         radii=() if row.radius is None else tuple(round(radius / FRAMES_PER_S, 3) for radius in RADII),
         thresholds=THRESHOLDS,
     )
-
-
-def _view(part: str) -> View:
-    name = part.partition("-")[0]
-    if name in FACES:
-        return f"face.{name}"
-    return f"audio.{name}" if name in SOUNDS else f"text.{name}"
 
 
 def _fit(way: Way) -> FitConfig:

@@ -25,6 +25,7 @@ from twominds.recipes.hsemotion import (
     media,
     recipe_name,
     sound,
+    view_of,
 )
 from twominds.recipes.hsemotion_ah_frame import face_track, words
 from twominds.recipes.recipe import EncoderSearch, PublishedScores, Recipe
@@ -107,11 +108,11 @@ def _part(row: _Row, way: Way) -> tuple[View, Part]:
     if name in FACES:
         shown: What = "scores" if what == "scores" else "features"
         encoder = classifier(pooling="stat", columns=FACES[name].columns(shown))
-        return f"face.{name}", Part(features=face_track(name, way), encoder=encoder, fit=settings)
+        return view_of(name), Part(features=face_track(name, way), encoder=encoder, fit=settings)
     if name in SOUNDS:
         encoder = classifier(pooling="stat", share=HEARD_SHARE if way == "faithful" else 1.0)
-        return f"audio.{name}", Part(features=sound(name), encoder=encoder, fit=settings)
-    return f"text.{name}", Part(features=_text(name, way), encoder=classifier(pooling="mean"), fit=settings)
+        return view_of(name), Part(features=sound(name), encoder=encoder, fit=settings)
+    return view_of(name), Part(features=_text(name, way), encoder=classifier(pooling="mean"), fit=settings)
 
 
 def _text(name: str, way: Way) -> AnyFeaturesConfig:

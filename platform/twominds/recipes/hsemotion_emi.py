@@ -29,11 +29,11 @@ from twominds.recipes.hsemotion import (
     recipe_name,
     searches,
     sound,
+    view_of,
 )
 from twominds.recipes.hsemotion_ah_frame import words
 from twominds.recipes.recipe import PublishedScores, Recipe
 from twominds.recipes.stages import BlendViews, TrainFusion, TrainViews
-from twominds.records import View
 from twominds.scoring.members import Weight
 from twominds.scoring.post_processing import Grids
 from twominds.tasks import MIMICRY
@@ -152,7 +152,7 @@ def emi_row(name: str, way: Way = "mended") -> Recipe:
     """A row of Table 2."""
     row, faithful = ROWS[name], way == "faithful"
     early_fusion = row.fused == "early"
-    parts = {_view(part): _part(part, way, raw=early_fusion) for part in row.parts}
+    parts = {view_of(part): _part(part, way, raw=early_fusion) for part in row.parts}
     views = tuple(parts)
     fusion = early(views, _fit(way), hidden_dim=64, way=way) if early_fusion else blended(views)
     all_linear = all(part.partition("-")[0] in _LINEAR for part in row.parts) and not early_fusion
@@ -188,13 +188,6 @@ def emi_row(name: str, way: Way = "mended") -> Recipe:
 
 def _fit(way: Way) -> FitConfig:
     return fit(way, epochs=20, batch_size=512, learning_rate=1e-3)
-
-
-def _view(part: str) -> View:
-    name = part.partition("-")[0]
-    if name in FACES:
-        return f"face.{name}"
-    return f"audio.{name}" if name in SOUNDS else f"text.{name}"
 
 
 def _part(part: str, way: Way, *, raw: bool) -> Part:

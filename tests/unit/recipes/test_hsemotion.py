@@ -1,13 +1,17 @@
 """HSEmotion's recipes against the paper's numbers, as its fact sheet has them, and what each way of a row does."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import tyro
 
 from twominds.encoders.points import PointEncoderConfig
 from twominds.encoders.statistics import StatisticsEncoderConfig
 from twominds.encoders.vector_classifier import VectorClassifierConfig
+from twominds.pipelines.evaluate import EvaluateConfig
+from twominds.pipelines.preprocess import PreprocessConfig
 from twominds.recipes import hsemotion_emi
 from twominds.recipes.catalog import RECIPES, STUDIES, find_recipe, find_study
 from twominds.recipes.hsemotion import FACES
@@ -164,3 +168,14 @@ def test_heads_are_linear_where_the_public_code_says_so() -> None:
     mlp = find_recipe("hsemotion/emi/roberta-mean").encoders["text.roberta"]
     assert isinstance(mlp, StatisticsEncoderConfig)
     assert (mlp.hidden_dim, mlp.pooling, mlp.standardize) == (64, "mean", False)
+
+
+def test_the_commands_of_the_page_are_read() -> None:
+    """What the jobs make of them: tests/e2e/test_readme.py."""
+    _, real, row = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (line,) = real.splitlines()
+    assert len(find_study(tyro.cli(EvaluateConfig, args=shlex.split(line)[2:]).recipe)) == 9
+    preprocessing, *jobs, serving = row.splitlines()
+    assert find_recipe(tyro.cli(PreprocessConfig, args=shlex.split(preprocessing)[2:]).recipe).blend is not None
+    assert jobs == [f"python jobs/{job}.py" for job in ("train_encoders", "embed", "tune_fusion")]
+    assert serving == "serve run serve_configs/ah.yaml"

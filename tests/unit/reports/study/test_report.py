@@ -21,7 +21,7 @@ from twominds.reports.study.reliability import reliability
 from twominds.reports.study.report import FILES, write_report
 from twominds.reports.study.results import Answers, RowResult, StudyResults
 from twominds.reports.study.scores import score_study
-from twominds.reports.study.tables import markdown, metric_cells, row_cells
+from twominds.reports.study.tables import markdown, row_cells
 from twominds.tasks import AH_VIDEO
 
 ODD = "<script>alert('1 | 2')</script> & $x_1$"
@@ -380,26 +380,3 @@ def test_a_report_is_written_although_a_row_lacks_everything(tmp_path: Path) -> 
     assert (found["recipe"], found["note"], found["splits"]) == ("r/4", "The audio encoder diverged.", {})
     for name in ("table.md", "report.html"):
         assert "The audio encoder diverged." in (tmp_path / name).read_text()
-
-
-def test_what_a_paper_prints_by_another_metric_says_which() -> None:
-    published = PublishedScores(validation=77.16, metric="accuracy", others={"positive_f1": 29.4})
-    rows = (MAJORITY, replace(FACE, published=published), TEXT, FUSION)
-    scores = score_study(replace(RESULTS, rows=rows))
-    cells = row_cells(scores.rows[1], scores)
-    assert cells["Paper: val / test / mean / private"] == "77.16 / – / – / – (accuracy)"
-    header, others = metric_cells(scores)
-    assert [row[0] for row in others] == ["majority", "r/1", "r/2", "r/3"], "every row"
-    assert others[1][header.index("F1 of the positive class")] == "100.00 / 50.00 (paper: 29.40)"
-    assert "Validation, chosen on other people [95 % CI]" not in cells
-
-
-def test_answers_that_were_chosen_on_other_people_have_a_column() -> None:
-    rows = (MAJORITY, FACE, TEXT, replace(FUSION, cross_fitted=answers([1, 1])))
-    scores = score_study(replace(RESULTS, rows=rows))
-    column = "Validation, chosen on other people [95 % CI]"
-    assert row_cells(scores.rows[3], scores)[column].startswith("33.33")  # F1 of 2/3 and of 0
-    assert row_cells(scores.rows[1], scores)[column] == "–"
-    header, *cells = table_rows(scores)
-    crossed = [row[header.index("validation_cross_fitted")] for row in cells]
-    assert crossed == ["", "", "", "33.33"]

@@ -1,0 +1,31 @@
+from dataclasses import replace
+
+from tests.unit.reports.study.test_report import FACE, FUSION, MAJORITY, RESULTS, TEXT, answers
+
+from twominds.recipes.recipe import PublishedScores
+from twominds.reports.study.csv_tables import table_rows
+from twominds.reports.study.scores import score_study
+from twominds.reports.study.tables import metric_cells, row_cells
+
+
+def test_what_a_paper_prints_by_another_metric_says_which() -> None:
+    published = PublishedScores(validation=77.16, metric="accuracy", others={"positive_f1": 29.4})
+    rows = (MAJORITY, replace(FACE, published=published), TEXT, FUSION)
+    scores = score_study(replace(RESULTS, rows=rows))
+    cells = row_cells(scores.rows[1], scores)
+    assert cells["Paper: val / test / mean / private"] == "77.16 / – / – / – (accuracy)"
+    header, others = metric_cells(scores)
+    assert [row[0] for row in others] == ["majority", "r/1", "r/2", "r/3"], "every row"
+    assert others[1][header.index("F1 of the positive class")] == "100.00 / 50.00 (paper: 29.40)"
+    assert "Validation, chosen on other people [95 % CI]" not in cells
+
+
+def test_answers_that_were_chosen_on_other_people_have_a_column() -> None:
+    rows = (MAJORITY, FACE, TEXT, replace(FUSION, cross_fitted=answers([1, 1])))
+    scores = score_study(replace(RESULTS, rows=rows))
+    column = "Validation, chosen on other people [95 % CI]"
+    assert row_cells(scores.rows[3], scores)[column].startswith("33.33")  # F1 of 2/3 and of 0
+    assert row_cells(scores.rows[1], scores)[column] == "–"
+    header, *cells = table_rows(scores)
+    crossed = [row[header.index("validation_cross_fitted")] for row in cells]
+    assert crossed == ["", "", "", "33.33"]
