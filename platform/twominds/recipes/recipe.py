@@ -196,11 +196,14 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raise ConfigError where the text encoder starts from a model that other token ids were made for.
 
-        Or where the stages are in no order that trains everything, or a joint one can't be carried out.
+        Or where the stages are in no order that trains everything, a joint one can't be carried out, or what overrules is
+        fused as well.
         """
         check_stages(self.stages, self.views)
         if self.joint is not None:
             self._check_joint(self.joint)
+        if self.judge in self.fusion.views and self.blend is None:
+            raise ConfigError(f"{self.name} fuses {self.judge}, which can't overrule as well: name a view of its own.")
         for view, config in self.encoders.items():
             if not isinstance(config, TextEncoderConfig | ClassicalTextConfig):
                 continue

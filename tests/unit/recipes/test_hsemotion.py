@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import tyro
 from twominds.encoders.points import PointEncoderConfig
 from twominds.encoders.statistics import StatisticsEncoderConfig
 from twominds.encoders.vector_classifier import VectorClassifierConfig
+from twominds.errors import ConfigError
 from twominds.pipelines.evaluate import EvaluateConfig
 from twominds.pipelines.preprocess import PreprocessConfig
 from twominds.recipes import hsemotion_emi
 from twominds.recipes.catalog import RECIPES, STUDIES, find_recipe, find_study
 from twominds.recipes.hsemotion import FACES
+from twominds.recipes.stages import BlendViews, TrainViews
 from twominds.scoring.decision import Overrule, Smooth
 from twominds.scoring.post_processing import Grids
 from twominds.tasks import MIMICRY
@@ -179,3 +182,14 @@ def test_the_commands_of_the_page_are_read() -> None:
     assert find_recipe(tyro.cli(PreprocessConfig, args=shlex.split(preprocessing)[2:]).recipe).blend is not None
     assert jobs == [f"python jobs/{job}.py" for job in ("train_encoders", "embed", "tune_fusion")]
     assert serving == "serve run serve_configs/ah.yaml"
+
+
+def test_what_is_fused_can_t_overrule() -> None:
+    recipe = find_recipe("hsemotion/ah-frame/roberta-mfn-smooth-filter")
+    rule = Overrule(member="text.roberta", when="negative")
+    with pytest.raises(ConfigError, match=r"fuses text\.roberta"):
+        replace(recipe, decision=recipe.decision.with_step(rule))
+    with pytest.raises(ConfigError, match=r"The blend weighs face\.nobody"):
+        replace(
+            find_recipe("hsemotion/ah-frame/all-blend"), stages=(TrainViews(), BlendViews(weights={"face.nobody": 1.0}))
+        )
