@@ -101,6 +101,8 @@ def find_study(name: str) -> tuple[Recipe, ...]:
 
 
 _WHAT_THERE_IS = (
-    f"there are the systems {', '.join(SYSTEMS)}, rows of papers' tables (as leya/01 or hsemotion/emi/hubert-mean) and "
-    f"alternatives (as leya/fusion-concat; recipes/README.md names all), and the studies {', '.join(STUDIES)}."
+    f"there are the systems {', '.join(SYSTEMS)}, rows of tables (leya/01 to leya/24, hsemotion/emi/hubert-mean), "
+    "alternatives (as leya/fusion-concat; recipes/README.md names all), and the studies "
+    f"{', '.join(name for name in STUDIES if not name.startswith('hsemotion/'))} and hsemotion/TABLE/all "
+    f"({', '.join(_HSEMOTION)})."
 )

@@ -13,6 +13,7 @@ from twominds.features.catalog import AnyFeaturesConfig
 from twominds.features.given import GivenVectorsConfig
 from twominds.features.sentence import SentenceFeaturesConfig
 from twominds.recipes.hsemotion import (
+    CHOSEN_ON_WHAT_IS_PRINTED,
     FACES,
     SEED,
     SOUNDS,
@@ -40,6 +41,10 @@ HEARD_SHARE = 0.48
 COSTS = tuple(round(0.1 * i, 1) for i in range(1, 41))
 """Values of C that were swept."""
 
+_HOW = (
+    f"{CHOSEN_ON_WHAT_IS_PRINTED} What the paper calls F1 is accuracy: each number is n of 127 clips. Its words say "
+    "logistic regression, its public code has an RBF SVC."
+)
 PUBLISHED: Mapping[str, float] = {
     "mfn-scores": 65.35,
     "mfn-features": 64.57,
@@ -84,7 +89,7 @@ def video_row(name: str, way: Way = "mended") -> Recipe:
         encoder_searches={view: EncoderSearch(space={"c": Choice(values=COSTS)}, sampler="grid", trials=len(COSTS))},
         fusion=blended([view]),
         stages=(TrainViews(), BlendViews()),
-        published=PublishedScores(validation=PUBLISHED[row.part], metric="accuracy"),
+        published=PublishedScores(validation=PUBLISHED[row.part], metric="accuracy", how=_HOW),
     )
 
 

@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from twominds.encoders.points import PointEncoderConfig
-from twominds.recipes.hsemotion import FACES, SEED, SOURCE, Part, Way, blended, fit, media, recipe_name, searches, sound
+from twominds.recipes.hsemotion import (
+    CHOSEN_ON_WHAT_IS_PRINTED,
+    FACES,
+    SEED,
+    SOURCE,
+    Part,
+    Way,
+    blended,
+    fit,
+    media,
+    recipe_name,
+    searches,
+    sound,
+)
 from twominds.recipes.hsemotion_ah_frame import face_track
 from twominds.recipes.recipe import PublishedScores, Recipe
 from twominds.recipes.stages import BlendViews, TrainViews
@@ -94,7 +107,9 @@ def expression_row(name: str, way: Way = "mended") -> Recipe:
         stages=(TrainViews(), BlendViews(weights=weights)),
         decision=Decision(steps=tuple(steps)),
         grids=Grids() if faithful else grids,
-        published=PublishedScores(validation=row.published, others={"accuracy": row.accuracy}),
+        published=PublishedScores(
+            validation=row.published, others={"accuracy": row.accuracy}, how=CHOSEN_ON_WHAT_IS_PRINTED
+        ),
     )
 
 

@@ -147,6 +147,8 @@ class PublishedScores:
     """What the number is, where it is not the metric that the row is chosen and printed by."""
     others: Mapping[str, float] = field(default_factory=dict[str, float])
     """On validation, by other metrics (`accuracy`, `pearson of Joy`)."""
+    how: str = ""
+    """What a reader must know of how the paper came by them, in sentences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,8 +198,8 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raise ConfigError where the text encoder starts from a model that other token ids were made for.
 
-        Or where the stages are in no order that trains everything, a joint one can't be carried out, or what overrules is
-        fused as well.
+        Or where the stages are in no order that trains everything, a joint one can't be carried out, or what overrules
+        is fused as well.
         """
         check_stages(self.stages, self.views)
         if self.joint is not None:

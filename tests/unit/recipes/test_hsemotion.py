@@ -54,6 +54,13 @@ def test_every_row_is_on_the_page_with_its_number(name: str) -> None:
     assert re.search(rf"^\| `{re.escape(name)}` .*\| {published.validation:.2f} \|$", PAGE, re.MULTILINE)
 
 
+def test_the_page_names_no_other() -> None:
+    named = set(re.findall(r"`(hsemotion/[^` ]*)`", PAGE))
+    patterns = {"hsemotion/TABLE/ROW", "hsemotion/TABLE/ROW/faithful", "hsemotion/demo/TABLE/ROW"}
+    assert patterns <= named
+    assert {name for name in named - patterns if name not in RECIPES and name not in STUDIES} == set()
+
+
 def emi_name(words: str) -> str:
     """What the fact sheet calls a row of Table 2, as the recipe's name."""
     named = {"SentenceBERT": "sentence-bert", "MiniLM": "minilm", "E5": "e5", "OAI": "openai", "Giga": "gigachat"}

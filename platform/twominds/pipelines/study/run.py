@@ -226,6 +226,7 @@ def _row_of(recipe: Recipe, note: str) -> RowResult:
         answers={},
         note=note,
         published=recipe.published,
+        chosen_after=bool(recipe.grids),
     )
 
 

@@ -8,6 +8,9 @@ from twominds.reports.study.scores import StudyScores
 from twominds.tasks import Classes
 from twominds.training.bootstrap import RESAMPLES, SEED
 
+CROSS_FITTED = "Validation, chosen on other people [95 % CI]"
+"""Head of the column with scores of rows whose weights, smoothing and thresholds were chosen on others."""
+
 
 def banners(scores: StudyScores) -> list[str]:
     """What a reader must know before any number."""
@@ -57,6 +60,13 @@ def protocol(scores: StudyScores) -> list[str]:
             for way, recipes in chosen.items()
         ),
     ]
+    if after := [row.recipe for row in results.rows if row.chosen_after]:
+        crossed = any(row.cross_fitted for row in results.rows)
+        texts.append(
+            f"What follows the models (weights of a blend, smoothing, thresholds) was chosen on validation, too: "
+            f"{_named(after, results)}."
+            + (f" The column {CROSS_FITTED!r} chooses it on some people and tries it on others, in parts." * crossed)
+        )
     if set(ways) == {"validation"}:
         texts.append(
             "Test is only reported: its labels chose nothing. Validation chose, so its scores are optimistic, "
@@ -78,14 +88,7 @@ def protocol(scores: StudyScores) -> list[str]:
         asked = any(row.recipe == "question only" for row in results.rows)
         also = ", and for every question its training majority" if asked else ""
         texts.append(f"Baselines see no video: the training {_constant(results)}{also}.")
-    if any(row.published for row in results.rows):
-        texts.append(
-            "The paper ranks its systems by the mean of validation and public test, and its public code stops and "
-            "selects on that mean: the test split chose among its checkpoints, so its test scores are optimistic. Here "
-            "the mean is shown to compare with, and selects nothing unless a row says so. The paper's mean is taken of "
-            "its printed numbers, and may differ from its own by 0.01."
-        )
-    return texts
+    return [*texts, *dict.fromkeys(row.published.how for row in results.rows if row.published and row.published.how)]
 
 
 def sizes(scores: StudyScores) -> str:

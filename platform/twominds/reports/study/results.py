@@ -59,6 +59,8 @@ class RowResult:
     artifact_id: str = ""
     artifact: str = ""
     """Where the artifact of the row is; empty for a baseline."""
+    chosen_after: bool = False
+    """Whether weights, smoothing or thresholds were chosen on validation when the models were trained."""
     cross_fitted: Answers | None = None
     """What it says on validation where weights, radii and thresholds were chosen on other people; None where nothing is
     chosen, or a labelled test split tells what that is worth."""

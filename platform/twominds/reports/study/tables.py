@@ -8,13 +8,10 @@ from twominds.reports.study.cells import NONE, difference, estimate, p_value, pe
 from twominds.reports.study.comparison import Comparison, Paired
 from twominds.reports.study.contributions import GroupContributions
 from twominds.reports.study.metric_words import other_metrics, words
-from twominds.reports.study.protocol import banners, protocol, split_name
+from twominds.reports.study.protocol import CROSS_FITTED, banners, protocol, split_name
 from twominds.reports.study.results import RowResult
 from twominds.reports.study.scores import REPORTED, RowScore, StudyScores
 from twominds.tasks import Classes
-
-CROSS_FITTED = "Validation, chosen on other people [95 % CI]"
-"""Head of the column with scores whose weights, radii and thresholds were chosen on others."""
 
 
 def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:

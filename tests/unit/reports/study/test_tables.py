@@ -4,6 +4,7 @@ from tests.unit.reports.study.test_report import FACE, FUSION, MAJORITY, RESULTS
 
 from twominds.recipes.recipe import PublishedScores
 from twominds.reports.study.csv_tables import table_rows
+from twominds.reports.study.protocol import protocol
 from twominds.reports.study.scores import score_study
 from twominds.reports.study.tables import metric_cells, row_cells
 
@@ -29,3 +30,15 @@ def test_answers_that_were_chosen_on_other_people_have_a_column() -> None:
     header, *cells = table_rows(scores)
     crossed = [row[header.index("validation_cross_fitted")] for row in cells]
     assert crossed == ["", "", "", "33.33"]
+
+
+def test_the_protocol_says_what_was_chosen_on_validation_and_how_the_paper_came_by_its_numbers() -> None:
+    published = PublishedScores(validation=65.29, how="The paper drew lots.")
+    rows = (MAJORITY, replace(FACE, published=published, chosen_after=True), TEXT, FUSION)
+    told = protocol(score_study(replace(RESULTS, rows=rows)))
+    (after,) = [text for text in told if text.startswith("What follows the models")]
+    assert after.endswith("was chosen on validation, too: r/1.")
+    assert told[-1] == "The paper drew lots."
+    crossed = protocol(score_study(replace(RESULTS, rows=(*rows[:3], replace(FUSION, cross_fitted=answers([1, 1]))))))
+    assert any("tries it on others" in text for text in crossed)
+    assert not any("What follows the models" in text for text in protocol(score_study(RESULTS)))
