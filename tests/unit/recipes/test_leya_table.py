@@ -131,6 +131,7 @@ def test_some_rows_copied_by_hand(
     assert reports == "encoder" or has_prototypes(recipe) == prototypes
     validation, test, private = published
     assert recipe.published is not None
+    assert "the mean of validation and public test" in recipe.published.how
     assert replace(recipe.published, how="") == PublishedScores(validation=validation, test=test, private=private)
 
 

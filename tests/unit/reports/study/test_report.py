@@ -67,7 +67,7 @@ FACE = RowResult(
     views=(Modality.FACE,),
     reports="encoder",
     answers={Split.VALIDATION: answers([1, 0]), Split.TEST: answers([1, 1, 0, 0])},
-    published=PublishedScores(validation=65.29, test=60.05),
+    published=PublishedScores(validation=65.29, test=60.05, how="It took the mean of validation and public test."),
     artifact_id="a1",
 )
 TEXT = RowResult(
