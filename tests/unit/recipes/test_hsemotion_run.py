@@ -43,7 +43,6 @@ from twominds.records import (
 )
 from twominds.search.assembly import Assembly, assemble, validation_score
 from twominds.search.inputs import LabelledClips, labelled_inputs
-from twominds.synthetic.weights import make_debug_models
 from twominds.tasks import Classes
 from twominds.training.examples import FusionExamples, Targets
 from twominds.training.fit import fit
@@ -153,18 +152,17 @@ def made_up_clip(index: int, folder: Path) -> ClipMedia:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+def parts(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     folder = tmp_path_factory.mktemp("hsemotion")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    make_debug_models(str(folder / "models"), detector=False)
     patched = pytest.MonkeyPatch()
 
     def build(media: MediaConfig, *_: object) -> Everywhere | None:
         return None if media.detector == "corpus" else Everywhere()
 
     patched.setattr("twominds.features.face_track.build_detector", build)
-    yield Parts(BackboneStore(uri=str(folder / "models")), [made_up_clip(i, folder) for i in range(CLIPS)])
+    yield Parts(BackboneStore(uri=tiny_bundle), [made_up_clip(i, folder) for i in range(CLIPS)])
     patched.undo()
     torch.set_num_threads(threads)
 
