@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import httpx
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import ray
 import tyro
+from tests.e2e.shells import ROOT, bash, has_mark, here
 
 from twominds import artifacts
 from twominds.backbones import BACKBONES
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     "README.md",
     "platform/twominds/recipes/README.md",
@@ -119,29 +120,6 @@ def shell(finished: "Finished", ray_address: str) -> Iterator[dict[str, str]]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
     ray.init(address=ray_address, log_to_driver=False)
-
-
-def has_mark(pid: int, mark: str) -> bool:
-    """Whether a process has the mark in its environment."""
-    try:
-        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
-
-
-def bash(script: str, environment: dict[str, str], folder: Path = ROOT, timeout_s: float = 500) -> str:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def test_head_job_service_and_curl(finished: "Finished", ports: None, shell: dict[str, str], tmp_path: Path) -> None:
@@ -333,6 +311,13 @@ def test_a_table_of_hsemotion_goes_from_files_to_a_report(
     rows = {row["recipe"]: row["splits"]["validation"]["score"]["value"] for row in report["rows"]}
     assert [*rows] == ["majority", *(recipe.name for recipe in find_study("hsemotion/demo/expr/all"))]
     assert max(rows.values()) > rows["majority"] + 0.05, "expressions are planted in the face"
+    best = f"expressions/report/headline --models {finished.workspace.models}"
+    bash(
+        here(f"python jobs/score.py --videos expressions/corpus/videos --output scores --ensemble {best}"),
+        shell,
+        tmp_path,
+    )
+    assert pq.read_table(tmp_path / "scores" / "timeline" / "points.parquet").num_rows > 16 * 50
 
 
 def test_the_commands_of_the_papers_table_are_read(tmp_path: Path) -> None:
@@ -367,11 +352,6 @@ def test_no_block_of_commands_is_left_out() -> None:
     commands = [text for text in BLOCKS if "─▶" not in text]
     assert len(commands) == len(tried)
     assert all(tried & set(text.splitlines()) for text in commands)
-
-
-def here(command: str) -> str:
-    """A command of the repository root, for another folder."""
-    return command.replace("python jobs/", f"{shlex.quote(sys.executable)} {ROOT}/jobs/")
 
 
 def submit(command: str, environment: dict[str, str], folder: Path = ROOT) -> str:

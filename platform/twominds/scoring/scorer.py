@@ -13,7 +13,7 @@ from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import check_backbones
 from twominds.errors import ArtifactError
 from twominds.media.reader import MediaReader
-from twominds.records import Clip, Embedding, Failure, Modality, Score, View
+from twominds.records import Clip, Embedding, Failure, Score, View
 from twominds.scoring.branch import Branch, check_encoder
 from twominds.scoring.ensemble import Ensemble
 from twominds.workspace import Workspace
@@ -97,7 +97,7 @@ def check_ensemble(ensemble_uri: str, store: BackboneStore) -> Card:
         raise ArtifactError(f"The artifact at {ensemble_uri} is an {card.kind}, not an ensemble.")
     check_backbones(card, store)
     for view, artifact_id in card.architecture["encoders"].items():
-        uri = encoder_uri(ensemble_uri, Modality(view))
+        uri = encoder_uri(ensemble_uri, view)
         encoder, _ = artifacts.verified(uri)
         check_encoder(encoder, artifact_id, uri)
         check_backbones(encoder, store)
@@ -105,7 +105,7 @@ def check_ensemble(ensemble_uri: str, store: BackboneStore) -> Card:
 
 
 def encoder_uri(ensemble_uri: str, view: View) -> str:
-    """Where an ensemble keeps the encoder of a modality."""
+    """Where an ensemble keeps the encoder of a view."""
     return f"{ensemble_uri.rstrip('/')}/encoders/{view}"
 
 

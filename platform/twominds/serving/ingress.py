@@ -197,7 +197,7 @@ def timeline_answer(names: Sequence[str], timeline: Timeline | None) -> Timeline
         return None
     return TimelineAnswer(
         times_s=timeline.points_s.round(3).tolist(),
-        outputs={name: timeline.outputs[:, i].round(4).tolist() for i, name in enumerate(names)},
+        outputs={name: timeline.outputs[:, i].round(6).tolist() for i, name in enumerate(names)},
         segments=[
             SegmentAnswer(
                 start_s=round(segment.start_s, 3),
