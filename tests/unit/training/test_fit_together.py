@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import FusionConfig, build_fusion
 from twominds.fusion.model import FusionOutput
-from twominds.fusion.simple import AttentionSumConfig, ClassWeightedConfig, ConcatMLPConfig
+from twominds.fusion.simple import AttentionSumConfig, ClassWeightedConfig, ConcatMLPConfig, EarlyFusionConfig
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.records import Modality, View
 from twominds.training.examples import FusionExamples
@@ -166,8 +166,9 @@ def test_optimizers_and_schedules(optimizer: OptimizerName, scheduler: Scheduler
         replace(FUSION, standardize="zscore"),
         AttentionSumConfig(hidden_dim=8, dropout=0.0),
         ConcatMLPConfig(hidden_dim=8, dropout=0.0, standardize="interaction", pca_components=2),
+        EarlyFusionConfig(hidden_dim=8, dropout=0.0),
     ],
-    ids=["no prototypes", "cls", "zscore", "attention_sum", "concat_mlp"],
+    ids=["no prototypes", "cls", "zscore", "attention_sum", "concat_mlp", "early"],
 )
 def test_fusion_models(fusion: FusionConfig) -> None:
     check_as_fit(fusion, CONFIG)
