@@ -1,6 +1,7 @@
 """Fetch pre-trained models from the hub, or import them from files, into a bundle that needs no internet afterwards.
 
     python jobs/fetch_models.py                                      all that is on the hub
+    python jobs/fetch_models.py --recipe hsemotion/emi/all           what a system, a row or a table needs
     python jobs/fetch_models.py --roles audio.wav2vec2_emotion       one of them
     python jobs/fetch_models.py --import-file face.emotion_efficientnet_b0=b0.pt   a state dict of timm's names
     python jobs/fetch_models.py --import-file face.emotimobilefacenet_mtl=mbf.onnx HSEmotion's face descriptors
@@ -24,7 +25,7 @@ from twominds.backbones.hub import default_staging, fetch_role
 from twominds.backbones.local_files import import_file
 from twominds.errors import BackboneError, ConfigError, TwomindsError
 from twominds.pipelines.job import in_sentences
-from twominds.recipes.catalog import find_recipe
+from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import WHISPER
 from twominds.workspace import Workspace, job_command
 
@@ -36,7 +37,10 @@ class FetchConfig:
     models: str = field(default_factory=lambda: Workspace.default().models)
     """Folder or object store prefix (`s3://...`) of the bundle."""
     roles: tuple[str, ...] = ()
-    """Roles to fetch; none given: all that are on the hub (with `--import-file`: only the files)."""
+    """Roles to fetch; none given: those of the recipe, or all that are on the hub (with `--import-file`: only the
+    files)."""
+    recipe: str = ""
+    """A system, a row or a study, whose models are fetched and of which is said what is still missing."""
     revision: tuple[str, ...] = ()
     """ROLE=COMMIT: take this commit (or branch, or tag) instead of the catalogue's."""
     import_file: tuple[str, ...] = ()
@@ -51,6 +55,8 @@ class FetchConfig:
     def __post_init__(self) -> None:
         for role in self.roles:
             catalogue_entry(role)
+        if self.recipe:
+            find_study(self.recipe)
         for option, pairs in (("revision", self.revision), ("import-file", self.import_file)):
             for pair in pairs:
                 role, _, value = pair.partition("=")
@@ -76,7 +82,8 @@ def fetch_models(config: FetchConfig, console: Console) -> list[str]:
         except BackboneError as error:
             failed.append(role)
             console.print(f"[red]{role}[/]: {error}", highlight=False)
-    roles = config.roles or (() if imports else tuple(role for role, b in BACKBONES.items() if b.hub_id is not None))
+    wanted = needed_roles(config.recipe) if config.recipe else tuple(BACKBONES)
+    roles = config.roles or (() if imports else tuple(role for role in wanted if BACKBONES[role].hub_id is not None))
     for role in roles:
         if not config.again and _is_there(config.models, role, revisions.get(role, "")):
             console.print(f"{role}: already there", highlight=False)
@@ -95,6 +102,11 @@ def fetch_models(config: FetchConfig, console: Console) -> list[str]:
             failed.append(role)
             console.print(f"[red]{role}[/]: {error}", highlight=False)
     return failed
+
+
+def needed_roles(recipe: str) -> tuple[str, ...]:
+    """Roles of all models that a system, a row or the rows of a study rest on, each once."""
+    return tuple(dict.fromkeys(role for row in find_study(recipe) for role in row.frozen_roles()))
 
 
 def show_bundle(bundle: str, console: Console) -> None:
@@ -124,10 +136,10 @@ def _is_there(bundle: str, role: str, revision: str) -> bool:
     return True
 
 
-def _show_missing(bundle: str, console: Console) -> None:
-    """Say what the published recipe still needs, and where to get it."""
+def _show_missing(bundle: str, recipe: str, console: Console) -> None:
+    """Say what the recipe still needs, and where to get it."""
     held = read_manifest(bundle)
-    for role in find_recipe("leya").frozen_roles():
+    for role in needed_roles(recipe):
         if role in held or role == WHISPER:
             continue
         console.print(f"[yellow]still missing[/]: {role} ({BACKBONES[role].purpose})", highlight=False)
@@ -147,7 +159,7 @@ def main() -> None:
         raise SystemExit(f"fetch_models: {error}") from error
     if failed:
         raise SystemExit(f"fetch_models: {len(failed)} not fetched: {', '.join(failed)}.")
-    _show_missing(config.models, console)
+    _show_missing(config.models, config.recipe or "leya", console)
     if not config.list:
         console.print(f"Next: {job_command('preprocess', models=config.models)}", highlight=False)
 

@@ -262,3 +262,21 @@ def test_a_local_file_is_imported_by_the_job(hub: Hub, tmp_path: Path, shared_me
     assert "imported yunet_n_dynamic.onnx" in printed
     assert set(read_manifest(str(tmp_path / "bundle"))) == {"detect.yunet"}
     assert hub.downloads == []
+
+
+def test_a_recipe_says_what_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    """Each model once that a row of the table rests on; vectors that the user brings rest on none."""
+    roles = job.needed_roles("hsemotion/ah-video/all")
+    assert set(roles) == {
+        "detect.yolo_face",
+        "speech.whisper",
+        "face.emotimobilefacenet_mtl",
+        "audio.wav2vec2_base",
+        "audio.hubert_large",
+        "text.roberta_go_emotions",
+    }
+    assert len(roles) == len(set(roles))
+    failed, _ = run(hub, tmp_path, roles=(), recipe="hsemotion/ah-video/all")
+    assert set(failed) == {"audio.wav2vec2_base", "audio.hubert_large", "text.roberta_go_emotions", "speech.whisper"}
+    with pytest.raises(ConfigError, match="no study and no recipe 'hsemotion/nothing'"):
+        job.FetchConfig(recipe="hsemotion/nothing")
