@@ -118,7 +118,7 @@ def sound(name: str, *, window_s: float = 60.0) -> AudioFeaturesConfig:
     )
 
 
-def fit(way: Way, *, epochs: int, batch_size: int, learning_rate: float, class_weights: bool = False) -> FitConfig:
+def head_fit(way: Way, *, epochs: int, batch_size: int, learning_rate: float, class_weights: bool = False) -> FitConfig:
     """Keras's Adam at a constant rate; the best epoch is kept. The demo has smaller batches and more epochs."""
     demo = way == "demo"
     return FitConfig(

@@ -23,7 +23,7 @@ from twominds.recipes.hsemotion import (
     What,
     blended,
     early,
-    fit,
+    head_fit,
     linear_fit,
     media,
     recipe_name,
@@ -161,7 +161,7 @@ def _grids(row: FrameRow) -> Grids:
 
 
 def _fit(way: Way) -> FitConfig:
-    return fit(way, epochs=20, batch_size=512, learning_rate=5e-4)
+    return head_fit(way, epochs=20, batch_size=512, learning_rate=5e-4)
 
 
 def _part(part: str, row: FrameRow, way: Way, *, raw: bool) -> Part:

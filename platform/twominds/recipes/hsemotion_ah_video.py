@@ -22,7 +22,7 @@ from twominds.recipes.hsemotion import (
     Way,
     What,
     blended,
-    fit,
+    head_fit,
     media,
     recipe_name,
     sound,
@@ -95,7 +95,7 @@ def video_row(name: str, way: Way = "mended") -> Recipe:
 
 def _part(row: _Row, way: Way) -> tuple[View, Part]:
     name, _, what = row.part.partition("-")
-    settings = fit(way, epochs=1, batch_size=512, learning_rate=1e-3)
+    settings = head_fit(way, epochs=1, batch_size=512, learning_rate=1e-3)
 
     def classifier(
         *, pooling: Literal["mean", "stat"], columns: tuple[int | None, int | None] = (None, None), share: float = 1.0

@@ -24,7 +24,7 @@ from twominds.recipes.hsemotion import (
     What,
     blended,
     early,
-    fit,
+    head_fit,
     linear_fit,
     media,
     recipe_name,
@@ -193,7 +193,7 @@ def emi_row(name: str, way: Way = "mended") -> Recipe:
 
 
 def _fit(way: Way) -> FitConfig:
-    return fit(way, epochs=20, batch_size=512, learning_rate=1e-3)
+    return head_fit(way, epochs=20, batch_size=512, learning_rate=1e-3)
 
 
 def _part(part: str, way: Way, *, raw: bool) -> Part:

@@ -15,7 +15,7 @@ from twominds.recipes.hsemotion import (
     Part,
     Way,
     blended,
-    fit,
+    head_fit,
     media,
     recipe_name,
     searches,
@@ -114,7 +114,7 @@ def expression_row(name: str, way: Way = "mended") -> Recipe:
 
 
 def _part(view: View, way: Way) -> Part:
-    settings = fit(way, epochs=10, batch_size=256, learning_rate=1e-3, class_weights=True)
+    settings = head_fit(way, epochs=10, batch_size=256, learning_rate=1e-3, class_weights=True)
     head = PointEncoderConfig(hidden_dim=128, standardize=way == "demo")
     if view == SOUND:
         nearest = replace(head, alignment="nearest", by="position" if way == "faithful" else "time")
