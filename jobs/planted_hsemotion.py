@@ -162,9 +162,7 @@ def _report(
     scores: dict[str, Any] = {
         row["recipe"].rpartition("/")[2]: row["splits"]["test"]["score"] for row in report["rows"]
     }
-    better = {row: others for row, others in PLANTED[table].better if row in rows} | (
-        {FILTERED[2]: (FILTERED[1],)} if rows is FILTERED else {}
-    )
+    better = dict(PLANTED[table].better) if rows is not FILTERED else {FILTERED[2]: (FILTERED[1],)}
     return {
         "metric": report["metric"],
         "test": scores,

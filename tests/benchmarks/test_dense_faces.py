@@ -2,7 +2,9 @@
 
 import json
 import resource
+import shutil
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +34,8 @@ def bundle(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> Backbo
     folder = tmp_path_factory.mktemp("bundle")
     uri = str(folder / "models")
     detector = BackboneStore(uri=tiny_bundle)
-    add_to_bundle(uri, "detect.yolo_face", detector.folder("detect.yolo_face"), detector.entry("detect.yolo_face"))
+    copy = shutil.copytree(detector.folder("detect.yolo_face"), folder / "detector")  # a bundle takes the folder itself
+    add_to_bundle(uri, "detect.yolo_face", copy, detector.entry("detect.yolo_face"))
     published, model = DESCRIPTORS[ROLE], folder / "b0"
     model.mkdir()
     torch.manual_seed(0)
@@ -46,10 +49,22 @@ def bundle(tiny_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> Backbo
 
 @pytest.fixture(scope="module")
 def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("minute") / "corpus"
-    drawn = SyntheticCorpusConfig(clips=12, clip_s=SECONDS / 0.85, width=640, height=480, fps=FPS, clean=True)
-    make_corpus(drawn, root)
-    return next(iter(sorted((root / "Videos").rglob("*.mp4"))))
+    """Drawn clips of twelve people, one after another."""
+    folder = tmp_path_factory.mktemp("minute")
+    drawn = SyntheticCorpusConfig(clips=12, clip_s=1.2 * SECONDS / 12, width=640, height=480, fps=FPS, clean=True)
+    make_corpus(drawn, folder / "corpus")
+    path, shown = folder / "minute.mp4", 0
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
+        for clip in sorted((folder / "corpus" / "Videos").rglob("*.mp4")):
+            with av.open(str(clip)) as container:
+                for frame in container.decode(video=0):
+                    if shown < SECONDS * FPS:
+                        frame.pts, frame.time_base, shown = shown, Fraction(1, FPS), shown + 1
+                        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
 
 
 def plain_loop(video: Path, store: BackboneStore) -> np.ndarray[Any, Any]:
@@ -67,7 +82,7 @@ def plain_loop(video: Path, store: BackboneStore) -> np.ndarray[Any, Any]:
             image = cast("np.ndarray[Any, Any]", frame.to_ndarray(format="rgb24"))
             crop = crop_faces([image], detector.detect([image]), image.shape[0]).crops[0]
             square = Image.fromarray(crop).resize((224, 224), Image.Resampling.BILINEAR)
-            pixels = torch.from_numpy(np.asarray(square)).movedim(-1, 0) / 255
+            pixels = torch.from_numpy(np.array(square)).movedim(-1, 0) / 255
             rows.append(model(((pixels - mean) / std)[None])[0].numpy())
     return np.stack(rows)
 

@@ -308,7 +308,7 @@ def test_a_table_of_hsemotion_goes_from_files_to_a_report(
     finished: "Finished", shell: dict[str, str], tmp_path: Path
 ) -> None:
     report = drawn_report(block(TABLES).splitlines(), finished, shell, tmp_path)
-    rows = {row["recipe"]: row["splits"]["validation"]["score"]["value"] for row in report["rows"]}
+    rows = {row["recipe"]: row["splits"]["val"]["score"]["value"] for row in report["rows"]}
     assert [*rows] == ["majority", *(recipe.name for recipe in find_study("hsemotion/demo/expr/all"))]
     assert max(rows.values()) > rows["majority"] + 0.05, "expressions are planted in the face"
     best = f"expressions/report/headline --models {finished.workspace.models}"
