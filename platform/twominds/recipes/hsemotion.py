@@ -27,9 +27,13 @@ from twominds.features.audio import AudioFeaturesConfig
 from twominds.features.catalog import AnyFeaturesConfig
 from twominds.fusion.simple import ClassWeightedConfig, EarlyFusionConfig
 from twominds.media.reader import MediaConfig
-from twominds.recipes.recipe import EncoderSearch, FusionRecipe
+from twominds.recipes.recipe import EncoderSearch, FusionRecipe, PublishedScores, Recipe
 from twominds.recipes.space import Choice, LogUniform, SearchSpace
+from twominds.recipes.stages import Stage, TrainViews
 from twominds.records import View
+from twominds.scoring.decision import Decision
+from twominds.scoring.post_processing import Grids
+from twominds.tasks import Task
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 
@@ -44,7 +48,7 @@ CHOSEN_ON_WHAT_IS_PRINTED = (
     "The paper's numbers are of the validation split, on which its epochs, weights, radii and thresholds were chosen, "
     "row by row: they are optimistic."
 )
-"""Of all its tables."""
+"""What a reader must know of the numbers of all four tables."""
 
 SEED = 42
 """The published code seeds nothing."""
@@ -87,6 +91,16 @@ SOUNDS: Mapping[str, tuple[str, str]] = {
 }
 """Role and name of the models of sound."""
 
+TEXTS: Mapping[str, str] = {
+    "roberta": "RoBERTa-GoEmotions",
+    "sentence_bert": "SentenceBERT",
+    "minilm": "MiniLM",
+    "e5": "E5",
+    "openai": "OpenAI vectors",
+    "gigachat": "GigaChat vectors",
+}
+"""Names of the models of words, and of the vectors that users bring."""
+
 
 def view_of(part: str) -> View:
     """The view of a part of a row, which begins with its model's name: `mfn-scores`, `hubert-mean`, `roberta`."""
@@ -94,6 +108,19 @@ def view_of(part: str) -> View:
     if name in FACES:
         return f"face.{name}"
     return f"audio.{name}" if name in SOUNDS else f"text.{name}"
+
+
+def told(part: str) -> str:
+    """A part in words: the paper's name of its model, and what of its rows is taken."""
+    name, *taken = part.split("-")
+    model = FACES[name].name if name in FACES else SOUNDS[name][1] if name in SOUNDS else TEXTS[name]
+    return " ".join([model, *("STAT" if word == "stat" else word for word in taken)])
+
+
+def ending(way: Way, faithful: str) -> str:
+    """What a row's description ends with: how it is `faithful`, that it is the demo, or nothing."""
+    endings: Mapping[Way, str] = {"mended": "", "faithful": f"; as published{faithful}", "demo": " (demo)"}
+    return endings[way]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +132,61 @@ class Part:
     fit: FitConfig
 
 
-def media(way: Way, **settings: float) -> MediaConfig:
-    """How clips are read: the published features are of the organisers' crops, and sound is heard to its end."""
-    detector = "corpus" if way == "faithful" else "yolo"
-    return replace(MediaConfig(max_audio_s=7200.0, detector=detector), **settings)
+def row_recipe(
+    table: str,
+    name: str,
+    way: Way,
+    *,
+    number: int,
+    description: str,
+    task: Task,
+    parts: Mapping[View, Part],
+    fusion: FusionRecipe,
+    last: Stage,
+    published: PublishedScores,
+    face_frames: int = 8,
+    searches: Mapping[View, EncoderSearch],
+    decision: Decision | None = None,
+    grids: Grids | None = None,
+) -> Recipe:
+    """A row of one of the tables: what all of them have alike, filled in.
+
+    Args:
+        table: As in the recipe's name.
+        name: Of the row.
+        way: How it is built.
+        number: The table's in the paper.
+        description: See `Recipe`.
+        task: See there.
+        parts: All views, also one that only overrules.
+        fusion: See `blended` and `early`.
+        last: The stage after the views'.
+        published: What the paper got.
+        face_frames: In how many frames of a clip a face is looked for, where not in all.
+        searches: Of single encoders.
+        decision: Steps that are given.
+        grids: What is chosen on validation.
+    """
+    return Recipe(
+        name=recipe_name(table, name, way),
+        description=description,
+        source=f"{SOURCE}, Table {number}",
+        task=task,
+        # The published features are of the organisers' crops, and sound is heard to its end.
+        media=MediaConfig(
+            max_audio_s=7200.0, detector="corpus" if way == "faithful" else "yolo", face_frames=face_frames
+        ),
+        features={view: part.features for view, part in parts.items()},
+        encoders={view: part.encoder for view, part in parts.items()},
+        encoder_fits={view: part.fit for view, part in parts.items()},
+        encoder_seed=SEED,
+        encoder_searches=searches,
+        fusion=fusion,
+        stages=(TrainViews(), last),
+        decision=decision or Decision(),
+        grids=grids or Grids(),
+        published=published,
+    )
 
 
 def sound(name: str, *, window_s: float = 60.0) -> AudioFeaturesConfig:
@@ -178,7 +256,7 @@ SPACE: SearchSpace = {
 """Where a search of a head, or of early fusion, looks; the published numbers are in it, the ranges are ours."""
 
 
-def searches(parts: Mapping[View, Part]) -> dict[View, EncoderSearch]:
+def head_searches(parts: Mapping[View, Part]) -> dict[View, EncoderSearch]:
     """The search of each view's network with a hidden layer: its width and its learning rate."""
     return {
         view: EncoderSearch(space=SPACE, trials=20)

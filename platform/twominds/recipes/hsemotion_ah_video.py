@@ -15,23 +15,22 @@ from twominds.features.sentence import SentenceFeaturesConfig
 from twominds.recipes.hsemotion import (
     CHOSEN_ON_WHAT_IS_PRINTED,
     FACES,
-    SEED,
     SOUNDS,
-    SOURCE,
     Part,
     Way,
     What,
     blended,
+    ending,
     head_fit,
-    media,
-    recipe_name,
+    row_recipe,
     sound,
+    told,
     view_of,
 )
 from twominds.recipes.hsemotion_ah_frame import face_track, words
 from twominds.recipes.recipe import EncoderSearch, PublishedScores, Recipe
 from twominds.recipes.space import Choice
-from twominds.recipes.stages import BlendViews, TrainViews
+from twominds.recipes.stages import BlendViews
 from twominds.records import View
 from twominds.tasks import AH_VIDEO
 
@@ -76,20 +75,18 @@ def video_row(name: str, way: Way = "mended") -> Recipe:
     """A row of Table 3."""
     row = ROWS[name]
     view, part = _part(row, way)
-    return Recipe(
-        name=recipe_name("ah-video", name, way),
+    return row_recipe(
+        "ah-video",
+        name,
+        way,
+        number=3,
         description=_described(row, way),
-        source=f"{SOURCE}, Table 3",
         task=AH_VIDEO,
-        media=media(way, face_frames=8),
-        features={view: part.features},
-        encoders={view: part.encoder},
-        encoder_fits={view: part.fit},
-        encoder_seed=SEED,
-        encoder_searches={view: EncoderSearch(space={"c": Choice(values=COSTS)}, sampler="grid", trials=len(COSTS))},
+        parts={view: part},
         fusion=blended([view]),
-        stages=(TrainViews(), BlendViews()),
+        last=BlendViews(),
         published=PublishedScores(validation=PUBLISHED[row.part], metric="accuracy", how=_HOW),
+        searches={view: EncoderSearch(space={"c": Choice(values=COSTS)}, sampler="grid", trials=len(COSTS))},
     )
 
 
@@ -126,18 +123,8 @@ def _text(name: str, way: Way) -> AnyFeaturesConfig:
     return SentenceFeaturesConfig(backbone="text.all_minilm") if way == "demo" else GivenVectorsConfig(name=name)
 
 
-_NAMES: Mapping[str, str] = {
-    "openai": "OpenAI vectors",
-    "gigachat": "GigaChat vectors",
-    "roberta": "RoBERTa-GoEmotions",
-}
-
-
 def _described(row: _Row, way: Way) -> str:
-    name, _, what = row.part.partition("-")
-    told = f"{FACES[name].name} {what}" if name in FACES else SOUNDS[name][1] if name in SOUNDS else _NAMES[name]
     by = {"rbf_svc": "RBF SVC", "logistic_regression": "logistic regression"}[row.classifier]
-    heard = f", of sound the first {HEARD_SHARE:.0%}" if name in SOUNDS else ""
-    faithful = f"; as published, on the corpus's crops{heard}"
-    ways: Mapping[Way, str] = {"mended": "", "faithful": faithful, "demo": " (demo)"}
-    return f"A/H per video: {told}, {by}{ways[way]}"
+    heard = f", of sound the first {HEARD_SHARE:.0%}" if row.part in SOUNDS else ""
+    way_of = ending(way, f", on the corpus's crops{heard}")
+    return f"A/H per video: {told(row.part)}, {by}{way_of}"

@@ -16,25 +16,24 @@ from twominds.features.sentence import SentenceFeaturesConfig
 from twominds.recipes.hsemotion import (
     CHOSEN_ON_WHAT_IS_PRINTED,
     FACES,
-    SEED,
     SOUNDS,
-    SOURCE,
     Part,
     Way,
     What,
     blended,
     early,
+    ending,
     head_fit,
+    head_searches,
     linear_fit,
-    media,
-    recipe_name,
-    searches,
+    row_recipe,
     sound,
+    told,
     view_of,
 )
 from twominds.recipes.hsemotion_ah_frame import words
 from twominds.recipes.recipe import PublishedScores, Recipe
-from twominds.recipes.stages import BlendViews, TrainFusion, TrainViews
+from twominds.recipes.stages import BlendViews, TrainFusion
 from twominds.scoring.members import Weight
 from twominds.scoring.post_processing import Grids
 from twominds.tasks import MIMICRY
@@ -162,34 +161,29 @@ def emi_row(name: str, way: Way = "mended") -> Recipe:
     fusion = early(views, _fit(way), hidden_dim=64, way=way) if early_fusion else blended(views)
     all_linear = all(part.partition("-")[0] in _LINEAR for part in row.parts) and not early_fusion
     chosen = Grids(weight_step=0.05 if len(views) > 1 and not early_fusion else None, per_output=True)
-    return Recipe(
-        name=recipe_name("emi", name, way),
+    weights = dict(zip(views, row.weights, strict=False)) if faithful else {}
+    made = row_recipe(
+        "emi",
+        name,
+        way,
+        number=2,
         description=_described(row, way),
-        source=f"{SOURCE}, Table 2",
         task=MIMICRY,
-        criterion="pearson",
-        # As published, linear heads had the loss without weights.
-        output_weights=None if faithful and all_linear else OUTPUT_WEIGHTS,
-        media=media(way, face_frames=FACE_FRAMES if way != "demo" else 12),
-        features={view: part.features for view, part in parts.items()},
-        encoders={view: part.encoder for view, part in parts.items()},
-        encoder_fits={view: part.fit for view, part in parts.items()},
-        encoder_seed=SEED,
-        encoder_searches={} if early_fusion else searches(parts),
+        parts=parts,
         fusion=fusion,
-        stages=(
-            TrainViews(),
-            TrainFusion()
-            if early_fusion
-            else BlendViews(weights=dict(zip(views, row.weights, strict=False)) if faithful else {}),
-        ),
-        grids=Grids() if chosen.weight_step is None or (faithful and row.weights) else chosen,
+        last=TrainFusion() if early_fusion else BlendViews(weights=weights),
         published=PublishedScores(
             validation=row.published[0],
             how=_HOW,
             others={f"pearson of {name}": value for name, value in zip(MIMICRY.names, row.published[1:], strict=True)},
         ),
+        face_frames=FACE_FRAMES if way != "demo" else 12,
+        searches={} if early_fusion else head_searches(parts),
+        grids=Grids() if chosen.weight_step is None or (faithful and row.weights) else chosen,
     )
+    # As published, linear heads had the loss without weights.
+    weighted = None if faithful and all_linear else OUTPUT_WEIGHTS
+    return replace(made, criterion="pearson", output_weights=weighted)
 
 
 def _fit(way: Way) -> FitConfig:
@@ -231,28 +225,8 @@ _SENTENCES: Mapping[str, SentenceFeaturesConfig] = {
 }
 """As sentence-transformers has them."""
 
-_NAMES: Mapping[str, str] = {
-    "roberta": "RoBERTa-GoEmotions",
-    "sentence_bert": "SentenceBERT",
-    "minilm": "MiniLM",
-    "e5": "E5",
-    "openai": "OpenAI vectors",
-    "gigachat": "GigaChat vectors",
-}
-
 
 def _described(row: EmiRow, way: Way) -> str:
     how = f"{'early fusion' if row.fused == 'early' else 'blend'} of " if len(row.parts) > 1 else ""
-    ways: Mapping[Way, str] = {
-        "mended": "",
-        "faithful": "; as published, on the corpus's crops, with its weights",
-        "demo": " (demo)",
-    }
-    return f"six intensities per video: {how}{', '.join(_told(part) for part in row.parts)}{ways[way]}"
-
-
-def _told(part: str) -> str:
-    name, *told = part.split("-")
-    named = FACES[name].name if name in FACES else SOUNDS[name][1] if name in SOUNDS else _NAMES[name]
-    pooled = {"stat": "STAT", "mean": "mean", "scores": "scores", "features": "features"}
-    return " ".join([named, *(pooled[word] for word in told)])
+    way_of = ending(way, ", on the corpus's crops, with its weights")
+    return f"six intensities per video: {how}{', '.join(map(told, row.parts))}{way_of}"

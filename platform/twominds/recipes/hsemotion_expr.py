@@ -10,20 +10,18 @@ from twominds.encoders.points import PointEncoderConfig
 from twominds.recipes.hsemotion import (
     CHOSEN_ON_WHAT_IS_PRINTED,
     FACES,
-    SEED,
-    SOURCE,
     Part,
     Way,
     blended,
+    ending,
     head_fit,
-    media,
-    recipe_name,
-    searches,
+    head_searches,
+    row_recipe,
     sound,
 )
 from twominds.recipes.hsemotion_ah_frame import face_track
 from twominds.recipes.recipe import PublishedScores, Recipe
-from twominds.recipes.stages import BlendViews, TrainViews
+from twominds.recipes.stages import BlendViews
 from twominds.records import View
 from twominds.scoring.decision import Decision, Overrule, Smooth, Step
 from twominds.scoring.post_processing import Grids
@@ -91,26 +89,24 @@ def expression_row(name: str, way: Way = "mended") -> Recipe:
         radii=() if row.radius is None else tuple(round(radius / FRAMES_PER_S, 3) for radius in RADII),
         confidences=CONFIDENCES if row.filtered else (),
     )
-    return Recipe(
-        name=recipe_name("expr", name, way),
+    made = row_recipe(
+        "expr",
+        name,
+        way,
+        number=1,
         description=_described(row, way),
-        source=f"{SOURCE}, Table 1",
         task=EXPRESSION,
-        chosen_by="accuracy" if faithful else "",
-        media=media(way, face_frames=8),
-        features={view: part.features for view, part in parts.items()},
-        encoders={view: part.encoder for view, part in parts.items()},
-        encoder_fits={view: part.fit for view, part in parts.items()},
-        encoder_seed=SEED,
-        encoder_searches=searches(parts),
+        parts=parts,
         fusion=blended(row.views),
-        stages=(TrainViews(), BlendViews(weights=weights)),
-        decision=Decision(steps=tuple(steps)),
-        grids=Grids() if faithful else grids,
+        last=BlendViews(weights=weights),
         published=PublishedScores(
             validation=row.published, others={"accuracy": row.accuracy}, how=CHOSEN_ON_WHAT_IS_PRINTED
         ),
+        searches=head_searches(parts),
+        decision=Decision(steps=tuple(steps)),
+        grids=Grids() if faithful else grids,
     )
+    return replace(made, chosen_by="accuracy") if faithful else made
 
 
 def _part(view: View, way: Way) -> Part:
@@ -131,12 +127,8 @@ def _part(view: View, way: Way) -> Part:
 
 def _described(row: ExpressionRow, way: Way) -> str:
     names = {FACE: "EmotiEffNet-B0", SOUND: "wav2vec 2.0", PRETRAINED: "EmotiEffNet-B0's own scores"}
-    told = " and ".join(names[view] for view in row.views)
-    steps = [*(["smoothing"] if row.radius is not None else []), *(["confidence filter"] if row.filtered else [])]
-    ways: Mapping[Way, str] = {
-        "mended": "",
-        "faithful": "; as published: its radius, weights and confidence, sound spread over the frames",
-        "demo": " (demo)",
-    }
     blend = "blend of " if len(row.views) > 1 else ""
-    return f"eight expressions per frame: {blend}{told}{''.join(f', {step}' for step in steps)}{ways[way]}"
+    seen = " and ".join(names[view] for view in row.views)
+    steps = [*(["smoothing"] if row.radius is not None else []), *(["confidence filter"] if row.filtered else [])]
+    way_of = ending(way, ": its radius, weights and confidence, sound spread over the frames")
+    return f"eight expressions per frame: {blend}{', '.join([seen, *steps])}{way_of}"
