@@ -1,4 +1,4 @@
-"""Which clip of a corpus a row of a second table is about."""
+"""Finds the clip of a corpus that a row of a second table is about."""
 
 from collections.abc import Sequence
 

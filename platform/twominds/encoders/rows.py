@@ -32,8 +32,8 @@ class RowsEncoderConfig:
     """From which column to before which each row is seen, as in a slice: of a face descriptor with ten scores the
     embedding is (null, -10), and the scores are (-10, null)."""
     logits_of: tuple[int, ...] = ()
-    """Which of the columns seen are the logits, in the task's order: those of a model that was trained for the task
-    before. Nothing is learned then, and the settings below have no effect. Empty: the logits are learned."""
+    """Columns, of those that are seen, to be taken for the logits in the task's order: scores of a model that was
+    trained for the task before. Nothing is learned then, and what follows has no effect. Empty: logits are learned."""
     standardize: bool = True
     """Standardise what is seen: frozen features are on no common scale."""
     hidden_dim: int = 64
@@ -41,7 +41,7 @@ class RowsEncoderConfig:
     dropout: float = 0.0
     """Before the last layer."""
     one_logit: bool = False
-    """Of two classes: learn one number z rather than two. The logits are 0 and z, so the last class's probability is
+    """Learn one number z rather than two, for two classes: the logits are 0 and z, so the last class's probability is
     the sigmoid of z."""
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class VectorClassifierConfig:
     """Only this first part of a clip's rows is looked at, rounded down, but one row at least. HSEmotion's public code
     finds sound at 50 rows a second by the numbers of 24 frames a second, and so sees its first 48 %."""
     normalize: Literal["none", "l2", "standardize"] = "none"
-    """Of the vector: nothing, to length 1, or by the mean and population standard deviation of training."""
+    """How the vector is scaled: not, to length 1, or by the mean and population standard deviation of training."""
     classifier: Literal["rbf_svc", "linear_svc", "logistic_regression"] = "rbf_svc"
     """What decides, as scikit-learn fits it by default: the kernel's gamma is its `scale`. An SVC is of two classes."""
     c: float = 1.0
@@ -124,7 +124,7 @@ class VectorClassifier(LearnsAtOnce):
     def pretrained(
         cls, config: VectorClassifierConfig, *, num_outputs: int, store: BackboneStore, example: Features
     ) -> Self:
-        """See `Encoder.pretrained`; has yet to `learn`.
+        """A classifier that has yet to `learn`, for rows such as those of `example`; see `Encoder.pretrained`.
 
         Raises:
             ConfigError: the features are no rows, or the settings do not go with them or with the classes.
@@ -135,7 +135,7 @@ class VectorClassifier(LearnsAtOnce):
 
     @classmethod
     def from_architecture(cls, config: VectorClassifierConfig, *, num_outputs: int, architecture: Architecture) -> Self:
-        """See `Encoder.from_architecture`."""
+        """An empty classifier of the right shapes, to be filled; see `Encoder.from_architecture`."""
         return cls(config, num_outputs=num_outputs, architecture=architecture)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:

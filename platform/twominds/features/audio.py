@@ -26,7 +26,7 @@ class AudioFeaturesConfig:
     backbone: str = "audio.wav2vec2_emotion"
     """Role of a wav2vec2 or a HuBERT in the bundle."""
     hidden_state: int | None = 10
-    """Which hidden state becomes the features: 0 is the first layer's input, n the output of layer n; None: what the
+    """The hidden state that becomes the features: 0 is the first layer's input, n the output of layer n; None: what the
     whole model gives, after its last layer's own normalisation."""
     window_s: float = 60.0
     """Longer sound goes through in consecutive windows of this length (attention costs its square)."""

@@ -68,7 +68,14 @@ def extract_where(
     presences: Sequence[Presence],
     extract: Callable[[list[ClipMedia]], list[Features]],
 ) -> list[Features]:
-    """As `extract_present`, for views that are there, or not, for reasons of their own: one presence for each clip."""
+    """Features of the clips that have the view, in one call of `extract`, and absent ones of the others, in order.
+
+    Args:
+        media: The clips.
+        view: Whose features.
+        presences: Of the view in each clip, which need not be that of its modality (as in `extract_present`).
+        extract: Makes the features of the clips that have it.
+    """
     present = [clip for clip, presence in zip(media, presences, strict=True) if presence.present]
     extracted = iter(extract(present) if present else [])
     features = [

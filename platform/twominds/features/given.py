@@ -42,7 +42,7 @@ class GivenVectors:
         self._name, self._pooled = config.name, with_pooled
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
-        """See `FeatureExtractor.extract`."""
+        """The vector of each clip as one row; see `FeatureExtractor.extract`."""
         lacking = absent(f"there is no vector.{self._name} for it")
         presences = [PRESENT if self._name in clip.vectors else lacking for clip in media]
         return extract_where(media, self.view, presences, self._extract)

@@ -21,7 +21,7 @@ from twominds.fusion.batch import FusionInputs, InputKind, count_points, fusion_
 from twominds.fusion.catalog import Fusion
 from twominds.records import Contributions, Embedding, Failure, Score, View, ViewScore, modality_of
 from twominds.scoring.contributions import contributions, log_odds, subsets
-from twominds.scoring.members import EnsembleConfig, blended, member_models
+from twominds.scoring.members import EnsembleConfig, blended, member_models, seeds_of
 from twominds.scoring.timeline import timeline
 from twominds.tasks import Classes, Task
 
@@ -52,7 +52,8 @@ class Ensemble:
         self.config = config
         self.card = card
         self.members = config.members_of(card.seeds)
-        self._dims = dict(dims)
+        self.dims = dict(dims)
+        """Length of each view's token."""
 
     @classmethod
     def load(cls, uri: str) -> "Ensemble":
@@ -122,7 +123,7 @@ class Ensemble:
         return any(clip[view].presence.present for view in self.config.views)
 
     def _said(self, clips: Sequence[EmbeddingsOfClip]) -> Said:
-        return self._said_of(self._for_each_member(lambda views, kind: fusion_inputs(clips, views, kind, self._dims)))
+        return self._said_of(self._for_each_member(lambda views, kind: fusion_inputs(clips, views, kind, self.dims)))
 
     def _for_each_member(self, make: Callable[[tuple[View, ...], InputKind], FusionInputs]) -> list[FusionInputs]:
         """The inputs that each member takes; those of the same views and kind are made once."""
@@ -186,7 +187,7 @@ class Ensemble:
         each = np.repeat(coalitions, len(chosen), axis=0)  # [2^M * P, M]
 
         def of_coalitions(views: tuple[View, ...], kind: InputKind) -> FusionInputs:
-            own = fusion_inputs([clip], views, kind, self._dims).select(chosen)
+            own = fusion_inputs([clip], views, kind, self.dims).select(chosen)
             allowed = torch.from_numpy(each[:, [modalities.index(modality_of(view)) for view in views]])
             again = own.select(torch.arange(len(chosen)).repeat(len(coalitions)))
             return FusionInputs(tokens=again.tokens, mask=again.mask & allowed)
@@ -292,7 +293,7 @@ def save_ensemble(
         card,
         config=artifacts.to_json(config),
         architecture=architecture,
-        seeds=tuple(int(name.removeprefix("seed-")) for name in states if name.startswith("seed-")),
+        seeds=seeds_of(states),
         backbones=artifacts.merge_backbones(cards),
     )
     return model_card.save(uri, tensors, complete)

@@ -4,7 +4,7 @@ Five seeds of one fusion are five equal weights (LEYA, section 4.2); a late fusi
 or a head of its own for the text are weights, too, fixed by the recipe or fitted on validation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,9 +23,17 @@ Weight = float | tuple[float, ...]
 """What a member counts; or one number for each output."""
 
 
+_SEED = "seed-"
+
+
 def seed_name(seed: int) -> str:
     """What the member is called that a seed made."""
-    return f"seed-{seed}"
+    return f"{_SEED}{seed}"
+
+
+def seeds_of(names: Iterable[str]) -> tuple[int, ...]:
+    """The seeds that made members of these names; other members, such as those of views, have none."""
+    return tuple(int(name.removeprefix(_SEED)) for name in names if name.startswith(_SEED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,7 @@ class EnsembleConfig:
 
     def members_of(self, seeds: Sequence[int]) -> tuple[Member, ...]:
         """The members with what they share filled in: its own, or one for each seed."""
-        members = self.members or tuple(Member(name=f"seed-{seed}") for seed in seeds)
+        members = self.members or tuple(Member(name=seed_name(seed)) for seed in seeds)
         return tuple(
             replace(
                 member,

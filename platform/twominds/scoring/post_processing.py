@@ -115,8 +115,8 @@ def fit_post_processing(
             return -np.inf
         return metric(truth, np.concatenate([of_clip for of_clip in answers if of_clip is not None]))
 
-    if grids.weight_step is not None:
-        start = _with_weights(start, said, truth, grids, metric)
+    if (step := grids.weight_step) is not None:
+        start = _with_weights(start, said, truth, grids, metric, step)
     radii = sorted(grids.radii) or [None]
     thresholds = sorted(grids.thresholds, key=lambda value: abs(value - 0.5)) or [None]
     start = _best([_with(start, radius, threshold) for radius, threshold in product(radii, thresholds)], score)
@@ -170,15 +170,18 @@ def cross_fitted(
 
 
 def _with_weights(
-    start: PostProcessing, clips: Sequence[SaidClip], truth: npt.NDArray[Any], grids: Grids, metric: Metric
+    start: PostProcessing,
+    clips: Sequence[SaidClip],
+    truth: npt.NDArray[Any],
+    grids: Grids,
+    metric: Metric,
+    step: float,
 ) -> PostProcessing:
     """The same with the best weights of the members that count."""
     counted = [i for i, weight in enumerate(start.weights) if np.max(weight) > 0]
     outputs = np.concatenate([clip.by_member[counted][:, clip.places] for clip in clips], axis=1)
     decisions = [start.decision.with_step(Threshold(value=value)) for value in grids.thresholds] or [start.decision]
-    fitted = fit_weights(
-        outputs, truth, metric, step=grids.weight_step or 0.05, per_output=grids.per_output, decisions=decisions
-    )
+    fitted = fit_weights(outputs, truth, metric, step=step, per_output=grids.per_output, decisions=decisions)
     weights = list(start.weights)
     for place, weight in zip(counted, fitted, strict=True):
         weights[place] = weight

@@ -3,7 +3,7 @@
 Weights and steps for which the recipe has grids are chosen here, on validation clips alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from twominds.media.reader import MediaConfig
 from twominds.recipes.recipe import Recipe
 from twominds.records import View
 from twominds.scoring.ensemble import Ensemble
-from twominds.scoring.members import EnsembleConfig, Member, member_models, seed_name
+from twominds.scoring.members import EnsembleConfig, Member, Weight, member_models, seed_name, seeds_of
 from twominds.scoring.post_processing import PostProcessing, SaidClip, fit_post_processing
 from twominds.search.inputs import LabelledClips
 from twominds.tasks import Classes
@@ -38,8 +38,15 @@ class Assembly:
 
     def ensemble(self, recipe: Recipe) -> Ensemble:
         """The same, at work."""
-        card = Card(kind="ensemble", task=recipe.task, recipe=recipe.name, config={}, data={}, selected_on="validation")
-        card = replace(card, seeds=tuple(int(n.removeprefix("seed-")) for n in self.states if n.startswith("seed-")))
+        card = Card(
+            kind="ensemble",
+            task=recipe.task,
+            recipe=recipe.name,
+            config={},
+            data={},
+            selected_on="validation",
+            seeds=seeds_of(self.states),
+        )
         members = self.config.members_of(card.seeds)
         models = member_models(self.states, members, self.dims, recipe.task.num_outputs)
         return Ensemble(models, self.config, self.dims, card)
@@ -55,24 +62,14 @@ class Assembly:
         )
 
 
-def assemble(
-    recipe: Recipe,
-    by_seed: Mapping[int, State],
-    dims: Mapping[View, int],
-    media: MediaConfig,
-    validation: LabelledClips | None = None,
-) -> Assembly:
-    """The ensemble that a recipe makes of its trained models.
+def assemble(recipe: Recipe, by_seed: Mapping[int, State], dims: Mapping[View, int], media: MediaConfig) -> Assembly:
+    """The ensemble that a recipe makes of its trained models, before anything is chosen from its grids.
 
     Args:
         recipe: Whose stages say whether the models of the seeds are its members, or the views themselves.
         by_seed: The fusion models; none of a blend.
         dims: Of the fusion's tokens.
         media: How the clips were read.
-        validation: What weights and steps are chosen on; not needed where the recipe has no grids.
-
-    Raises:
-        SelectionError: no validation clip has an answer.
     """
     fusion, judge = recipe.fusion, recipe.judge
     config = EnsembleConfig(
@@ -97,22 +94,27 @@ def assemble(
             dims[member.name] = recipe.task.num_outputs
             states[member.name] = view_state(member.name, recipe.task.num_outputs)
     config = replace(config, views=recipe.views, members=tuple(members))
-    made = Assembly(config=config, states=states, dims=dims)
-    if validation is None or not recipe.grids:
+    return Assembly(config=config, states=states, dims=dims)
+
+
+def chosen_on(made: Assembly, recipe: Recipe, clips: Sequence[SaidClip]) -> Assembly:
+    """The same with the weights and steps that are best on validation clips; as it is where the recipe has no grids.
+
+    Raises:
+        SelectionError: no clip has an answer.
+    """
+    if not recipe.grids:
         return made
     of_classes = isinstance(recipe.task.output, Classes)
     found = fit_post_processing(
-        said_clips(made, recipe, validation),
-        made.post_processing,
-        recipe.grids,
-        recipe.objective.metric,
-        of_classes=of_classes,
+        clips, made.post_processing, recipe.grids, recipe.objective.metric, of_classes=of_classes
     )
-    members = [replace(member, weight=weight) for member, weight in zip(members, found.weights, strict=True)]
-    return replace(made, config=replace(config, members=tuple(members), decision=found.decision))
+    weighed = zip(made.config.members, found.weights, strict=True)
+    members = tuple(replace(member, weight=weight) for member, weight in weighed)
+    return replace(made, config=replace(made.config, members=members, decision=found.decision))
 
 
-def _view_member(view: View, weight: float | tuple[float, ...]) -> Member:
+def _view_member(view: View, weight: Weight) -> Member:
     """What one view's encoder says, as a member."""
     return Member(name=view, fusion=ClassWeightedConfig(), views=(view,), inputs="logits", weight=weight)
 
@@ -140,14 +142,16 @@ def said_clips(made: Assembly, recipe: Recipe, clips: LabelledClips) -> list[Sai
     return found
 
 
-def validation_score(made: Assembly, recipe: Recipe, clips: LabelledClips, constant: npt.NDArray[np.generic]) -> float:
+def validation_score(
+    made: Assembly, recipe: Recipe, clips: Sequence[SaidClip], constant: npt.NDArray[np.generic]
+) -> float:
     """The metric over all labelled points of an ensemble that names its members.
 
     A clip of which nothing is said gets the constant answer of training (the majority [], or the means [K]).
     """
     truths: list[npt.NDArray[np.generic]] = []
     answers: list[npt.NDArray[np.generic]] = []
-    for said in said_clips(made, recipe, clips):
+    for said in clips:
         found = made.post_processing.answers(said, of_classes=isinstance(recipe.task.output, Classes))
         truths.append(said.truth)
         answers.append(np.broadcast_to(constant, (len(said.places), *constant.shape)) if found is None else found)

@@ -1,12 +1,16 @@
 """A blend as an ensemble: what the views' encoders say, averaged by weights; nothing is trained (HSEmotion)."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.errors import ConfigError
+from twominds.media.reader import MediaConfig
 from twominds.recipes.recipe import Recipe
 from twominds.records import View
 from twominds.results import tables
@@ -14,8 +18,9 @@ from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, labelled_rows
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.fit_decision import DecisionFit
-from twominds.search.assembly import Assembly, assemble, validation_score
+from twominds.search.assembly import assemble, chosen_on, said_clips, validation_score
 from twominds.search.config import SearchConfig
+from twominds.search.inputs import LabelledClips
 from twominds.search.setup import read_validation
 from twominds.training.examples import Targets
 from twominds.training.selection import SelectionProtocol
@@ -35,21 +40,17 @@ def blend(config: SearchConfig, recipe: Recipe) -> Card:
             "space, no inputs, no refit and no other decision to give."
         )
     about = read_about(config.embeddings)
-    validation = read_validation(config.embeddings, recipe)
-    known = labelled_rows(config.embeddings, [tables.POINTS], "validation").map(lambda rows: _known(rows, recipe))
-    made = assemble(recipe, {}, {}, about.media, validation)
+    train = labelled_rows(config.embeddings, [tables.POINTS], "validation").train
     encoders = {view: f"{config.encoders}/{view}" for view in recipe.views}
     by_test = any(artifacts.read_card(uri).selected_on == "validation+test" for uri in encoders.values())
     return save_blend(
         config.ensemble,
-        made,
         recipe,
         encoders,
-        data={
-            "embeddings": about.fingerprint,
-            **clip_counts(recipe.task, known.train, known.validation),
-        },
-        score=validation_score(made, recipe, validation, recipe.objective.constant(known.train)),
+        media=about.media,
+        train=_known(train, recipe),
+        validation=read_validation(config.embeddings, recipe),
+        data={"embeddings": about.fingerprint},
         selected_on="validation+test" if by_test else "validation",
     )
 
@@ -62,34 +63,43 @@ def _known(rows: list[tables.Row], recipe: Recipe) -> Tensor:
 
 def save_blend(
     uri: str,
-    made: Assembly,
     recipe: Recipe,
     encoders: Mapping[View, str],
     *,
-    data: Mapping[str, object],
-    score: float,
-    selected_on: SelectionProtocol = "validation",
+    media: MediaConfig,
+    train: Tensor,
+    validation: LabelledClips,
+    data: Mapping[str, Any],
+    selected_on: SelectionProtocol,
     whole: bool = True,
 ) -> Card:
-    """Writes the ensemble; returns its card.
+    """Chooses what the recipe's grids leave open and writes the ensemble; returns its card.
 
     Args:
         uri: Where to.
-        made: Its members, weights and decision.
-        recipe: Whose.
+        recipe: That blends.
         encoders: Where the encoder of each view is.
-        data: What the card says of the data.
-        score: Its validation score.
+        media: How the clips were read.
+        train: Labels of the known training points, [N] or [N, K].
+        validation: What weights and steps are chosen on.
+        data: What the card says of the data beside the labels.
         selected_on: What chose the epochs of its encoders; weights and steps are chosen on validation alone.
         whole: See `save_ensemble`.
+
+    Raises:
+        SelectionError: no validation clip has an answer.
     """
+    made = assemble(recipe, {}, {}, media)
+    said = said_clips(made, recipe, validation)
+    made = chosen_on(made, recipe, said)
+    known = torch.from_numpy(np.concatenate([clip.truth for clip in said]))
     card = Card(
         kind="ensemble",
         task=recipe.task,
         recipe=recipe.name,
         config={},
-        data=dict(data),
-        metrics={"validation_score": score},
+        data={**data, **clip_counts(recipe.task, train, known)},
+        metrics={"validation_score": validation_score(made, recipe, said, recipe.objective.constant(train))},
         selected_on=selected_on,
     )
     return save_ensemble(uri, made.states, made.config, dims=made.dims, encoders=encoders, card=card, whole=whole)

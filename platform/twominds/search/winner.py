@@ -18,7 +18,7 @@ from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.fit_decision import DecisionFit, fit_decision
 from twominds.scoring.members import Member, ensemble_logits, member_models, seed_name
-from twominds.search.assembly import assemble
+from twominds.search.assembly import assemble, chosen_on, said_clips
 from twominds.search.candidate import CandidateStore, new_model
 from twominds.search.inputs import LabelledClips, LabelledInputs, SearchData
 from twominds.search.outcomes import Outcome
@@ -78,7 +78,10 @@ def save_winner(
     chosen = fusion.with_candidate(best.candidate)
     dims = data.train.inputs.dims
     by_seed = {seed: store.state(seed) for seed in fusion.seeds}
-    made = assemble(replace(recipe, fusion=chosen), by_seed, dims, about.media, on_validation)
+    recipe = replace(recipe, fusion=chosen)
+    made = assemble(recipe, by_seed, dims, about.media)
+    if on_validation is not None:
+        made = chosen_on(made, recipe, said_clips(made, recipe, on_validation))
     states = dict(made.states)
     if config.winner == "refit":  # what was chosen on validation stays
         epochs = {result.seed: result.best_epoch for result in best.results}

@@ -41,7 +41,7 @@ from twominds.records import (
     Word,
     absent,
 )
-from twominds.search.assembly import Assembly, assemble, validation_score
+from twominds.search.assembly import Assembly, assemble, chosen_on, said_clips, validation_score
 from twominds.search.inputs import LabelledClips, labelled_inputs
 from twominds.tasks import Classes
 from twominds.training.examples import FusionExamples, Targets
@@ -180,7 +180,8 @@ def assembled(recipe: Recipe, parts: Parts) -> tuple[Assembly, list[Mapping[View
         fit(model, examples, examples, settings, seed=0, loss=recipe.fusion.loss, objective=recipe.objective)
         by_seed = {recipe.fusion.seeds[0]: model.state_dict()}
     validation = LabelledClips(embeddings=clips, labels=known)
-    return assemble(recipe, by_seed, dims, recipe.media, validation), clips
+    made = assemble(recipe, by_seed, dims, recipe.media)
+    return chosen_on(made, recipe, said_clips(made, recipe, validation)), clips
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("hsemotion/")])
@@ -241,7 +242,8 @@ def test_validation_is_scored_over_all_labelled_points(parts: Parts) -> None:
     made, clips = assembled(recipe, parts)
     clips = [{"face.mfn": without(clips[0]["face.mfn"])}, *clips[1:]]
     known = labels(recipe)
-    score = validation_score(made, recipe, LabelledClips(embeddings=clips, labels=known), np.asarray(1))
+    said_of = said_clips(made, recipe, LabelledClips(embeddings=clips, labels=known))
+    score = validation_score(made, recipe, said_of, np.asarray(1))
     truth: list[float] = []
     said: list[int] = []
     for of_clip, found in zip(known, made.ensemble(recipe).score(clips), strict=True):

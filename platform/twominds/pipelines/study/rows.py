@@ -15,7 +15,6 @@ from torch import Tensor
 
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.errors import SelectionError, TrainingError
-from twominds.fusion.catalog import build_fusion
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
 from twominds.pipelines.study.parts import Unmade
@@ -29,7 +28,7 @@ from twominds.results.labelled import clip_counts, labels_json
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
 from twominds.scoring.post_processing import cross_fitted
-from twominds.search.assembly import assemble, said_clips, validation_score
+from twominds.search.assembly import assemble, chosen_on, said_clips, view_state
 from twominds.search.blend import save_blend
 from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
 from twominds.search.inputs import LabelledClips, LabelledInputs, SearchData, labelled_inputs
@@ -146,8 +145,10 @@ def _save_fusion(
     store = CandidateStore(row.uri, {})
     data = selection_data(row, clips)
     states = {result.seed: store.state(result.seed) for result in results}
-    validation = labelled_clips(row, clips) if row.recipe.grids else None
-    made = assemble(row.recipe, states, data.train.inputs.dims, _media(row), validation)
+    made = assemble(row.recipe, states, data.train.inputs.dims, _media(row))
+    if row.recipe.grids:
+        validation = labelled_clips(row, labelled(clips, Split.VALIDATION))
+        made = chosen_on(made, row.recipe, said_clips(made, row.recipe, validation))
     scores = [result.validation_score for result in results]
     metrics = {
         "validation_score_mean": float(np.mean(scores)),
@@ -162,18 +163,14 @@ def _save_fusion(
 
 def _save_blend(row: RowModels, clips: Sequence[ClipEmbeddings]) -> None:
     """What the row's encoders say, averaged by weights."""
-    recipe, validation = row.recipe, labelled_clips(row, clips)
-    train = labelled_points(labelled(clips, Split.TRAIN), recipe.task).truth
-    made = assemble(recipe, {}, {}, _media(row), validation)
-    known = torch.from_numpy(train)
-    points = len(labelled_points(labelled(clips, Split.VALIDATION), recipe.task))
     save_blend(
         row.uri,
-        made,
-        recipe,
+        row.recipe,
         {part.view: part.encoder for part in row.parts},
-        data=clip_counts(recipe.task, known, known.new_zeros(points)),
-        score=validation_score(made, recipe, validation, recipe.objective.constant(known)),
+        media=_media(row),
+        train=torch.from_numpy(labelled_points(labelled(clips, Split.TRAIN), row.recipe.task).truth),
+        validation=labelled_clips(row, labelled(clips, Split.VALIDATION)),
+        data={},
         selected_on=row.protocol,
         whole=False,
     )
@@ -200,10 +197,8 @@ def cross_fitted_answers(
     """
     ensemble, of_classes = row.ensemble, isinstance(recipe.task.output, Classes)
     by_seed = {seed: ensemble.models[seed_name(seed)].state_dict() for seed in ensemble.card.seeds}
-    dims = {str(name): int(size) for name, size in ensemble.card.architecture["dims"].items()}
-    made = assemble(recipe, by_seed, dims, ensemble.config.media)
-    labels = [item.clip.labels for item in clips if item.clip.labels is not None]
-    seen = said_clips(made, recipe, LabelledClips(embeddings=row.inputs_of(clips), labels=labels))
+    made = assemble(recipe, by_seed, ensemble.dims, ensemble.config.media)
+    seen = said_clips(made, recipe, labelled_clips(row, clips))
     people = [item.clip.participant_id or item.clip.clip_id for item in clips]
     metric = recipe.objective.metric
     found = cross_fitted(seen, people, made.post_processing, recipe.grids, metric, of_classes=of_classes)
@@ -218,10 +213,9 @@ def cross_fitted_answers(
 
 
 def labelled_clips(row: RowModels, clips: Sequence[ClipEmbeddings]) -> LabelledClips:
-    """The labelled validation clips as the row's views see them, and what is known of them."""
-    found = labelled(clips, Split.VALIDATION)
-    labels = [item.clip.labels for item in found if item.clip.labels is not None]
-    return LabelledClips(embeddings=row.inputs_of(found), labels=labels)
+    """Labelled clips as the row's views see them, and what is known of them."""
+    labels = [item.clip.labels for item in clips if item.clip.labels is not None]
+    return LabelledClips(embeddings=row.inputs_of(clips), labels=labels)
 
 
 def _save_encoder_alone(row: RowModels) -> None:
@@ -229,7 +223,7 @@ def _save_encoder_alone(row: RowModels) -> None:
     (part,) = row.parts
     dims, model = {part.view: row.recipe.task.num_outputs}, ClassWeightedConfig()
     config = EnsembleConfig(fusion=model, inputs="logits", views=(part.view,), media=_media(row))
-    state = build_fusion(model, dims=dims, num_outputs=row.recipe.task.num_outputs).state_dict()
+    state = view_state(part.view, row.recipe.task.num_outputs)
     of_encoder = {
         name: part.card.data[name]
         for name in ("clips", "points", "train_labels", "train_means")
@@ -283,6 +277,5 @@ def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
         card = replace(card, metrics={"validation_score": by_seed[str(seeds[0])]})
     chosen = {seed_name(seed) for seed in seeds} if recipe.reports == "single" else {*ensemble.models}
     states = {name: model.state_dict() for name, model in ensemble.models.items() if name in chosen}
-    dims = {str(name): int(size) for name, size in card.architecture["dims"].items()}
     encoders = {part.view: part.encoder for part in row.parts}
-    return save_ensemble(uri, states, ensemble.config, dims=dims, encoders=encoders, card=card)
+    return save_ensemble(uri, states, ensemble.config, dims=ensemble.dims, encoders=encoders, card=card)
