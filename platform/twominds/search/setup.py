@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from twominds import artifacts
 from twominds.artifacts import Weights, fingerprint, to_json
-from twominds.errors import ConfigError
+from twominds.errors import ConfigError, MissingInputError
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.records import View
@@ -47,12 +47,19 @@ def recipe_of(config: SearchConfig) -> Recipe:
     """The system whose fusion is made: the one that is named, or that the embeddings were made for.
 
     Raises:
-        MissingInputError: embeddings or encoders are not there.
+        MissingInputError: embeddings or encoders are not there, or the embeddings are of other views.
         ConfigError: there is no such system.
     """
     require(config.embeddings, what="embeddings", made_by="python jobs/embed.py")
     require(config.encoders, what="encoders", made_by="python jobs/train_encoders.py")
-    return find_recipe(config.recipe or read_about(config.embeddings).recipe)
+    about = read_about(config.embeddings)
+    recipe = find_recipe(config.recipe or about.recipe)
+    if about.parts and (missing := [view for view in recipe.views if view not in about.parts]):
+        raise MissingInputError(
+            f"{config.embeddings} holds no embeddings of {', '.join(missing)}, which {recipe.name} takes, but of "
+            f"{', '.join(about.parts)}: make them by `python jobs/embed.py`, or name another recipe."
+        )
+    return recipe
 
 
 def prepare(config: SearchConfig) -> Search:
