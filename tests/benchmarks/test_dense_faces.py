@@ -18,7 +18,7 @@ from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.backbones.descriptors import DESCRIPTORS, NETWORKS, DescriptorNetwork, image_config
 from twominds.backbones.state_dicts import write_state_dict
 from twominds.features.face_track import FaceTrackFeatures, FaceTrackFeaturesConfig
-from twominds.media.faces import YoloFaceDetector, crop_faces
+from twominds.media.faces import YoloFaceDetector, crop_faces, yolo_network
 from twominds.media.reader import MediaConfig
 from twominds.records import PRESENT, ClipMedia, Modality, View
 from twominds.synthetic.corpus.config import SyntheticCorpusConfig
@@ -70,7 +70,10 @@ def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain_loop(video: Path, store: BackboneStore) -> np.ndarray[Any, Any]:
     """As one would write it today: PyAV, ultralytics' network, PIL, timm's network."""
     published = DESCRIPTORS[ROLE]
-    detector = YoloFaceDetector(store.folder("detect.yolo_face"), confidence=MediaConfig().yolo_confidence)
+    folder = store.folder("detect.yolo_face")
+    detector = YoloFaceDetector(folder, confidence=MediaConfig().yolo_confidence)
+    network = yolo_network(folder)
+    vars(detector)["_network"] = lambda pixels: network(pixels)[0]  # pyright: ignore[reportUnknownLambdaType]
     model = DescriptorNetwork(NETWORKS[published.architecture](), dim=published.dim, scores=8).eval()
     from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 

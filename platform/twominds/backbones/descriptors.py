@@ -112,7 +112,7 @@ def load_descriptor(folder: Path, config: Mapping[str, Any]) -> DescriptorNetwor
         BackboneError: its weights do not fit the network that the config names, or can't be read.
     """
     if (folder / "model.onnx").is_file():
-        return OnnxDescriptor(folder, threads=torch.get_num_threads())
+        return OnnxDescriptor(folder)
     model = DescriptorNetwork(
         NETWORKS[cast(Architecture, config["architecture"])](**config.get("options", {})),
         dim=int(config["dim"]),

@@ -1,6 +1,10 @@
-"""Networks in ONNX files: cut before their last layer when they are imported, run by onnxruntime."""
+"""Networks as ONNX, which onnxruntime runs: files that are cut before their last layer, and torch's on a processor."""
 
 import importlib
+import io
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,49 +12,91 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType] open PathLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from twominds.errors import BackboneError
 
 
-class OnnxDescriptor:
-    """`model.onnx`, which gives embeddings, and `head.safetensors`, which scores them; on the processor."""
+class OnnxNetwork:
+    """An ONNX network, run by onnxruntime on the processor, on as many images at once as torch has threads.
 
-    def __init__(self, folder: Path, *, threads: int) -> None:
+    Each image goes by itself: its result does not depend on those beside it, files that were exported for one image
+    serve, too, and threads with an image each are done sooner than threads that share one.
+    """
+
+    def __init__(self, model: Path | bytes) -> None:
+        """Loads a file, or the content of one.
+
+        Raises:
+            BackboneError: onnxruntime can't read it.
+        """
+        runtime = cast(Any, importlib.import_module("onnxruntime"))
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1
+        source = str(model) if isinstance(model, Path) else model
+        try:
+            self._session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own, which have no base in common
+            name = model if isinstance(model, Path) else "A network"
+            raise BackboneError(f"{name} can't be read: {error}") from error
+        self._input = str(self._session.get_inputs()[0].name)
+        self._threads = ThreadPoolExecutor(torch.get_num_threads())
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] -> [B, ...], the first of what the network gives."""
+        pixels = np.ascontiguousarray(images.cpu().numpy())
+        return torch.from_numpy(np.concatenate(list(self._threads.map(self._one, np.split(pixels, len(pixels))))))
+
+    def _one(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return self._session.run(None, {self._input: image})[0]
+
+
+class OnnxDescriptor:
+    """`model.onnx`, which gives embeddings, and `head.safetensors`, which scores them."""
+
+    def __init__(self, folder: Path) -> None:
         """Loads both.
 
         Raises:
             BackboneError: onnxruntime can't read the network.
         """
-        try:
-            self._session = onnx_session(folder / "model.onnx", threads=threads)
-        except Exception as error:  # onnxruntime's own, which have no base in common
-            raise BackboneError(f"{folder / 'model.onnx'} can't be read: {error}") from error
+        self._network = OnnxNetwork(folder / "model.onnx")
         self._head = load_file(folder / "head.safetensors")
-        entry = self._session.get_inputs()[0]
-        self._input = str(entry.name)
-        self._one_by_one = isinstance(entry.shape[0], int)  # exported for a batch of one
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalised images [B, 3, H, W] -> [B, D + S]: the embedding, and after it the scores."""
-        pixels = np.ascontiguousarray(images.cpu().numpy())
-        batches = np.split(pixels, len(pixels)) if self._one_by_one else [pixels]
-        embedding = torch.from_numpy(np.concatenate([self._embed(batch) for batch in batches]))
+        embedding = self._network(images).flatten(1)
         return torch.cat([embedding, embedding @ self._head["weight"].T + self._head["bias"]], dim=1)
 
-    def _embed(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        found = cast("npt.NDArray[np.float32]", self._session.run(None, {self._input: pixels})[0])
-        return found.reshape(len(pixels), -1)
 
+def image_network(network: nn.Module, image_px: int, device: str) -> Callable[[Tensor], Tensor]:
+    """A network as it is fastest on the device: on the processor by onnxruntime.
 
-def onnx_session(path: Path, *, threads: int | None = None) -> Any:
-    """An ONNX network ready to run on the processor, with so many threads; None: as many as onnxruntime thinks best."""
-    runtime = cast(Any, importlib.import_module("onnxruntime"))
-    chosen: dict[str, Any] = {}
-    if threads is not None:
-        chosen["sess_options"] = runtime.SessionOptions()
-        chosen["sess_options"].intra_op_num_threads = threads
-    return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"], **chosen)
+    Eight images on two cores: EfficientNet-B0 6 ms an image (torch 15), MobileViT 35 ms (105), YOLOv8n 53 ms (86).
+
+    Args:
+        network: In evaluation mode; images [B, 3, `image_px`, `image_px`] -> [B, ...], or a tuple that begins with it.
+        image_px: Side of its images, in pixels.
+        device: Where it computes.
+    """
+    if device != "cpu":
+        moved = network.to(device)
+
+        def first(images: Tensor) -> Tensor:
+            given = moved(images)
+            return given if isinstance(given, Tensor) else given[0]
+
+        return first
+    translated = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about this way of doing it, and of shapes that are the same for all images
+        cast(Any, torch.onnx).export(
+            network,
+            (torch.zeros(1, 3, image_px, image_px),),
+            translated,
+            dynamo=False,  # the newer way needs one package more, and every process would wait for it longer
+        )
+    return OnnxNetwork(translated.getvalue())
 
 
 def cut_head(file: Path, target: Path) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
 from twominds.backbones.efficientnet import build_efficientnet
+from twominds.backbones.onnx_files import image_network
 from twominds.errors import BackboneError, ConfigError
 from twominds.features.extractor import extract_present, normalize_images, present_features
 from twominds.records import ByteArray, ClipMedia, Features, FloatArray, Modality, View
@@ -33,10 +34,6 @@ class FaceFeaturesConfig:
             raise ConfigError(f"face.max_batch_frames must be at least 1, not {self.max_batch_frames}.")
 
 
-_CPU_BATCH_FRAMES = 4
-"""Crops that a processor takes at once: more leave its caches. 30 took it half as long again."""
-
-
 class CropFeatures(ABC):
     """Face crops -> `values` float32 [F, D], a network per crop; `pooled` [2 * D], if asked for: their statistics."""
 
@@ -45,7 +42,7 @@ class CropFeatures(ABC):
     def __init__(self, max_batch_frames: int, device: str, with_pooled: bool) -> None:
         self.device = device
         self._with_pooled = with_pooled
-        self._batch_frames = min(max_batch_frames, _CPU_BATCH_FRAMES) if device == "cpu" else max_batch_frames
+        self._batch_frames = max_batch_frames
 
     @abstractmethod
     def embed_crops(self, crops: Tensor) -> Tensor:
@@ -77,7 +74,7 @@ class FaceFeatures(CropFeatures):
     """EfficientNet-B0 on face crops, D = 1280 in the published size.
 
     A crop is 224 x 224, normalised with ImageNet's statistics; nothing else is done to the features. A backbone made
-    for smaller images (`image_size` in its config.json, tiny debug bundles) gets its crops scaled down.
+    for other images (`image_size` in its config.json, tiny debug bundles) gets its crops resized.
     """
 
     def __init__(
@@ -86,15 +83,21 @@ class FaceFeatures(CropFeatures):
         super().__init__(config.max_batch_frames, device, with_pooled)
         self.config = config
         model, self._image_size_px = _load(store, config.backbone)
-        # Depthwise convolutions are several times faster in this layout.
-        self._model = cast(nn.Module, cast(Any, model).to(device, memory_format=torch.channels_last))
+        self._model = image_network(model, self._image_size_px, device)
 
     def embed_crops(self, crops: Tensor) -> Tensor:
         """See `CropFeatures.embed_crops`."""
-        images = normalize_images(crops)
-        if self._image_size_px < images.shape[-1]:
-            images = nn.functional.interpolate(images, size=self._image_size_px, mode="area")
-        return self._model(images.contiguous(memory_format=torch.channels_last))
+        return self._model(normalize_images(resized(crops, self._image_size_px)))
+
+
+def resized(crops: Tensor, side_px: int) -> Tensor:
+    """uint8 [N, H, W, 3] -> uint8 [N, side, side, 3], bilinear and antialiased, as PIL does it."""
+    if tuple(crops.shape[1:3]) == (side_px, side_px):
+        return crops
+    from torchvision.transforms.v2 import functional
+
+    square = cast(Any, functional).resize(crops.movedim(-1, 1), [side_px, side_px], antialias=True)
+    return cast(Tensor, square).movedim(1, -1)
 
 
 def _load(store: BackboneStore, role: str) -> tuple[nn.Module, int]:

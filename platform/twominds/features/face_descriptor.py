@@ -1,16 +1,16 @@
 """Face, as HSEmotion sees it: embedding and expression scores of every face crop by one of its descriptors, frozen."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from twominds.backbones import BackboneStore
 from twominds.backbones.descriptors import load_descriptor
+from twominds.backbones.onnx_files import image_network
 from twominds.errors import ConfigError
 from twominds.features.extractor import RGB, normalize_images
-from twominds.features.face import CropFeatures
+from twominds.features.face import CropFeatures, resized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +45,8 @@ class FaceDescriptorFeatures(CropFeatures):
         self._side_px = int(described["image_size"])
         self._mean, self._std = (cast(RGB, tuple(described[name])) for name in ("mean", "std"))
         model = load_descriptor(store.folder(config.backbone), described)
-        if isinstance(model, nn.Module):  # depthwise convolutions are several times faster in this layout
-            model = cast(Any, model).to(device, memory_format=torch.channels_last)
-        self._model = model
+        self._model = image_network(model, self._side_px, device) if isinstance(model, nn.Module) else model
 
     def embed_crops(self, crops: Tensor) -> Tensor:
         """Embeddings and scores of one batch of crops: uint8 [N, H, W, 3] -> [N, D + S], both on the device."""
-        if tuple(crops.shape[1:3]) != (self._side_px, self._side_px):
-            crops = resized(crops, self._side_px)
-        images = normalize_images(crops, self._mean, self._std)
-        return cast(Any, self._model)(images.contiguous(memory_format=torch.channels_last))
-
-
-def resized(crops: Tensor, side_px: int) -> Tensor:
-    """uint8 [N, H, W, 3] -> uint8 [N, side, side, 3]."""
-    from torchvision.transforms.v2 import functional
-
-    square = cast(Any, functional).resize(crops.movedim(-1, 1), [side_px, side_px], antialias=True)
-    return cast(Tensor, square).movedim(1, -1)
+        return self._model(normalize_images(resized(crops, self._side_px), self._mean, self._std))

@@ -4,7 +4,9 @@ Unlike the other extractors this one reads the video itself (`ClipMedia.video`):
 Block by block, frames become crops (`media.face_track`), and crops rows of the frozen image backbone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -102,8 +104,11 @@ class FaceTrackFeatures:
         rows: FloatArray | None = None
         times_s: Times = np.empty(0)
         done = seen = looked_at = 0
-        with MediaFile(source, name=source if isinstance(source, str) else clip.clip_id) as file:
-            for block in self._blocks(clip, file):
+        with (
+            MediaFile(source, name=source if isinstance(source, str) else clip.clip_id) as file,
+            closing(_ahead(self._blocks(clip, file))) as blocks,
+        ):
+            for block in blocks:
                 is_face = block.detected & (block.scores >= media.min_face_score)
                 seen, looked_at = seen + int(is_face.sum()), looked_at + len(is_face)
                 kept = is_face if self.config.without_face == "drop" else np.ones_like(is_face)
@@ -163,6 +168,15 @@ def crop_features(role: str, store: BackboneStore, device: str, *, max_batch_fra
         return FaceFeatures(FaceFeaturesConfig(backbone=role, max_batch_frames=max_batch_frames), store, device)
     chosen = FaceFramesFeaturesConfig(backbone=role, max_batch_frames=max_batch_frames)
     return FaceFramesFeatures(chosen, store, device)
+
+
+def _ahead(blocks: Iterator[FaceBlock]) -> Generator[FaceBlock]:
+    """The same blocks; while one is embedded, a thread looks for faces in the next."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = thread.submit(next, blocks, None)
+            yield block
 
 
 def _missing(clip: ClipMedia) -> str:

@@ -4,7 +4,6 @@ LEYA, section 3.2: of a frame's boxes the largest is the face; a frame without a
 """
 
 import importlib
-import importlib.util
 import logging
 import os
 import re
@@ -21,7 +20,7 @@ import torch
 import yaml
 from upath import UPath
 
-from twominds.backbones.onnx_files import onnx_session
+from twominds.backbones.onnx_files import OnnxNetwork, image_network
 from twominds.errors import BackboneError
 from twominds.media.decode import uniform_positions
 from twominds.records import BoolArray, ByteArray, FloatArray
@@ -117,10 +116,10 @@ class YoloFaceDetector:
         """Load the detector from `folder`.
 
         It holds `config.yaml` (an ultralytics model description with one class) and `model.safetensors` (its
-        state), or `model.onnx`, which needs the package onnxruntime.
+        state), or `model.onnx`.
 
         Raises:
-            BackboneError: neither is there, they do not fit each other, or onnxruntime is missing.
+            BackboneError: neither is there, they do not fit each other, or can't be read.
         """
         prepare_ultralytics()
         importlib.import_module("torchvision")  # else ultralytics falls back to a suppression of its own
@@ -129,12 +128,12 @@ class YoloFaceDetector:
         self._scale_boxes = cast(Any, importlib.import_module("ultralytics.utils.ops")).scale_boxes
         self._size_px, self._confidence, self._iou, self._device = size_px, confidence, iou, device
         self._end2end = False
-        self._session: Any = None
         if (folder / "model.safetensors").is_file() and (folder / "config.yaml").is_file():
-            self._model = _yolo_model(folder).to(device)
-            self._end2end = bool(getattr(self._model, "end2end", False))
+            model = yolo_network(folder)
+            self._end2end = bool(getattr(model, "end2end", False))
+            self._network = image_network(model, size_px, device)
         elif (folder / "model.onnx").is_file():
-            self._session = _onnx_session(folder / "model.onnx")
+            self._network = OnnxNetwork(folder / "model.onnx")
         else:
             raise BackboneError(
                 f"detect.yolo_face in {folder} has neither config.yaml with model.safetensors nor model.onnx. "
@@ -148,20 +147,15 @@ class YoloFaceDetector:
         for start in range(0, len(frames), size):
             batch = frames[start : start + size]
             squares = np.stack([cast(ByteArray, self._letterbox(image=frame)) for frame in batch])
-            pixels = torch.from_numpy(squares).permute(0, 3, 1, 2).to(self._device).float() / 255
-            predictions = self._predict(pixels.contiguous())
+            pixels = torch.from_numpy(squares).to(self._device).movedim(-1, 1).contiguous().float().div_(255)
+            predictions = self._predict(pixels)
             boxes += [self._boxes_of(predictions[i : i + 1], frame) for i, frame in enumerate(batch)]
         return boxes
 
     @torch.inference_mode()
     def _predict(self, pixels: torch.Tensor) -> torch.Tensor:
         """Raw predictions [B, 4 + 1, anchors] (or [B, boxes, 6] of an end-to-end model) for [B, 3, size, size]."""
-        if self._session is not None:
-            name = self._session.get_inputs()[0].name
-            arrays = [self._session.run(None, {name: one[None]})[0] for one in pixels.cpu().numpy()]
-            return torch.from_numpy(np.concatenate(arrays))
-        output = self._model(pixels)
-        return cast(torch.Tensor, output[0] if isinstance(output, list | tuple) else output)
+        return self._network(pixels)
 
     def _boxes_of(self, prediction: torch.Tensor, frame: ByteArray) -> FloatArray:
         # One frame at a time: over a batch, ultralytics stops at a time limit and leaves the remaining frames empty.
@@ -170,7 +164,7 @@ class YoloFaceDetector:
         return kept[:, :5].cpu().numpy().astype(np.float32)
 
 
-def _yolo_model(folder: Path) -> torch.nn.Module:
+def yolo_network(folder: Path) -> torch.nn.Module:
     """Build the network from its description and fill it, without unpickling anything."""
     tasks = cast(Any, importlib.import_module("ultralytics.nn.tasks"))
     try:
@@ -186,14 +180,6 @@ def _yolo_model(folder: Path) -> torch.nn.Module:
             f"({str(error).partition(chr(10))[0]}). Make or fetch it again."
         ) from error
     return cast(torch.nn.Module, model.eval().fuse(verbose=False))
-
-
-def _onnx_session(path: Path) -> Any:
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise BackboneError(
-            f"detect.yolo_face is {path}, which needs the package onnxruntime: install it, or use the detector `yunet`."
-        )
-    return onnx_session(path)
 
 
 class YuNetFaceDetector:

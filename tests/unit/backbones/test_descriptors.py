@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from twominds.backbones.descriptors import DESCRIPTORS, import_descriptor, load_descriptor
 from twominds.backbones.mobilefacenet import MobileFaceNet
+from twominds.backbones.onnx_files import image_network
 from twominds.errors import BackboneError
 
 
@@ -97,6 +98,15 @@ def test_an_onnx_file_gives_what_the_same_weights_give_in_torch(role: str, any_b
     ours = imported(role, tmp_path / "weights.onnx", tmp_path / "bundle")
     torch.testing.assert_close(ours(images), expected(model, images), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ours(images[1:2]), ours(images)[1:2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("role", [role for role, it in DESCRIPTORS.items() if it.architecture != "ddamfn"])
+def test_a_network_on_the_processor_gives_what_torch_gives_whatever_is_beside_an_image(role: str) -> None:
+    model, images = as_published(role), images_of(role)
+    ours = image_network(model, images.shape[-1], "cpu")
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), model(images), rtol=1e-4, atol=1e-5)
+    assert torch.equal(ours(images[1:2]), ours(images)[1:2])
 
 
 def test_mobilefacenet_is_as_large_as_its_authors() -> None:

@@ -4,9 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 import cv2
@@ -15,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from torch import nn
 
 from twominds.errors import BackboneError
 from twominds.media.faces import (
@@ -126,41 +125,32 @@ def test_a_yolo_folder_that_makes_no_detector_is_refused(yolo_folder: Path, tmp_
             YoloFaceDetector(tmp_path)
 
 
-def test_onnx_without_onnxruntime_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model.onnx").touch()
-
-    def nothing(_name: str) -> None: ...
-
-    monkeypatch.setattr("importlib.util.find_spec", nothing)
-    with pytest.raises(BackboneError, match="onnxruntime"):
+def test_a_file_that_is_no_onnx_network_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(BackboneError, match=r"model\.onnx can't be read"):
         YoloFaceDetector(tmp_path)
 
 
-def test_onnx_predictions_become_boxes_of_the_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for onnxruntime: one box, in the letterboxed square's pixels, whatever the picture."""
+class OneBox(nn.Module):
+    """One box, in the letterboxed square's pixels, whatever the picture."""
 
-    class Input:
-        name = "images"
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        box = torch.tensor([320, 320, 64, 128, 0.9])  # centre, size, score
+        return images[:, 0, 0, 0, None, None] * 0 + torch.nn.functional.pad(box[:, None], (7, 8392))
 
-    class Session:
-        def __init__(self, _path: str, **_options: Any) -> None: ...
 
-        def get_inputs(self) -> list[Input]:
-            return [Input()]
-
-        def run(self, _names: None, inputs: dict[str, FloatArray]) -> list[FloatArray]:
-            assert inputs["images"].shape == (1, 3, 640, 640)
-            prediction = np.zeros((1, 5, 8400), np.float32)
-            prediction[0, :, 7] = (320, 320, 64, 128, 0.9)  # centre, size, score
-            return [prediction]
-
-    runtime = ModuleType("onnxruntime")
-    runtime.__spec__ = ModuleSpec("onnxruntime", None)
-    runtime.__dict__["InferenceSession"] = Session
-    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-    (tmp_path / "model.onnx").touch()
-    found = YoloFaceDetector(tmp_path).detect([np.zeros((160, 320, 3), np.uint8)])
+@pytest.mark.filterwarnings("ignore")  # of the older exporter
+@pytest.mark.parametrize("batches", [{}, {"images": {0: "batch"}}])
+def test_onnx_predictions_become_boxes_of_the_frame(batches: dict[str, dict[int, str]], tmp_path: Path) -> None:
+    """Of files that take one image and of files that take many."""
+    square = (torch.zeros(1, 3, 640, 640),)
+    cast(Any, torch.onnx).export(
+        OneBox(), square, tmp_path / "model.onnx", input_names=["images"], dynamic_axes=batches, dynamo=False
+    )
+    frames = [np.zeros((160, 320, 3), np.uint8), np.full((320, 320, 3), 255, np.uint8)]
+    found = YoloFaceDetector(tmp_path).detect(frames)
     np.testing.assert_allclose(found[0], [[144, 48, 176, 112, 0.9]], atol=1e-3)  # half of it, 160 rows of padding off
+    np.testing.assert_allclose(found[1], [[144, 128, 176, 192, 0.9]], atol=1e-3)
 
 
 def test_ultralytics_is_imported_without_network_noise_or_files_at_home(tmp_path: Path) -> None:
