@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from twominds.fusion.batch import FusionInputs
+from twominds.fusion.conflict import ConflictFusion, ConflictFusionConfig
 from twominds.fusion.model import Fusion, FusionOutput
 from twominds.fusion.simple import (
     AttentionSum,
@@ -23,10 +24,18 @@ from twominds.records import View
 
 __all__ = ["FUSIONS", "Fusion", "FusionConfig", "FusionOutput", "build_fusion"]
 
-FusionConfig = TransformerFusionConfig | AttentionSumConfig | ConcatMLPConfig | EarlyFusionConfig | ClassWeightedConfig
+FusionConfig = (
+    TransformerFusionConfig
+    | ConflictFusionConfig
+    | AttentionSumConfig
+    | ConcatMLPConfig
+    | EarlyFusionConfig
+    | ClassWeightedConfig
+)
 
 FUSIONS: dict[str, Any] = {
     "transformer": TransformerFusion,
+    "conflict": ConflictFusion,
     "attention_sum": AttentionSum,
     "concat_mlp": ConcatMLP,
     "early": EarlyFusion,

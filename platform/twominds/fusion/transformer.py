@@ -79,22 +79,22 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm Transformer encoder block with GELU (eq. 7), with the parameters of `nn.TransformerEncoderLayer`."""
+    """Pre-norm Transformer encoder block (eq. 7), with the parameters of `nn.TransformerEncoderLayer`."""
 
-    def __init__(self, config: TransformerFusionConfig) -> None:
+    def __init__(self, dim: int, num_heads: int, width: int, dropout: float, activation: nn.Module) -> None:
         super().__init__()
-        dim, width = config.hidden_dim, config.feedforward_factor * config.hidden_dim
-        self.self_attn = SelfAttention(dim, config.num_heads, config.dropout)
+        self.self_attn = SelfAttention(dim, num_heads, dropout)
         self.linear1 = nn.Linear(dim, width)
         self.linear2 = nn.Linear(width, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = activation
 
     def forward(self, tokens: Tensor, bias: Tensor) -> Tensor:
         """[N, T, d] -> [N, T, d]."""
         tokens = tokens + self.dropout(self.self_attn(self.norm1(tokens), bias))
-        hidden = self.dropout(F.gelu(self.linear1(self.norm2(tokens))))
+        hidden = self.dropout(self.activation(self.linear1(self.norm2(tokens))))
         return tokens + self.dropout(self.linear2(hidden))
 
 
@@ -111,7 +111,10 @@ class TransformerFusion(Fusion):
         self.projectors = Projectors(self.input_dims, dim, config.dropout)
         self.modality_embedding = nn.Parameter(0.02 * torch.randn(len(dims), dim))
         self.cls = nn.Parameter(0.02 * torch.randn(dim)) if config.use_cls else None
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        width = config.feedforward_factor * dim
+        self.layers = nn.ModuleList(
+            Block(dim, config.num_heads, width, config.dropout, nn.GELU()) for _ in range(config.num_layers)
+        )
         self.norm = nn.LayerNorm(dim)
         self.classifier = nn.Linear(dim, num_outputs)
         self.prototype_head = (

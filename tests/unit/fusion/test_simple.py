@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from twominds.errors import ConfigError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import FUSIONS, FusionConfig, build_fusion
+from twominds.fusion.conflict import ConflictFusionConfig
 from twominds.fusion.simple import (
     AttentionSumConfig,
     ClassWeighted,
@@ -23,6 +24,7 @@ from twominds.records import Modality, View
 FACE, TEXT = Modality.FACE, Modality.TEXT
 CONFIGS: list[FusionConfig] = [
     TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2),
+    ConflictFusionConfig(hidden_dim=8, num_heads=2, head_dim=4),
     AttentionSumConfig(hidden_dim=8),
     ConcatMLPConfig(hidden_dim=8),
     EarlyFusionConfig(hidden_dim=8),
