@@ -5,6 +5,7 @@ from functools import partial
 
 from twominds.errors import ConfigError
 from twominds.recipes import hsemotion_ah_frame, hsemotion_ah_video, hsemotion_emi, hsemotion_expr, simple
+from twominds.recipes.conflict_aware import over_encoders
 from twominds.recipes.hsemotion import WAYS, Way, recipe_name
 from twominds.recipes.leya import leya, leya_demo, over_pooled_features
 from twominds.recipes.leya_alternatives import ALTERNATIVES, alternative
@@ -18,6 +19,15 @@ SYSTEMS: dict[str, Builder] = {
     "leya-pooled": lambda: over_pooled_features(leya()),
     "leya/demo": leya_demo,
     "leya/demo-pooled": lambda: over_pooled_features(leya_demo()),
+    **{
+        name: partial(over_encoders, builder(), name)
+        for name, builder in {
+            "conflict-aware/leya": leya,
+            "conflict-aware/leya-pooled": lambda: over_pooled_features(leya()),
+            "conflict-aware/demo/leya": leya_demo,
+            "conflict-aware/demo/leya-pooled": lambda: over_pooled_features(leya_demo()),
+        }.items()
+    },
     "simple/ah-frame": simple.ah_frame,
     "simple/expression": simple.expression,
     "simple/joint": simple.joint,
@@ -100,9 +110,13 @@ def find_study(name: str) -> tuple[Recipe, ...]:
     return tuple(RECIPES[member]() for member in STUDIES.get(name, (name,)))
 
 
+def _listed(names: Iterable[str]) -> str:
+    """Without those on debug models, which go by the same names."""
+    return ", ".join(name for name in names if "demo" not in name and not name.startswith("hsemotion/"))
+
+
 _WHAT_THERE_IS = (
-    f"there are the systems {', '.join(SYSTEMS)}, rows of tables (leya/01 to leya/24, hsemotion/emi/hubert-mean), "
-    "alternatives (as leya/fusion-concat; recipes/README.md names all), and the studies "
-    f"{', '.join(name for name in STUDIES if not name.startswith('hsemotion/'))} and hsemotion/TABLE/all "
-    f"({', '.join(_HSEMOTION)})."
+    f"there are the systems {_listed(SYSTEMS)}, rows of tables (leya/01 to leya/24, hsemotion/emi/hubert-mean), "
+    f"alternatives (as leya/fusion-concat; recipes/README.md names all), the studies {_listed(STUDIES)} and "
+    f"hsemotion/TABLE/all ({', '.join(_HSEMOTION)}), and most of it on debug models (as leya/demo/all)."
 )

@@ -262,7 +262,7 @@ def test_a_study_can_be_one_recipe_and_an_unknown_one_is_told_briefly() -> None:
 
 
 def test_the_readme_names_every_recipe_and_study_and_no_other() -> None:
-    named = set(re.findall(r"`((?:leya|simple)[^` ]*)`", README))
+    named = set(re.findall(r"`((?:leya|simple|conflict-aware)/?[^` ]*)`", README))
     derived = re.compile(r"(leya-pooled|leya/demo|leya/demo-pooled)/(?!all$|alternatives$)")
     own = {name for name in (*RECIPES, *STUDIES) if not derived.match(name) and not name.startswith("hsemotion/")}
     assert own - named == set()
