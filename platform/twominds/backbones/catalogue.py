@@ -78,6 +78,15 @@ BACKBONES: dict[str, Backbone] = {
         purpose="CLIP ViT-B/32: image embeddings of each face crop, an alternative to EfficientNet",
         files=("config.json", "preprocessor_config.json", "model.safetensors"),
     ),
+    "face.videomae_base": Backbone(
+        role="face.videomae_base",
+        hub_id="MCG-NJU/videomae-base",
+        revision="main",
+        licence="CC-BY-NC-4.0",
+        non_commercial=True,
+        purpose="VideoMAE-Base as it was pre-trained: sees face crops, one after another (ConflictAwareAH)",
+        files=("config.json", "preprocessor_config.json", "model.safetensors"),
+    ),
     **{
         role: _descriptor(role, purpose)
         for role, purpose in {
@@ -115,6 +124,15 @@ BACKBONES: dict[str, Backbone] = {
         licence="Apache-2.0",
         non_commercial=False,
         purpose="HuBERT-large fine-tuned to recognise speech: features of the voice (HSEmotion)",
+        files=("config.json", "preprocessor_config.json", "model.safetensors"),
+    ),
+    "audio.hubert_base": Backbone(
+        role="audio.hubert_base",
+        hub_id="facebook/hubert-base-ls960",
+        revision="main",
+        licence="Apache-2.0",
+        non_commercial=False,
+        purpose="HuBERT-base as it was pre-trained: hears the sound under the face crops (ConflictAwareAH)",
         files=("config.json", "preprocessor_config.json", "model.safetensors"),
     ),
     "text.emotion_distilroberta": Backbone(

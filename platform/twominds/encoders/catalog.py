@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twominds.artifacts import config_from_json
+from twominds.encoders.attended import AttendedEncoder, AttendedEncoderConfig
 from twominds.encoders.audio import AudioEncoder, AudioEncoderConfig
 from twominds.encoders.classical import ClassicalTextConfig, ClassicalTextEncoder
 from twominds.encoders.encoder import Encoder
@@ -26,19 +27,20 @@ AnyEncoderConfig = (
     | PointEncoderConfig
     | StatisticsEncoderConfig
     | VectorClassifierConfig
+    | AttendedEncoderConfig
 )
 
 
 EncodersConfig = Mapping[View, AnyEncoderConfig]
 """Settings of the trained encoders by view."""
 
-_OF_ROWS = (PointEncoderConfig, StatisticsEncoderConfig, VectorClassifierConfig)
-"""Those that take rows of any modality."""
+_OF_ANY = (PointEncoderConfig, StatisticsEncoderConfig, VectorClassifierConfig, AttendedEncoderConfig)
+"""Those that take any modality: rows of it, or what a backbone of their own takes."""
 _CONFIGS: Mapping[Modality, tuple[type[AnyEncoderConfig], ...]] = {
-    Modality.SCENE: (SceneEncoderConfig, *_OF_ROWS),
-    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig, *_OF_ROWS),
-    Modality.AUDIO: (AudioEncoderConfig, *_OF_ROWS),
-    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, *_OF_ROWS),
+    Modality.SCENE: (SceneEncoderConfig, *_OF_ANY),
+    Modality.FACE: (FaceEncoderConfig, FaceFramesEncoderConfig, *_OF_ANY),
+    Modality.AUDIO: (AudioEncoderConfig, *_OF_ANY),
+    Modality.TEXT: (TextEncoderConfig, ClassicalTextConfig, *_OF_ANY),
 }
 """The classes of settings that a view of each modality may have; JSON that does not say its kind is of the first."""
 
@@ -62,5 +64,6 @@ ENCODERS: dict[type, type[Encoder]] = {
     PointEncoderConfig: PointEncoder,
     StatisticsEncoderConfig: StatisticsEncoder,
     VectorClassifierConfig: VectorClassifier,
+    AttendedEncoderConfig: AttendedEncoder,
 }
 """Encoder class by the class of its config."""

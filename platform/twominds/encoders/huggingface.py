@@ -104,7 +104,7 @@ def train_top_layers(backbone: nn.Module, count: int | None) -> None:
 def transformer_layers(backbone: nn.Module) -> list[nn.Module]:
     """The Transformer layers, from the input up."""
     count = int(cast(Any, backbone).config.num_hidden_layers)
-    for module in backbone.modules():
+    for module in reversed([*backbone.modules()]):  # before them, sound has convolutions, which may be as many
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return list(module)
     raise BackboneError(f"{type(backbone).__name__} has no list of {count} Transformer layers.")

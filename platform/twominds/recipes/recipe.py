@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from twominds.encoders.attended import AttendedEncoderConfig
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.encoder import LearnsAtOnce
@@ -207,7 +208,8 @@ class Recipe:
         if self.judge in self.fusion.views and self.blend is None:
             raise ConfigError(f"{self.name} fuses {self.judge}, which can't overrule as well: name a view of its own.")
         for view, config in self.encoders.items():
-            if not isinstance(config, TextEncoderConfig | ClassicalTextConfig):
+            reads = isinstance(config, AttendedEncoderConfig) and modality_of(view) is Modality.TEXT
+            if not reads and not isinstance(config, TextEncoderConfig | ClassicalTextConfig):
                 continue
             made_for = backbones_of(self.features[view])
             if config.backbone and made_for and made_for != (config.backbone,):

@@ -57,12 +57,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_catalogue_names_every_role_after_its_key_and_states_a_licence() -> None:
     assert set(BACKBONES) == {
         "scene.videomae_base",
+        "face.videomae_base",
         "face.emotion_efficientnet_b0",
         "face.vit_base",
         "face.clip_vit_b32",
         "audio.wav2vec2_emotion",
         "audio.wav2vec2_base",
         "audio.hubert_large",
+        "audio.hubert_base",
         "text.emotion_distilroberta",
         "text.emotion_text_classifier",
         "text.roberta_go_emotions",

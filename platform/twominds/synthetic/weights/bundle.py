@@ -40,6 +40,7 @@ from twominds.synthetic.weights.random_models import (
     descriptor,
     efficientnet,
     hubert,
+    hubert_base,
     roberta,
     save_transformer,
     seeded,
@@ -110,6 +111,7 @@ def make_debug_models(
     training = training or DebugTraining()
     makers: dict[str, Callable[[Path], None]] = {
         "scene.videomae_base": lambda folder: _scene(folder, size, seed),
+        "face.videomae_base": lambda folder: _scene(folder, size, seed + 1, fine_tuned=False),
         "face.emotion_efficientnet_b0": lambda folder: _face(folder, size, seed),
         **{role: partial(_descriptor, role=role, size=size, seed=seed) for role in DEBUG_DESCRIPTORS},
         **{role: partial(_onnx_descriptor, role=role, seed=seed) for role in ("face.ddamfn", "face.ddamfn_mtl")},
@@ -118,6 +120,7 @@ def make_debug_models(
         "audio.wav2vec2_emotion": lambda folder: save_transformer(seeded(seed, lambda: wav2vec2(size)), folder),
         "audio.wav2vec2_base": lambda folder: save_transformer(seeded(seed, lambda: wav2vec2_base(size)), folder),
         "audio.hubert_large": lambda folder: save_transformer(seeded(seed, lambda: hubert(size)), folder),
+        "audio.hubert_base": lambda folder: save_transformer(seeded(seed, lambda: hubert_base(size)), folder),
         "text.emotion_distilroberta": lambda folder: _roberta(folder, size, seed),
         # Other seeds: the architecture is the same, and they are to be told apart.
         "text.emotion_text_classifier": lambda folder: _roberta(folder, size, seed + 1),
@@ -165,8 +168,8 @@ def _refuse_published(uri: str, roles: Collection[str]) -> None:
         )
 
 
-def _scene(folder: Path, size: BundleSize, seed: int) -> None:
-    model = seeded(seed, lambda: videomae(size))
+def _scene(folder: Path, size: BundleSize, seed: int, *, fine_tuned: bool = True) -> None:
+    model = seeded(seed, lambda: videomae(size, fine_tuned=fine_tuned))
     calibrate_videomae(model, drawn_clips(np.random.default_rng([seed, 1]), 12))
     save_transformer(model, folder)
 

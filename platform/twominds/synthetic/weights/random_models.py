@@ -91,8 +91,8 @@ BERT_TOKENS: dict[BundleSize, int] = {"tiny": 0, "full": 30_522}
 """The same of uncased BERT."""
 
 
-def videomae(size: BundleSize) -> nn.Module:
-    """VideoMAE over 16 frames of 224 px in tubelets of 2 frames, without a final LayerNorm as published.
+def videomae(size: BundleSize, *, fine_tuned: bool = True) -> nn.Module:
+    """VideoMAE over 16 frames of 224 px in tubelets of 2 frames; as published the fine-tuned one has no final LayerNorm.
 
     `tiny` has patches of 32 px, so a quarter of the 1,568 tokens, whose attention is what takes the time.
     """
@@ -104,7 +104,7 @@ def videomae(size: BundleSize) -> nn.Module:
         num_frames=16,
         tubelet_size=2,
         patch_size=SCENE_PATCH_PX[size],
-        use_mean_pooling=True,
+        use_mean_pooling=fine_tuned,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -136,6 +136,13 @@ def hubert(size: BundleSize) -> nn.Module:
     from transformers import HubertConfig, HubertModel
 
     return _listener(HubertConfig, HubertModel, AUDIO_LARGE[size], size)
+
+
+def hubert_base(size: BundleSize) -> nn.Module:
+    """HuBERT-base: convolutions and Transformer as in wav2vec2-base."""
+    from transformers import HubertConfig, HubertModel
+
+    return _listener(HubertConfig, HubertModel, AUDIO_BASE[size], size, layer_normed=False)
 
 
 def _listener(

@@ -51,12 +51,14 @@ def test_a_bundle_says_what_is_random_and_what_is_real(store: BackboneStore) -> 
     entries = read_manifest(store.uri)
     debug = {
         "scene.videomae_base",
+        "face.videomae_base",
         "face.emotion_efficientnet_b0",
         "face.vit_base",
         "face.clip_vit_b32",
         "audio.wav2vec2_emotion",
         "audio.wav2vec2_base",
         "audio.hubert_large",
+        "audio.hubert_base",
         "text.emotion_distilroberta",
         "text.emotion_text_classifier",
         "text.sentence_distilroberta",

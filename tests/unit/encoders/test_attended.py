@@ -1,0 +1,176 @@
+"""ConflictAwareAH's branches against Hugging Face's own models and the pooling in NumPy."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+
+from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
+from twominds.encoders.attended import AttendedEncoder, AttendedEncoderConfig
+from twominds.encoders.huggingface import load_backbone, transformer_layers
+from twominds.encoders.pooling import AttentionPooling
+from twominds.errors import ConfigError
+from twominds.features.extractor import normalize_images
+from twominds.records import PRESENT, Features, Modality, View
+
+Make = Callable[..., Features]
+ROLES: dict[View, str] = {
+    Modality.FACE: "scene.videomae_base",
+    Modality.AUDIO: "audio.hubert_base",
+    Modality.TEXT: "text.emotion_distilroberta",
+}
+
+
+@pytest.fixture(scope="session")
+def bundle(store: BackboneStore, tmp_path_factory: pytest.TempPathFactory) -> BackboneStore:
+    """With a HuBERT-base, whose first convolution is normalised over time."""
+    from transformers import HubertConfig, HubertModel
+
+    torch.manual_seed(1)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    convolutions: dict[str, Any] = {"conv_dim": (8, 8, 8), "conv_kernel": (10, 3, 2), "conv_stride": (5, 4, 2)}
+    positions: dict[str, Any] = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    config = HubertConfig(intermediate_size=32, mask_time_length=2, **sizes, **convolutions, **positions)
+    folder = tmp_path_factory.mktemp("hubert")
+    cast(Any, HubertModel(config)).save_pretrained(folder)
+    add_to_bundle(
+        store.uri, "audio.hubert_base", folder, BundleEntry(weights="debug", hub_id=None, revision="x", licence="x")
+    )
+    return BackboneStore(uri=store.uri)
+
+
+def encoder_of(store: BackboneStore, view: View, **settings: Any) -> AttendedEncoder:
+    torch.manual_seed(0)
+    config = AttendedEncoderConfig(backbone=ROLES[view], head_dim=6, **settings)
+    example = cast(Features, None)  # it has a backbone: the example is not looked at
+    encoder = AttendedEncoder.pretrained(config, num_outputs=2, store=store, example=example)
+    encoder.view = view
+    return encoder
+
+
+def clips_of(view: View, count: int = 3) -> list[Features]:
+    """Of different lengths, but for frames."""
+    rng = np.random.default_rng(0)
+    values: Sequence[npt.NDArray[Any]]
+    if view is Modality.FACE:
+        values = [rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8) for _ in range(count)]
+    elif view is Modality.AUDIO:
+        values = [(0.1 * rng.normal(size=900 + 173 * (i % 2))).astype(np.float32) for i in range(count)]
+    else:
+        values = [rng.integers(2, 50, 4 + 3 * i) for i in range(count)]
+    return [Features(clip_id=f"{i}", view=view, presence=PRESENT, values=rows) for i, rows in enumerate(values)]
+
+
+def tokens_by_themselves(store: BackboneStore, clip: Features) -> npt.NDArray[np.float64]:
+    backbone, values = cast(Any, load_backbone(store, ROLES[clip.view])), torch.from_numpy(clip.values)[None]
+    names = {Modality.FACE: "pixel_values", Modality.AUDIO: "input_values", Modality.TEXT: "input_ids"}
+    given = normalize_images(values) if clip.view is Modality.FACE else values
+    with torch.no_grad():
+        return backbone(**{names[clip.modality]: given}).last_hidden_state[0].double().numpy()
+
+
+@pytest.mark.parametrize("view", ROLES)
+def test_tokens_are_projected_pooled_and_headed_by_hand(view: Modality, bundle: BackboneStore) -> None:
+    encoder, clips = encoder_of(bundle, view).eval(), clips_of(view)
+    p = {name: tensor.double().numpy() for name, tensor in encoder.state_dict().items()}
+    with torch.no_grad():
+        output = encoder(encoder.collate(clips))
+    for i, clip in enumerate(clips):
+        h = tokens_by_themselves(bundle, clip) @ p["projection.weight"].T + p["projection.bias"]
+        alpha = np.exp(h @ p["pooling.query.weight"][0])
+        embedding = (alpha / alpha.sum()) @ h
+        np.testing.assert_allclose(output.embedding[i].numpy(), embedding, rtol=1e-4, atol=1e-5)
+        normed = (embedding - embedding.mean()) / np.sqrt(embedding.var() + 1e-5)
+        hidden = nn.functional.gelu(torch.from_numpy(p["classifier.1.weight"] @ normed + p["classifier.1.bias"]))
+        z = p["classifier.4.weight"] @ hidden.numpy() + p["classifier.4.bias"]
+        np.testing.assert_allclose(output.logits[i].numpy(), [0.0, z.item()], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("view", ROLES)
+def test_a_clip_alone_is_as_in_a_batch(view: Modality, bundle: BackboneStore) -> None:
+    encoder, clips = encoder_of(bundle, view).eval(), clips_of(view, 4)
+    with torch.no_grad():
+        together = encoder(encoder.collate(clips)).embedding
+        alone = torch.cat([encoder(encoder.collate([clip])).embedding for clip in clips])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_gets_no_attention() -> None:
+    pooling = AttentionPooling(3)
+    values = torch.randn(2, 5, 3)
+    mask = torch.arange(5) < torch.tensor([[5], [2]])
+    values[1, 2:] = torch.nan
+    pooled = pooling(values, mask)
+    weights = (values[1, :2] @ pooling.query.weight[0]).softmax(dim=0)
+    torch.testing.assert_close(pooled[1], weights @ values[1, :2])
+    assert pooled.isfinite().all()
+
+
+@pytest.mark.parametrize("view", ROLES)
+def test_what_is_frozen_answers_alike_in_training_unless_told_otherwise(view: Modality, bundle: BackboneStore) -> None:
+    """In training mode Hugging Face drops values, in sound whole stretches and layers, too."""
+    clip = clips_of(view, 1)
+
+    def tokens(encoder: AttendedEncoder) -> torch.Tensor:
+        with torch.no_grad():
+            return encoder(encoder.collate(clip)).embedding
+
+    quiet = encoder_of(bundle, view).train()
+    assert torch.equal(tokens(quiet), tokens(quiet))
+    if view is not Modality.FACE:  # VideoMAE drops nothing
+        as_published = encoder_of(bundle, view, frozen_in_training_mode=True).train()
+        assert not torch.equal(tokens(as_published), tokens(as_published))
+    top = encoder_of(bundle, view, trainable_layers=2).train()
+    layers = transformer_layers(top.backbone)
+    assert [layer.training for layer in layers] == [False, True, True]
+
+
+@pytest.mark.parametrize("view", ROLES)
+def test_only_the_last_layers_learn_at_a_rate_of_their_own(view: Modality, bundle: BackboneStore) -> None:
+    encoder = encoder_of(bundle, view, trainable_layers=2)
+    backbone, head = encoder.parameter_groups(3e-5)
+    assert (backbone["lr"], head["lr"]) == (pytest.approx(3e-6), 3e-5)
+    layers = transformer_layers(encoder.backbone)
+    assert {id(p) for p in backbone["params"]} == {id(p) for layer in layers[1:] for p in layer.parameters()}
+    assert [len(group["params"]) for group in encoder_of(bundle, view).parameter_groups(1.0)] == [9]
+
+
+def test_published_sizes() -> None:
+    """Projections 1,771,776 and pools 2,304 of three branches, the text's head 395,777; HuBERT-base 94,371,712."""
+    from transformers import HubertConfig, HubertModel, RobertaConfig, RobertaModel, VideoMAEConfig, VideoMAEModel
+
+    with torch.device("meta"):
+        roberta = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+        models = {
+            86_227_200: VideoMAEModel(VideoMAEConfig(use_mean_pooling=False)),
+            94_371_712: HubertModel(HubertConfig()),
+            124_645_632: RobertaModel(roberta),
+        }
+        for count, model in models.items():
+            assert sum(p.numel() for p in cast(nn.Module, model).parameters()) == count
+        architecture = {"backbone": {"hidden_size": 768, "pad_token_id": 1}}
+        branch = AttendedEncoder(
+            AttendedEncoderConfig(backbone="text.roberta_go_emotions"),
+            num_outputs=2,
+            architecture=architecture,
+            backbone=cast(nn.Module, models[124_645_632]),
+        )
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in branch.named_children()}
+    assert (3 * parts["projection"], 3 * parts["pooling"], parts["classifier"]) == (1_771_776, 2_304, 395_777)
+
+
+def test_settings_that_are_none_are_refused(bundle: BackboneStore) -> None:
+    for settings in ({"trainable_layers": -1}, {"backbone_lr_scale": 0.0}, {"dropout": 1.0}):
+        with pytest.raises(ConfigError):
+            AttendedEncoderConfig(backbone="x", **cast(Any, settings))
+    with pytest.raises(ConfigError, match="two classes, not for 3"):
+        AttendedEncoder.pretrained(
+            AttendedEncoderConfig(backbone=ROLES[Modality.TEXT]),
+            num_outputs=3,
+            store=bundle,
+            example=cast(Features, None),
+        )
