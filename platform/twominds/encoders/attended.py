@@ -16,6 +16,7 @@ from twominds.encoders.padding import pad_sequences
 from twominds.encoders.pooling import AttentionPooling
 from twominds.errors import ConfigError
 from twominds.features.extractor import normalize_images
+from twominds.features.face_images import decoded
 from twominds.records import Modality, modality_of
 
 
@@ -34,6 +35,11 @@ class AttendedEncoderConfig:
     frozen_in_training_mode: bool = False
     """What is frozen drops values, layers and stretches of sound (SpecAugment) in training, as in the public code,
     though it learns nothing from that."""
+    window_rows: int = 16
+    """Rows of faces or of sound that are seen, one after another; 0: all (the paper's sound; faces are as many as the
+    backbone takes)."""
+    dim: int | None = None
+    """Length of the embedding; None: that of the backbone's tokens."""
     head_dim: int = 512
     """Hidden units of the head."""
     dropout: float = 0.3
@@ -47,8 +53,10 @@ class AttendedEncoderConfig:
             raise ConfigError(f"trainable_layers must not be negative, it is {self.trainable_layers}.")
         if self.backbone_lr_scale <= 0:
             raise ConfigError(f"backbone_lr_scale must be positive, it is {self.backbone_lr_scale}.")
-        if self.head_dim < 1:
-            raise ConfigError(f"head_dim must be at least 1, it is {self.head_dim}.")
+        if self.window_rows < 0:
+            raise ConfigError(f"window_rows must not be negative, it is {self.window_rows}.")
+        if self.head_dim < 1 or (self.dim or 1) < 1:
+            raise ConfigError(f"head_dim and dim must be at least 1, they are {self.head_dim} and {self.dim}.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1), it is {self.dropout}.")
 
@@ -56,9 +64,10 @@ class AttendedEncoderConfig:
 class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
     """Tokens of a backbone -> Linear -> attention pooling: the embedding; LayerNorm, Linear, GELU, Linear: the logits.
 
-    It takes frames uint8 [B, T, H, W, 3] (scene, face), sound float32 [B, N] as it is, not standardised (audio), or
-    token ids int64 [B, L] (text; the special tokens are pooled, too). Sounds of one length go through the backbone
-    together, others apart: HuBERT-base normalises over time, so that padding would be heard.
+    It takes pictures (`features.face_images`), sound as it is (`features.sound`, not standardised) or token ids int64
+    [L] of clips (special tokens are pooled, too). Where there are fewer pictures than it takes, the last is repeated.
+    Sounds of one length go through the backbone together, others apart: HuBERT-base normalises over time, so that
+    padding would be heard.
     """
 
     modality: ClassVar[Modality] = Modality.TEXT
@@ -73,13 +82,14 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         if config.one_logit and num_outputs != 2:
             raise ConfigError(f"one_logit is for two classes, not for {num_outputs} outputs.")
         self.config = config
-        self.embedding_dim = width
+        self.embedding_dim = dim = config.dim or width
+        self.window_rows = config.window_rows
         self.pad_token_id = int(self.architecture["backbone"].get("pad_token_id") or 0)
-        self.projection = nn.Linear(width, width)
-        self.pooling = AttentionPooling(width)
+        self.projection = nn.Linear(width, dim)
+        self.pooling = AttentionPooling(dim)
         self.classifier = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, config.head_dim),
+            nn.LayerNorm(dim),
+            nn.Linear(dim, config.head_dim),
             nn.GELU(),
             nn.Dropout(config.dropout),
             nn.Linear(config.head_dim, 1 if config.one_logit else num_outputs),
@@ -99,9 +109,12 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         """`frames`; or `sound` with the `samples` [B] of each; or `input_ids` with their `mask`."""
         match modality_of(self.view):
             case Modality.SCENE | Modality.FACE:
-                return {"frames": torch.from_numpy(cast("npt.NDArray[np.uint8]", np.stack(values)))}
+                size_px = int(self.architecture["backbone"]["image_size"])
+                pictures = [decoded(first_rows(rows, self.window_rows), size_px) for rows in values]
+                return {"frames": torch.from_numpy(np.stack(pictures))}
             case Modality.AUDIO:
-                return {"sound": pad_sequences(values)[0], "samples": torch.tensor([len(sound) for sound in values])}
+                sounds = [rows[: self.window_rows or None].ravel() for rows in values]
+                return {"sound": pad_sequences(sounds)[0], "samples": torch.tensor([len(sound) for sound in sounds])}
             case _:
                 # RoBERTa numbers positions by which ids are padding, so it must be the right one.
                 padded, mask = pad_sequences(values, self.pad_token_id)
@@ -132,3 +145,8 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         lengths = torch.tensor([len(rows[i]) for i in range(len(samples))], device=sound.device)
         tokens = nn.utils.rnn.pad_sequence([rows[i] for i in range(len(samples))], batch_first=True)
         return tokens, torch.arange(tokens.shape[1], device=sound.device) < lengths[:, None]
+
+
+def first_rows(rows: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+    """The first `count` rows (0: all), the last one repeated where there are fewer."""
+    return rows[np.minimum(np.arange(count or len(rows)), len(rows) - 1)]

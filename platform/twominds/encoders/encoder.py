@@ -59,6 +59,9 @@ class Encoder(nn.Module, ABC):
     """With the config and the number of classes, enough for `from_architecture`; plain JSON values."""
     backbone_lr_scale: float = 1.0
     """Factor on the learning rate of a fine-tuned backbone."""
+    window_rows: int = 0
+    """How many rows of its features, one after another, it sees; 0: all. Of longer features it takes the first ones,
+    but a joint training shows it others every time (`training.joint`)."""
 
     @property
     def view(self) -> View:

@@ -87,7 +87,7 @@ class AudioFeatures:
 
     def extract(self, media: Sequence[ClipMedia]) -> list[Features]:
         """See `FeatureExtractor.extract`. Sound of less than 25 ms, and sound with NaNs, counts as absent."""
-        return extract_present(media, self.view, _missing, self._extract)
+        return extract_present(media, self.view, missing_sound, self._extract)
 
     def hidden_states(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         """Rows of each window, run as one padded and masked batch: [N_i] samples -> float32 [T_i, D]."""
@@ -167,7 +167,8 @@ def _steps(config: Any) -> tuple[int, int]:
     return step, seen
 
 
-def _missing(clip: ClipMedia) -> str:
+def missing_sound(clip: ClipMedia) -> str:
+    """Why the sound of a clip that counts as present can't be used after all, or ""."""
     if clip.audio is None:
         return "no sound was decoded"
     if clip.sample_rate_hz != SAMPLE_RATE_HZ:

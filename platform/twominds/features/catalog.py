@@ -10,10 +10,12 @@ from twominds.features.extractor import FeatureExtractor
 from twominds.features.face import FaceFeatures, FaceFeaturesConfig
 from twominds.features.face_descriptor import FaceDescriptorFeatures, FaceDescriptorFeaturesConfig
 from twominds.features.face_frames import FaceFramesFeatures, FaceFramesFeaturesConfig
+from twominds.features.face_images import FaceImagesFeatures, FaceImagesFeaturesConfig
 from twominds.features.face_track import FaceTrackFeatures, FaceTrackFeaturesConfig
 from twominds.features.given import GivenVectors, GivenVectorsConfig
 from twominds.features.scene import SceneFeatures, SceneFeaturesConfig
 from twominds.features.sentence import SentenceFeatures, SentenceFeaturesConfig
+from twominds.features.sound import SoundFeatures, SoundFeaturesConfig
 from twominds.features.text import TextFeatures, TextFeaturesConfig
 from twominds.features.text_rows import TextRowsFeatures, TextRowsFeaturesConfig
 from twominds.features.words import WordsFeatures, WordsFeaturesConfig
@@ -26,7 +28,9 @@ AnyFeaturesConfig = (
     | FaceFramesFeaturesConfig
     | FaceDescriptorFeaturesConfig
     | FaceTrackFeaturesConfig
+    | FaceImagesFeaturesConfig
     | AudioFeaturesConfig
+    | SoundFeaturesConfig
     | TextFeaturesConfig
     | TextRowsFeaturesConfig
     | SentenceFeaturesConfig
@@ -45,9 +49,10 @@ _CONFIGS: Mapping[Modality, tuple[type[AnyFeaturesConfig], ...]] = {
         FaceFramesFeaturesConfig,
         FaceDescriptorFeaturesConfig,
         FaceTrackFeaturesConfig,
+        FaceImagesFeaturesConfig,
         GivenVectorsConfig,
     ),
-    Modality.AUDIO: (AudioFeaturesConfig, GivenVectorsConfig),
+    Modality.AUDIO: (AudioFeaturesConfig, SoundFeaturesConfig, GivenVectorsConfig),
     Modality.TEXT: (
         TextFeaturesConfig,
         TextRowsFeaturesConfig,
@@ -85,7 +90,7 @@ def given_names(config: FeaturesConfig, views: Iterable[View]) -> list[str]:
 
 def streams(config: AnyFeaturesConfig) -> bool:
     """Whether the view's features are made from the video itself (`ClipMedia.video`)."""
-    return isinstance(config, FaceTrackFeaturesConfig)
+    return isinstance(config, FaceTrackFeaturesConfig | FaceImagesFeaturesConfig)
 
 
 _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtractor]] = {
@@ -94,6 +99,7 @@ _EXTRACTORS: dict[type, Callable[[Any, BackboneStore, str, bool], FeatureExtract
     FaceFramesFeaturesConfig: FaceFramesFeatures,
     FaceDescriptorFeaturesConfig: FaceDescriptorFeatures,
     AudioFeaturesConfig: AudioFeatures,
+    SoundFeaturesConfig: SoundFeatures,
     TextFeaturesConfig: TextFeatures,
     TextRowsFeaturesConfig: TextRowsFeatures,
     SentenceFeaturesConfig: SentenceFeatures,
@@ -126,10 +132,11 @@ def build_extractor(
         BackboneError: the bundle lacks the backbone.
         ConfigError: the backbone does not fit the settings.
     """
+    extractor: FeatureExtractor
     if isinstance(config, FaceTrackFeaturesConfig):
-        extractor: FeatureExtractor = FaceTrackFeatures(
-            config, store, device, with_pooled, media=media or MediaConfig()
-        )
+        extractor = FaceTrackFeatures(config, store, device, with_pooled, media=media or MediaConfig())
+    elif isinstance(config, FaceImagesFeaturesConfig):
+        extractor = FaceImagesFeatures(config, store, device, with_pooled, media=media or MediaConfig())
     else:
         extractor = _EXTRACTORS[type(config)](config, store, device, with_pooled)
     extractor.view = view

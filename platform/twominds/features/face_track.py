@@ -4,7 +4,7 @@ Unlike the other extractors this one reads the video itself (`ClipMedia.video`):
 Block by block, frames become crops (`media.face_track`), and crops rows of the frozen image backbone.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class FaceTrackFeatures:
         Raises:
             MediaError: a clip's video is not there any more.
         """
-        return extract_present(media, self.view, _missing, lambda clips: [self._track(clip) for clip in clips])
+        return extract_present(media, self.view, missing_video, lambda clips: [self._track(clip) for clip in clips])
 
     def _track(self, clip: ClipMedia) -> Features:
         media, source = self._media, cast("str | ByteArray", clip.video)
@@ -106,7 +106,16 @@ class FaceTrackFeatures:
         done = seen = looked_at = 0
         with (
             MediaFile(source, name=source if isinstance(source, str) else clip.clip_id) as file,
-            closing(_ahead(self._blocks(clip, file))) as blocks,
+            closing(
+                track_blocks(
+                    clip,
+                    file,
+                    self._detector,
+                    media,
+                    rate_hz=self.config.rate_hz,
+                    block_frames=self.config.block_frames,
+                )
+            ) as blocks,
         ):
             for block in blocks:
                 is_face = block.detected & (block.scores >= media.min_face_score)
@@ -120,7 +129,7 @@ class FaceTrackFeatures:
                 rows[done : done + len(found)], times_s[done : done + len(found)] = found, block.times_s[kept]
                 done += len(found)
         if rows is None or (not seen and media.min_face_frames):
-            reason = "no face was found in any frame" if looked_at else _nothing_to_see(clip, self._detector)
+            reason = "no face was found in any frame" if looked_at else nothing_to_see(clip, self._detector)
             return Features(clip_id=clip.clip_id, view=self.view, presence=absent(reason))
         if done < len(rows):
             rows, times_s = rows[:done].copy(), times_s[:done].copy()
@@ -133,24 +142,47 @@ class FaceTrackFeatures:
             pooled=_mean_and_std(rows) if self._with_pooled else None,
         )
 
-    def _blocks(self, clip: ClipMedia, file: MediaFile) -> Iterator[FaceBlock]:
-        config, media = self.config, self._media
-        if self._detector is None:
-            return corpus_face_blocks(
-                file,
-                clip.face_crops_uri or "",
-                rate_hz=config.rate_hz,
-                size_px=media.face_size_px,
-                block_frames=config.block_frames,
-            )
-        return face_blocks(
+
+def track_blocks(
+    clip: ClipMedia,
+    file: MediaFile,
+    detector: FaceDetector | None,
+    media: MediaConfig,
+    *,
+    rate_hz: float | None,
+    block_frames: int,
+) -> Generator[FaceBlock]:
+    """The faces of a clip, block by block: those that the detector finds, or (None) the corpus's own crops.
+
+    While one block is looked at, a thread makes the next.
+
+    Args:
+        clip: Whose.
+        file: Its file, open.
+        detector: Who finds faces.
+        media: The size of crops, and of the frames that the detector sees.
+        rate_hz: Frames a second; None: each of the video's own.
+        block_frames: Frames in a block.
+    """
+    if detector is None:
+        folder = clip.face_crops_uri or ""
+        blocks = corpus_face_blocks(
+            file, folder, rate_hz=rate_hz, size_px=media.face_size_px, block_frames=block_frames
+        )
+    else:
+        blocks = face_blocks(
             file,
-            self._detector,
-            rate_hz=config.rate_hz,
+            detector,
+            rate_hz=rate_hz,
             max_side_px=media.max_side_px,
             size_px=media.face_size_px,
-            block_frames=config.block_frames,
+            block_frames=block_frames,
         )
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = thread.submit(next, blocks, None)
+            yield block
 
 
 def crop_features(role: str, store: BackboneStore, device: str, *, max_batch_frames: int) -> CropFeatures:
@@ -170,20 +202,13 @@ def crop_features(role: str, store: BackboneStore, device: str, *, max_batch_fra
     return FaceFramesFeatures(chosen, store, device)
 
 
-def _ahead(blocks: Iterator[FaceBlock]) -> Generator[FaceBlock]:
-    """The same blocks; while one is embedded, a thread looks for faces in the next."""
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, blocks, None)
-        while (block := following.result()) is not None:
-            following = thread.submit(next, blocks, None)
-            yield block
-
-
-def _missing(clip: ClipMedia) -> str:
+def missing_video(clip: ClipMedia) -> str:
+    """Why nothing can be streamed of a clip that counts as present, or ""."""
     return "the video is not at hand to look for faces in" if clip.video is None else ""
 
 
-def _nothing_to_see(clip: ClipMedia, detector: FaceDetector | None) -> str:
+def nothing_to_see(clip: ClipMedia, detector: FaceDetector | None) -> str:
+    """Why a clip has not one frame with or without a face."""
     if detector is None:
         return f"the corpus has no face crop of any of its frames (in {clip.face_crops_uri})"
     return "the file has no picture"

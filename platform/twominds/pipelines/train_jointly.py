@@ -36,7 +36,7 @@ from twominds.records import View
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import save_ensemble
-from twominds.scoring.members import EnsembleConfig, seed_name
+from twominds.search.assembly import assemble
 from twominds.training.examples import FeatureExamples
 from twominds.training.fit import FitResult, fit
 from twominds.training.fit_state import FitState
@@ -85,8 +85,9 @@ def train_jointly(
             metrics["validation_score"] = _own_score(encoder, clips[view], recipe.objective, workers.device)
         card = replace(card, data={**card.data, "trained": JOINTLY}, metrics=metrics)
         save_encoder(f"{config.output}/{view}", encoder, recipe.encoders, card)
-    known = clips[recipe.views[0]].map(lambda split: split[1].values)
     (seed,) = recipe.fusion.seeds
+    made = assemble(recipe, {seed: model.fusion.state_dict()}, model.fusion.dims, read_about(config.features).media)
+    known = clips[recipe.views[0]].map(lambda split: split[1].values)
     card = Card(
         kind="ensemble",
         task=recipe.task,
@@ -109,14 +110,9 @@ def train_jointly(
     )
     save_ensemble(
         config.ensemble,
-        {seed_name(seed): model.fusion.state_dict()},
-        EnsembleConfig(
-            fusion=recipe.fusion.model,
-            views=recipe.views,
-            media=read_about(config.features).media,
-            decision=recipe.decision,
-        ),
-        dims=model.fusion.dims,
+        made.states,
+        made.config,
+        dims=made.dims,
         encoders={view: f"{config.output}/{view}" for view in recipe.views},
         card=card,
     )
@@ -146,7 +142,8 @@ def fit_jointly(
     fusion = build_fusion(recipe.fusion.model, dims=dims, num_outputs=recipe.task.num_outputs, seed=seed)
     learning = learning_views(stage, recipe.views)
     ordered = {view: encoders[view] for view in recipe.views}
-    model = JointModel(ordered, fusion, frozen=[view for view in recipe.views if view not in learning])
+    frozen = [view for view in recipe.views if view not in learning]
+    model = JointModel(ordered, fusion, frozen, stage.blend)
     for view in learning:
         ordered[view].answers = view in stage.heads
     examples = _together(clips, ordered, device)
@@ -156,7 +153,7 @@ def fit_jointly(
         examples.validation,
         stage.fit,
         seed=seed,
-        loss=JointLoss(fusion=stage.loss, heads=stage.heads),
+        loss=JointLoss(fusion=stage.loss, fusion_weight=stage.fusion_weight, heads=stage.heads),
         objective=recipe.objective,
         device=device,
         scored_on=examples.scored_on,
@@ -171,14 +168,14 @@ def _together(
     """The examples of each split, of all views together."""
     of_views = [clips[view] for view in encoders]
 
-    def joined(splits: list[Any]) -> JointExamples:
+    def joined(splits: list[Any], *, anywhere: bool = False) -> JointExamples:
         features = {view: split[0] for view, split in zip(encoders, splits, strict=True)}
-        return JointExamples(encoders, features, splits[0][1], device)
+        return JointExamples(encoders, features, splits[0][1], device, anywhere=anywhere)
 
     validation = joined([view.validation for view in of_views])
     others = [joined(list(splits)) for splits in zip(*(view.scored_on[1:] for view in of_views), strict=True)]
     return SelectionView(
-        train=joined([view.train for view in of_views]),
+        train=joined([view.train for view in of_views], anywhere=True),
         validation=validation,
         scored_on=(validation, *others),
         selected_on=of_views[0].selected_on,

@@ -5,7 +5,7 @@ from functools import partial
 
 from twominds.errors import ConfigError
 from twominds.recipes import hsemotion_ah_frame, hsemotion_ah_video, hsemotion_emi, hsemotion_expr, simple
-from twominds.recipes.conflict_aware import over_encoders
+from twominds.recipes.conflict_aware import conflict_aware, conflict_aware_demo, over_encoders, top_layers
 from twominds.recipes.hsemotion import WAYS, Way, recipe_name
 from twominds.recipes.leya import leya, leya_demo, over_pooled_features
 from twominds.recipes.leya_alternatives import ALTERNATIVES, alternative
@@ -19,6 +19,9 @@ SYSTEMS: dict[str, Builder] = {
     "leya-pooled": lambda: over_pooled_features(leya()),
     "leya/demo": leya_demo,
     "leya/demo-pooled": lambda: over_pooled_features(leya_demo()),
+    "conflict-aware": conflict_aware,
+    "conflict-aware/top-2": top_layers,
+    "conflict-aware/demo": conflict_aware_demo,
     **{
         name: partial(over_encoders, builder(), name)
         for name, builder in {

@@ -208,8 +208,9 @@ class Recipe:
         if self.judge in self.fusion.views and self.blend is None:
             raise ConfigError(f"{self.name} fuses {self.judge}, which can't overrule as well: name a view of its own.")
         for view, config in self.encoders.items():
-            reads = isinstance(config, AttendedEncoderConfig) and modality_of(view) is Modality.TEXT
-            if not reads and not isinstance(config, TextEncoderConfig | ClassicalTextConfig):
+            if not isinstance(config, TextEncoderConfig | ClassicalTextConfig | AttendedEncoderConfig):
+                continue
+            if modality_of(view) is not Modality.TEXT:
                 continue
             made_for = backbones_of(self.features[view])
             if config.backbone and made_for and made_for != (config.backbone,):

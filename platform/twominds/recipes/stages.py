@@ -54,9 +54,14 @@ class TrainJointly:
     """The training; the learning rate of a backbone is scaled by its encoder's `backbone_lr_scale`."""
     loss: FusionLoss
     """Of the fusion's answer."""
+    fusion_weight: float = 1.0
+    """Weight of that in the loss."""
     heads: Mapping[View, float] = field(default_factory=dict[View, float])
     """Weight in the loss of a view's own head, which answers from its embedding alone. A view without one has no
     answer of its own afterwards, only an embedding."""
+    blend: Mapping[View, float] = field(default_factory=dict[View, float])
+    """What the heads of some views count in the ensemble's answer; the fusion counts the rest (ConflictAwareAH's
+    text-guided late fusion, section 3.5)."""
     start: Literal["pretrained", "trained"] = "pretrained"
     """What the encoders that learn begin as: on their published backbones, or as an earlier stage trained them."""
 
@@ -64,6 +69,12 @@ class TrainJointly:
         """Raise ConfigError for a weight that is none."""
         if wrong := [view for view, weight in self.heads.items() if weight <= 0]:
             raise ConfigError(f"The weight of a head in the loss must be above 0, unlike that of {', '.join(wrong)}.")
+        if min(self.blend.values(), default=0.0) < 0 or sum(self.blend.values()) > 1:
+            raise ConfigError(f"The weights of a blend are 0 or more, and together 1 at most, not {dict(self.blend)}.")
+        if silent := [view for view in self.blend if view not in self.heads]:
+            raise ConfigError(
+                f"The blend takes the head of {', '.join(silent)}, which learns nothing: give it a weight."
+            )
 
 
 Stage = TrainViews | TrainFusion | BlendViews | TrainJointly

@@ -21,7 +21,7 @@ from twominds.fusion.batch import FusionInputs, InputKind, count_points, fusion_
 from twominds.fusion.catalog import Fusion
 from twominds.records import Contributions, Embedding, Failure, Score, View, ViewScore, modality_of
 from twominds.scoring.contributions import contributions, log_odds, subsets
-from twominds.scoring.members import EnsembleConfig, blended, member_models, seeds_of
+from twominds.scoring.members import EnsembleConfig, blended, member_models, seeds_of, token_dims
 from twominds.scoring.timeline import timeline
 from twominds.tasks import Classes, Task
 
@@ -123,7 +123,10 @@ class Ensemble:
         return any(clip[view].presence.present for view in self.config.views)
 
     def _said(self, clips: Sequence[EmbeddingsOfClip]) -> Said:
-        return self._said_of(self._for_each_member(lambda views, kind: fusion_inputs(clips, views, kind, self.dims)))
+        return self._said_of(self._for_each_member(lambda views, kind: self._inputs(clips, views, kind)))
+
+    def _inputs(self, clips: Sequence[EmbeddingsOfClip], views: tuple[View, ...], kind: InputKind) -> FusionInputs:
+        return fusion_inputs(clips, views, kind, token_dims(kind, self.dims, self.card.task.num_outputs))
 
     def _for_each_member(self, make: Callable[[tuple[View, ...], InputKind], FusionInputs]) -> list[FusionInputs]:
         """The inputs that each member takes; those of the same views and kind are made once."""
@@ -187,7 +190,7 @@ class Ensemble:
         each = np.repeat(coalitions, len(chosen), axis=0)  # [2^M * P, M]
 
         def of_coalitions(views: tuple[View, ...], kind: InputKind) -> FusionInputs:
-            own = fusion_inputs([clip], views, kind, self.dims).select(chosen)
+            own = self._inputs([clip], views, kind).select(chosen)
             allowed = torch.from_numpy(each[:, [modalities.index(modality_of(view)) for view in views]])
             again = own.select(torch.arange(len(chosen)).repeat(len(coalitions)))
             return FusionInputs(tokens=again.tokens, mask=again.mask & allowed)

@@ -93,6 +93,17 @@ class EnsembleConfig:
         )
 
 
+def token_dims(kind: InputKind, dims: Mapping[View, int], num_outputs: int) -> dict[View, int]:
+    """Length of each view's token for models that take such inputs.
+
+    Args:
+        kind: What of an embedding the token is.
+        dims: Of the ensemble's fusion; a member may take the logits of a view of which that takes the embedding.
+        num_outputs: Numbers that an encoder gives for a point.
+    """
+    return {view: num_outputs if kind in ("logits", "prob") else size for view, size in dims.items()}
+
+
 def member_models(
     states: Mapping[str, Mapping[str, Tensor]], members: Sequence[Member], dims: Mapping[View, int], num_outputs: int
 ) -> dict[str, Fusion]:
@@ -105,7 +116,8 @@ def member_models(
     for member in members:
         if member.fusion is None:
             raise ValueError(f"the member {member.name} has no fusion")
-        own = {view: dims[view] for view in member.views}
+        sizes = token_dims(member.inputs or "emb", dims, num_outputs)
+        own = {view: sizes[view] for view in member.views}
         models[member.name] = build_fusion(member.fusion, dims=own, num_outputs=num_outputs).eval()
         models[member.name].load_state_dict(states[member.name])
     return models

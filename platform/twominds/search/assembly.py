@@ -75,14 +75,17 @@ def assemble(recipe: Recipe, by_seed: Mapping[int, State], dims: Mapping[View, i
     config = EnsembleConfig(
         fusion=fusion.model, inputs=fusion.inputs, views=fusion.views, media=media, decision=recipe.decision
     )
-    if recipe.blend is None and judge is None and not recipe.grids:
+    heads: Mapping[View, float] = recipe.joint.blend if recipe.joint is not None else {}
+    if recipe.blend is None and judge is None and not recipe.grids and not heads:
         states = {seed_name(seed): state for seed, state in by_seed.items()}
         return Assembly(config=config, states=states, dims=dims)
     members, states, dims = list[Member](), dict[str, State](), dict(dims)
     if recipe.blend is None:
         for seed, state in by_seed.items():
-            members.append(Member(name=seed_name(seed), views=fusion.views, weight=1 / len(by_seed)))
+            weight = (1 - sum(heads.values())) / len(by_seed)
+            members.append(Member(name=seed_name(seed), views=fusion.views, weight=weight))
             states[seed_name(seed)] = state
+        members += [_view_member(view, weight) for view, weight in heads.items()]
     else:
         for view in fusion.views:
             weight = recipe.blend.weights.get(view, 0.0 if recipe.blend.weights else 1 / len(fusion.views))
@@ -91,7 +94,7 @@ def assemble(recipe: Recipe, by_seed: Mapping[int, State], dims: Mapping[View, i
         members.append(_view_member(judge, 0.0))
     for member in members:
         if member.inputs == "logits":
-            dims[member.name] = recipe.task.num_outputs
+            dims.setdefault(member.name, recipe.task.num_outputs)
             states[member.name] = view_state(member.name, recipe.task.num_outputs)
     config = replace(config, views=recipe.views, members=tuple(members))
     return Assembly(config=config, states=states, dims=dims)

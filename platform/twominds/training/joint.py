@@ -5,7 +5,7 @@ made one by one is what the joint model said.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
 import torch
@@ -32,9 +32,13 @@ class JointBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointOutput(FusionOutput):
-    """The fusion's answer to B points, and what the views' own heads say."""
+class JointOutput:
+    """The answer to B points, and what it is made of."""
 
+    logits: Tensor
+    """[B, K]: what the fusion and some views' heads say together; without such heads, what the fusion says."""
+    fusion: FusionOutput
+    """The fusion's answer."""
     heads: Mapping[View, Tensor]
     """[B_v, K] logits of each view's encoder, at the points that have the view."""
     present: Mapping[View, Tensor]
@@ -47,9 +51,23 @@ class JointModel(nn.Module):
     An absent view's encoder never runs: its token is zeros under a False mask, as where embeddings are fused.
     """
 
-    def __init__(self, encoders: Mapping[View, Encoder], fusion: Fusion, frozen: Collection[View] = ()) -> None:
-        """Takes encoders in the order of the fusion's tokens; the `frozen` ones only answer, without dropout."""
+    def __init__(
+        self,
+        encoders: Mapping[View, Encoder],
+        fusion: Fusion,
+        frozen: Collection[View] = (),
+        blend: Mapping[View, float] | None = None,
+    ) -> None:
+        """Takes the parts.
+
+        Args:
+            encoders: In the order of the fusion's tokens.
+            fusion: Of their embeddings.
+            frozen: Encoders that only answer, without dropout.
+            blend: What the heads of some views count in the answer, where they are present; the fusion counts the rest.
+        """
         super().__init__()
+        self.blend = dict(blend or {})
         if list(encoders) != list(fusion.dims):
             raise ValueError(f"encoders of {list(encoders)}, but a fusion of {list(fusion.dims)}")
         self.views, self.frozen = tuple(encoders), frozenset(frozen)
@@ -89,15 +107,34 @@ class JointModel(nn.Module):
                 heads[view] = output.logits
         fused: FusionOutput = self.fusion(FusionInputs(tokens=tokens, mask=batch.mask))
         present = {view: batch.mask[:, column] for column, view in enumerate(self.views)}
-        return JointOutput(**vars(fused), heads=heads, present=present)
+        return JointOutput(
+            logits=self._blended(fused.logits, heads, present) if self.blend else fused.logits,
+            fusion=fused,
+            heads=heads,
+            present=present,
+        )
+
+    def _blended(self, fused: Tensor, heads: Mapping[View, Tensor], present: Mapping[View, Tensor]) -> Tensor:
+        """Logarithms of the weighted mean of probabilities, as members of an ensemble are averaged."""
+        rest, of_fusion = 1 - sum(self.blend.values()), fused.float().softmax(dim=1)
+        total = rest * of_fusion
+        counted = torch.full_like(total[:, :1], rest)
+        for view, weight in self.blend.items():
+            if view in heads:
+                said = torch.zeros_like(total)
+                said[present[view]] = heads[view].float().softmax(dim=1)
+                total, counted = total + weight * said, counted + weight * present[view].unsqueeze(1)
+        return torch.where(counted > 0, total / counted.clamp_min(1e-12), of_fusion).log()
 
 
 @dataclass(frozen=True, kw_only=True)
 class JointLoss:
-    """The fusion's loss, and the task's criterion of the heads of some views by their weights."""
+    """The fusion's loss, and the task's criterion of the heads of some views, by their weights."""
 
     fusion: FusionLoss
     """Of the fusion's answer."""
+    fusion_weight: float = 1.0
+    """Weight of the fusion's loss."""
     heads: Mapping[View, float] = field(default_factory=dict[View, float])
     """Weight of each head that learns; it learns from the points that have its view."""
 
@@ -111,8 +148,8 @@ class JointLoss:
         criterion: Criterion,
     ) -> Tensor:
         """See `LossFunction`."""
-        total = self.fusion(
-            output, labels, class_weights=class_weights, label_smoothing=label_smoothing, criterion=criterion
+        total = self.fusion_weight * self.fusion(
+            output.fusion, labels, class_weights=class_weights, label_smoothing=label_smoothing, criterion=criterion
         )
         for view, weight in self.heads.items():
             if view in output.heads:
@@ -126,6 +163,8 @@ class JointExamples:
     """Features of several views for a `JointModel`, collated batch by batch.
 
     Points of clips that have none of the views are in `left_out`; where a clip has some, the others are masked.
+    Encoders that see a part of the rows (`Encoder.window_rows`) all see the same part of a clip, the first one or, with
+    `anywhere`, one that torch's global random state chooses anew in each batch.
     """
 
     in_memory = False
@@ -136,6 +175,8 @@ class JointExamples:
         features: Mapping[View, Sequence[Features]],
         targets: Targets,
         device: str | torch.device = "cpu",
+        *,
+        anywhere: bool = False,
     ) -> None:
         """Takes what is known of some clips, and their features of each view that has an encoder, clip by clip."""
         for view in encoders:
@@ -147,6 +188,7 @@ class JointExamples:
         if len(self.left_out) == len(targets):
             raise TrainingError(f"No clip has any of {', '.join(encoders)}: there is nothing to train on.")
         self._encoders, self._features, self._device = dict(encoders), dict(features), torch.device(device)
+        self._anywhere = anywhere
         self._targets = targets.select(present)
         self._mask = there[self._targets.owners]
         self.labels = self._targets.values.to(device)
@@ -158,11 +200,29 @@ class JointExamples:
     def batch(self, indices: Tensor) -> JointBatch:
         """The model's input for the points at `indices`."""
         mask = self._mask[indices]
+        features = self._features
+        if self._anywhere:
+            features = self._somewhere(cast("list[int]", self._targets.owners[indices].unique().tolist()))
         inputs = {
-            view: collate_targets(
-                encoder, self._features[view], self._targets.select(indices[mask[:, column]]), self._device
-            )
+            view: collate_targets(encoder, features[view], self._targets.select(indices[mask[:, column]]), self._device)
             for column, (view, encoder) in enumerate(self._encoders.items())
             if mask[:, column].any()
         }
         return JointBatch(inputs=inputs, mask=mask.to(self._device))
+
+    def _somewhere(self, clips: Sequence[int]) -> dict[View, Sequence[Features]]:
+        """All features, of some clips from a random row on: as many as one of their views has are left to be seen."""
+        windowed = [view for view, encoder in self._encoders.items() if encoder.window_rows]
+        found: dict[View, Sequence[Features]] = {view: list(of_view) for view, of_view in self._features.items()}
+        for clip, chance in zip(clips, cast("list[float]", torch.rand(len(clips)).tolist()), strict=True):
+            rows = [
+                len(values) - self._encoders[view].window_rows
+                for view in windowed
+                if (values := self._features[view][clip].values) is not None
+            ]
+            start = int(chance * (max(min(rows, default=0), 0) + 1))
+            for view in windowed:
+                item = self._features[view][clip]
+                if item.values is not None:
+                    cast("list[Features]", found[view])[clip] = replace(item, values=item.values[start:])
+        return found

@@ -15,6 +15,7 @@ from twominds.encoders.huggingface import load_backbone, transformer_layers
 from twominds.encoders.pooling import AttentionPooling
 from twominds.errors import ConfigError
 from twominds.features.extractor import normalize_images
+from twominds.features.face_images import decoded, encoded
 from twominds.records import PRESENT, Features, Modality, View
 
 Make = Callable[..., Features]
@@ -45,7 +46,9 @@ def bundle(store: BackboneStore, tmp_path_factory: pytest.TempPathFactory) -> Ba
 
 def encoder_of(store: BackboneStore, view: View, **settings: Any) -> AttendedEncoder:
     torch.manual_seed(0)
-    config = AttendedEncoderConfig(backbone=ROLES[view], head_dim=6, **settings)
+    config = AttendedEncoderConfig(
+        backbone=ROLES[view], head_dim=6, window_rows=6 if view is Modality.AUDIO else 4, **settings
+    )
     example = cast(Features, None)  # it has a backbone: the example is not looked at
     encoder = AttendedEncoder.pretrained(config, num_outputs=2, store=store, example=example)
     encoder.view = view
@@ -57,18 +60,27 @@ def clips_of(view: View, count: int = 3) -> list[Features]:
     rng = np.random.default_rng(0)
     values: Sequence[npt.NDArray[Any]]
     if view is Modality.FACE:
-        values = [rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8) for _ in range(count)]
+        values = [jpegs(rng, 3 + i) for i in range(count)]
     elif view is Modality.AUDIO:
-        values = [(0.1 * rng.normal(size=900 + 173 * (i % 2))).astype(np.float32) for i in range(count)]
+        values = [(0.1 * rng.normal(size=(5 + 2 * (i % 2), 173))).astype(np.float32) for i in range(count)]
     else:
         values = [rng.integers(2, 50, 4 + 3 * i) for i in range(count)]
     return [Features(clip_id=f"{i}", view=view, presence=PRESENT, values=rows) for i, rows in enumerate(values)]
 
 
+def jpegs(rng: np.random.Generator, count: int) -> npt.NDArray[np.uint8]:
+    files = [encoded(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), 95) for _ in range(count)]
+    return np.stack([np.pad(content, (0, 5_000 - len(content))) for content in files])
+
+
 def tokens_by_themselves(store: BackboneStore, clip: Features) -> npt.NDArray[np.float64]:
-    backbone, values = cast(Any, load_backbone(store, ROLES[clip.view])), torch.from_numpy(clip.values)[None]
+    """Four pictures, of which the last may be shown again; six rows of sound."""
+    backbone, values = cast(Any, load_backbone(store, ROLES[clip.view])), cast("npt.NDArray[Any]", clip.values)
     names = {Modality.FACE: "pixel_values", Modality.AUDIO: "input_values", Modality.TEXT: "input_ids"}
-    given = normalize_images(values) if clip.view is Modality.FACE else values
+    given = torch.from_numpy(values if clip.view is Modality.TEXT else values[:6].ravel())[None]
+    if clip.view is Modality.FACE:
+        pictures = [*decoded(values[:4], 32), *decoded(values[-1:], 32)][:4]
+        given = normalize_images(torch.from_numpy(np.stack(pictures)))[None]
     with torch.no_grad():
         return backbone(**{names[clip.modality]: given}).last_hidden_state[0].double().numpy()
 

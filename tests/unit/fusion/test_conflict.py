@@ -66,7 +66,7 @@ def test_the_vector_of_views_and_differences_by_hand() -> None:
     p, logits = state_of(model), model(inputs).logits
     for clip in range(len(inputs)):
         v, a, t = (inputs.tokens[view][clip].double().numpy() for view in DIMS)
-        x = np.concatenate([v, a, t, abs(v - a), abs(v - t), abs(a - t)])
+        x: Array = np.concatenate([v, a, t, abs(v - a), abs(v - t), abs(a - t)]).astype(np.float64)
         hidden = layer(p, "head", 0, layer(p, "feed_forward", 4, layer(p, "feed_forward", 0, x)))
         z = p["head.4.weight"] @ hidden + p["head.4.bias"]
         np.testing.assert_allclose(logits[clip].tolist(), [0.0, z.item()], rtol=1e-5, atol=1e-6)

@@ -92,7 +92,7 @@ BERT_TOKENS: dict[BundleSize, int] = {"tiny": 0, "full": 30_522}
 
 
 def videomae(size: BundleSize, *, fine_tuned: bool = True) -> nn.Module:
-    """VideoMAE over 16 frames of 224 px in tubelets of 2 frames; as published the fine-tuned one has no final LayerNorm.
+    """VideoMAE over 16 frames of 224 px in tubelets of 2; as published, the fine-tuned one has no final LayerNorm.
 
     `tiny` has patches of 32 px, so a quarter of the 1,568 tokens, whose attention is what takes the time.
     """

@@ -1,0 +1,159 @@
+"""A joint model whose encoders see a part of each clip, and whose answer takes in a view's own head."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.training.test_joint import CONFIGS, FIT, FUSION, Clips, clips, encoders, everything
+
+from twominds.artifacts import Card
+from twominds.encoders.artifact import save_encoder
+from twominds.encoders.embedding import embed
+from twominds.encoders.encoder import Encoder
+from twominds.errors import ConfigError
+from twominds.fusion.catalog import build_fusion
+from twominds.recipes.catalog import find_recipe
+from twominds.recipes.stages import TrainJointly
+from twominds.records import PRESENT, Embedding, Features, Modality, Score, View
+from twominds.scoring.ensemble import Ensemble, save_ensemble
+from twominds.search.assembly import assemble
+from twominds.tasks import AH_VIDEO
+from twominds.training.examples import Targets
+from twominds.training.joint import JointExamples, JointLoss, JointModel
+from twominds.training.losses import FusionLoss
+from twominds.training.objective import Objective
+
+FACE, AUDIO = Modality.FACE, Modality.AUDIO
+
+
+def numbered(lengths: Mapping[View, Sequence[int]]) -> tuple[Clips, Targets]:
+    """Clips whose rows say which they are."""
+    found: Clips = {
+        view: [
+            Features(
+                clip_id=str(i),
+                view=view,
+                presence=PRESENT,
+                values=np.repeat(np.arange(length, dtype=np.float32)[:, None], 5, axis=1),
+            )
+            for i, length in enumerate(of_view)
+        ]
+        for view, of_view in lengths.items()
+    }
+    return found, Targets.of_clips(torch.arange(len(lengths[FACE])) % 2)
+
+
+def first_row(item: Features) -> int:
+    assert item.values is not None
+    return int(item.values[0, 0])
+
+
+def windowed(rows: int) -> dict[View, Encoder]:
+    of_views = encoders()
+    for encoder in of_views.values():
+        encoder.window_rows = rows
+    return of_views
+
+
+def test_all_views_begin_at_the_same_row_and_have_enough_left() -> None:
+    found, targets = numbered({FACE: [9, 20, 4], AUDIO: [12, 18, 3]})
+    examples = JointExamples(windowed(4), found, targets, anywhere=True)
+    starts: dict[int, set[int]] = {0: set(), 1: set(), 2: set()}
+    torch.manual_seed(0)
+    for _ in range(200):
+        seen = examples._somewhere([0, 1, 2])  # pyright: ignore[reportPrivateUsage]
+        for clip, drawn in starts.items():
+            first = {first_row(seen[view][clip]) for view in found}
+            assert len(first) == 1
+            drawn |= first
+    assert starts == {0: set(range(6)), 1: set(range(15)), 2: {0}}
+    assert first_row(found[FACE][0]) == 0, "nothing is changed"
+
+
+def test_validation_sees_the_beginning_and_the_same_state_the_same_rows() -> None:
+    found, targets = numbered({FACE: [9, 20], AUDIO: [12, 18]})
+    of_views = windowed(4)
+    fixed, anywhere = (JointExamples(of_views, found, targets, anywhere=random) for random in (False, True))
+
+    def rows(examples: JointExamples) -> torch.Tensor:
+        torch.manual_seed(3)
+        return next(iter(examples.batch(torch.tensor([0, 1])).inputs[AUDIO].values()))
+
+    assert rows(fixed)[:, 0, 0].tolist() == [0, 0]
+    assert rows(anywhere)[:, 0, 0].tolist() != [0, 0]
+    assert torch.equal(rows(anywhere), rows(anywhere))
+
+
+def blended_model(of_views: Mapping[View, Encoder], weight: float) -> JointModel:
+    dims = {view: encoder.embedding_dim for view, encoder in of_views.items()}
+    return JointModel(of_views, build_fusion(FUSION, dims=dims, num_outputs=2, seed=1), blend={AUDIO: weight}).eval()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.6, 1.0])
+def test_the_answer_is_the_weighted_mean_where_the_view_is_present(weight: float) -> None:
+    found, targets = clips(6, {AUDIO: (2, 3)})
+    of_views = encoders()
+    model, examples = blended_model(of_views, weight), JointExamples(of_views, found, targets)
+    with torch.no_grad():
+        output = model(examples.batch(everything(examples)))
+    fused, voices = output.fusion.logits.softmax(dim=1), iter(output.heads[AUDIO].softmax(dim=1))
+    for row, there in enumerate(output.present[AUDIO].tolist()):
+        expected = weight * next(voices) + (1 - weight) * fused[row] if there else fused[row]
+        torch.testing.assert_close(output.logits[row].softmax(dim=0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_losses_are_of_the_fusion_and_of_the_head_not_of_the_blend() -> None:
+    found, targets = clips(8)
+    of_views, objective = encoders(), Objective()
+    model, examples = blended_model(of_views, 0.6), JointExamples(of_views, found, targets)
+    output = model(examples.batch(everything(examples)))
+    loss = JointLoss(fusion=FusionLoss(prototype_weight=0.0), fusion_weight=0.5, heads={AUDIO: 0.5})
+    total = loss(output, examples.labels, class_weights=None, label_smoothing=0.1, criterion=objective.loss)
+    parts = (
+        objective.loss(logits, examples.labels, label_smoothing=0.1)
+        for logits in (output.fusion.logits, output.heads[AUDIO])
+    )
+    torch.testing.assert_close(total, 0.5 * sum(parts))
+
+
+def test_the_ensemble_says_what_the_joint_model_said(tmp_path: Path) -> None:
+    """The fusion takes embeddings of a view whose head, another member, is taken by its logits."""
+    found, targets = clips(12, {FACE: (2,), AUDIO: (5, 9)})
+    of_views = encoders()
+    model, examples = blended_model(of_views, 0.6), JointExamples(of_views, found, targets)
+    with torch.no_grad():
+        said = model(examples.batch(everything(examples))).logits.softmax(dim=1).numpy()
+    stage = TrainJointly(views=(FACE, AUDIO), fit=FIT, loss=FusionLoss(), heads={AUDIO: 0.5}, blend={AUDIO: 0.6})
+    simple = find_recipe("simple/joint")
+    recipe = replace(simple, stages=(stage,), fusion=replace(simple.fusion, model=FUSION))
+    made = assemble(recipe, {42: model.fusion.state_dict()}, model.fusion.dims, recipe.media)
+    card = Card(kind="encoder", task=AH_VIDEO, recipe="simple/joint", config={})
+    columns: dict[View, list[Embedding]] = {}
+    for view in model.views:
+        save_encoder(f"{tmp_path}/{view}", model.encoder(view), CONFIGS, card)
+        columns[view] = embed(model.encoder(view), found[view])
+    save_ensemble(
+        f"{tmp_path}/ensemble",
+        made.states,
+        made.config,
+        dims=made.dims,
+        encoders={view: f"{tmp_path}/{view}" for view in model.views},
+        card=replace(card, kind="ensemble"),
+    )
+    ensemble = Ensemble.load(f"{tmp_path}/ensemble")
+    assert [(member.name, member.weight) for member in ensemble.members] == [("seed-42", 0.4), (AUDIO, 0.6)]
+    scores = ensemble.score([{view: columns[view][i] for view in model.views} for i in range(12)], explain=True)
+    for score, expected in zip(scores, said, strict=True):
+        assert isinstance(score, Score)
+        np.testing.assert_allclose(score.probabilities, expected, atol=1e-5)
+
+
+def test_a_blend_of_what_learns_nothing_is_refused() -> None:
+    loss = FusionLoss()
+    with pytest.raises(ConfigError, match="audio, which learns nothing"):
+        TrainJointly(fit=FIT, loss=loss, blend={AUDIO: 0.5})
+    with pytest.raises(ConfigError, match="together 1 at most"):
+        TrainJointly(fit=FIT, loss=loss, heads={AUDIO: 1.0, FACE: 1.0}, blend={AUDIO: 0.6, FACE: 0.6})
