@@ -7,14 +7,12 @@ What it does otherwise than here: its frames are those at equal steps from the f
 are those in the middle of equal parts, by time.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
 
 from twominds.artifacts import Card, to_json
 from twominds.backbones import BackboneStore, file_sha256
@@ -32,12 +30,11 @@ from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.catalog import find_recipe
+from twominds.recipes.checkpoints import UNUSED, State, explained, fill, renamed
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.records import Modality, View
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
-
-State = dict[str, Tensor]
 
 _NAMES: dict[View, dict[str, str]] = {
     Modality.SCENE: {"videomae.": "backbone.", "fc_norm.": "head_norm.", "classifier.": "classifier."},
@@ -63,9 +60,6 @@ _FUSION_NAMES: dict[str, str] = {
     "proto.P": "prototype_head.prototypes",
 }
 
-_UNUSED = ("bert.pooler.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
-"""Parts of RoBERTa that reach no output of the text encoder."""
-
 
 def import_encoder(uri: str, view: View, file: Path, store: BackboneStore) -> Card:
     """Turns the authors' checkpoint of one view into an encoder artifact at `uri`; returns its card.
@@ -82,17 +76,17 @@ def import_encoder(uri: str, view: View, file: Path, store: BackboneStore) -> Ca
         BackboneError: the file is not plain weights, or the bundle lacks a backbone.
     """
     recipe, media = find_recipe("leya"), _media()
-    state = {name: tensor.float() for name, tensor in read_state_dict(file).items() if not name.startswith(_UNUSED)}
+    state = {name: tensor.float() for name, tensor in read_state_dict(file).items() if not name.endswith(UNUSED)}
     names, what = _NAMES[view], f"{file} is not LEYA's {view} encoder"
-    tensors = _renamed(state, names)
-    with _explained(what, names):
+    tensors = renamed(state, names)
+    with explained(what, names):
         config, architecture = _READERS[view](tensors)
     if isinstance(config, SceneEncoderConfig | TextEncoderConfig):
         architecture = {"backbone": backbone_config(load_backbone(store, config.backbone))}
     encoder = ENCODERS[type(config)].from_architecture(
         config, num_outputs=recipe.task.num_outputs, architecture=architecture
     )
-    _fill(encoder, tensors, names, what)
+    fill(encoder, tensors, names, what)
     roles = [r for r in replace(recipe, media=media).frozen_roles([view]) if r != WHISPER or store.has(r)]
     card = replace(
         _card("encoder", recipe, [file]),
@@ -150,9 +144,6 @@ def _card(kind: Any, recipe: Recipe, files: Sequence[Path]) -> Card:
 
 
 def _scene(state: State) -> tuple[AnyEncoderConfig, Architecture]:
-    for old, new in (("q_bias", "query.bias"), ("v_bias", "value.bias")):  # as transformers 5 names them
-        for name in [name for name in state if name.endswith(f".attention.attention.{old}")]:
-            state[name.removesuffix(old) + new] = state.pop(name)
     return SceneEncoderConfig(head_norm="head_norm.weight" in state), {}
 
 
@@ -219,8 +210,8 @@ def _read_fusion(file: Path) -> _FusionFile:
         prototypes_per_class=int(cfg.get("num_prototypes", 4)) if cfg.get("use_prototypes") else 0,
         prototype_temperature=float(cfg.get("proto_tau", 0.07)),
     )
-    tensors = _renamed({name: tensor.float() for name, tensor in read_state_dict(file).items()}, names)
-    with _explained(what, names):
+    tensors = renamed({name: tensor.float() for name, tensor in read_state_dict(file).items()}, names)
+    with explained(what, names):
         order = [Modality(name) for name in cfg["modalities"]]
         present = [modality for modality in Modality if modality in order]
         embedding = tensors["modality_embedding"].reshape(-1, config.hidden_dim)
@@ -234,52 +225,5 @@ def _read_fusion(file: Path) -> _FusionFile:
         if config.prototypes_per_class:
             prototypes = tensors["prototype_head.prototypes"]
             tensors["prototype_head.prototypes"] = prototypes.reshape(classes, -1, config.hidden_dim)
-    _fill(build_fusion(config, dims=dims, num_outputs=classes), tensors, names, what)
+    fill(build_fusion(config, dims=dims, num_outputs=classes), tensors, names, what)
     return _FusionFile(config, dims, tensors)
-
-
-@contextmanager
-def _explained(what: str, names: Mapping[str, str]) -> Generator[None]:
-    """Makes a tensor that is not there, or not as it must be, a sentence."""
-    try:
-        yield
-    except KeyError as error:
-        raise ArtifactError(f"{what}: {_theirs(str(error.args[0]), names)} is missing.") from error
-    except (IndexError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{what}: {error}.") from error
-
-
-def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> State:
-    """Our names for theirs; a name that is not known stays, for `_fill` to refuse."""
-    found: State = {}
-    for name, tensor in state.items():
-        start = next((start for start in names if name.startswith(start)), "")
-        found[names.get(start, "") + name.removeprefix(start)] = tensor
-    return found
-
-
-def _theirs(name: str, names: Mapping[str, str]) -> str:
-    start = next((theirs for theirs, ours in names.items() if name.startswith(ours)), "")
-    return start + name.removeprefix(names.get(start, ""))
-
-
-def _fill(model: nn.Module, tensors: State, names: Mapping[str, str], what: str) -> None:
-    """Loads the tensors, all of them and no others.
-
-    Raises:
-        ArtifactError: says which are missing, not known, or of another shape, by the authors' names.
-    """
-    expected = cast(State, model.state_dict())
-    found = {
-        "is missing": [name for name in expected if name not in tensors],
-        "is not known": [name for name in tensors if name not in expected],
-        "has another shape": [n for n, t in tensors.items() if n in expected and t.shape != expected[n].shape],
-    }
-    wrong = [
-        f"{_theirs(of_kind[0], names)} {problem}" + (f" ({len(of_kind)} in all)" if len(of_kind) > 1 else "")
-        for problem, of_kind in found.items()
-        if of_kind
-    ]
-    if wrong:
-        raise ArtifactError(f"{what}: {', '.join(wrong)}.")
-    model.load_state_dict(tensors)
