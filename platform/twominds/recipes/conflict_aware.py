@@ -78,6 +78,7 @@ def _joint(name: str, description: str, *, trainable_layers: int, label_smoothin
         learning_rate=3e-5,
         weight_decay=0.01,
         scheduler="cosine",
+        learning_rate_floor=3e-7,
         label_smoothing=label_smoothing,
         class_weights=True,
         grad_clip=1.0,

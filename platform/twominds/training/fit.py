@@ -129,9 +129,10 @@ class _Run:
     def epoch(self, train: Examples, validation: Examples) -> EpochReport:
         """Train and validate one epoch, and keep the weights if it is the best so far."""
         started = time.perf_counter()
-        progress, scale = self.progress, self.progress.schedule.scale
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * scale
+        progress = self.progress
+        rates = [progress.schedule.rate(base) for base in self.base_rates]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         with seeded(self.seed, len(progress.history) + 1, self.device, self.workers.rank) as order_of:
             train_loss = self._descend(train, order_of(len(train)))
         progress.check(train_loss)  # before a validation that would be in vain
@@ -140,7 +141,7 @@ class _Run:
             train_loss,
             at_validation,
             [at_validation if split is validation else self._score(split) for split in self.scored_on],
-            learning_rate=self.base_rates[0] * scale,
+            learning_rate=rates[0],
             seconds=time.perf_counter() - started,
         )
         if best:

@@ -30,6 +30,8 @@ class FitConfig:
     """Momentum of rmsprop and sgd."""
     scheduler: SchedulerName = "cosine"
     """Learning rate after each epoch: half a cosine over `epochs`, halved on a validation-loss plateau, or constant."""
+    learning_rate_floor: float = 0.0
+    """The schedule lowers no learning rate below this."""
     label_smoothing: float = 0.02
     """Label smoothing of the cross entropies."""
     class_weights: bool = True
@@ -54,6 +56,10 @@ class FitConfig:
             raise ConfigError(f"evaluation_batch_size must be at least 1, got {self.evaluation_batch_size}.")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}.")
+        if not 0 <= self.learning_rate_floor <= self.learning_rate:
+            raise ConfigError(
+                f"learning_rate_floor must be between 0 and the learning rate, got {self.learning_rate_floor}."
+            )
         if self.weight_decay < 0:
             raise ConfigError(f"weight_decay must be 0 or more, got {self.weight_decay}.")
         if not 0 <= self.momentum < 1:

@@ -154,7 +154,7 @@ class _Together:
         """Train and validate one epoch. Returns those that have a new report."""
         started = time.perf_counter()
         self.epochs += 1
-        rates = [training.config.learning_rate * training.progress.schedule.scale for training in self.trainings]
+        rates = [training.progress.schedule.rate(training.config.learning_rate) for training in self.trainings]
         self.optimizer.set_learning_rates(rates)
         train_losses = self._descend()
         at_validation = self._answer(validation)

@@ -77,9 +77,16 @@ class Schedule:
 
     name: SchedulerName
     epochs: int
+    floor: float = 0.0
+    """The learning rate that no group falls below, unless its own is lower."""
     scale: float = 1.0
     lowest_loss: float = math.inf
     waited: int = 0
+
+    def rate(self, base: float) -> float:
+        """The learning rate of a group whose own is `base`."""
+        floor = min(self.floor, base)
+        return floor + (base - floor) * self.scale
 
     def step(self, epoch: int, validation_loss: float) -> None:
         """After `epoch` (from 1) with its validation loss: set the factor of the next epoch."""

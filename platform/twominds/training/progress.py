@@ -75,7 +75,7 @@ class Progress:
     def __init__(self, config: FitConfig, seed: int, train: Examples, objective: Objective) -> None:
         self.config, self.seed, self.objective = config, seed, objective
         self.constant = training_constant(train, objective)
-        self.schedule = Schedule(name=config.scheduler, epochs=config.epochs)
+        self.schedule = Schedule(name=config.scheduler, epochs=config.epochs, floor=config.learning_rate_floor)
         self.history: list[EpochReport] = []
         self.best_epoch = 0
 

@@ -20,16 +20,17 @@ each_optimizer = pytest.mark.parametrize(
 )
 
 
-def test_cosine_equals_torch() -> None:
+@pytest.mark.parametrize("floor", [0.0, 0.01])
+def test_cosine_equals_torch(floor: float) -> None:
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
-    schedule = Schedule(name="cosine", epochs=10)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10, eta_min=floor)
+    schedule = Schedule(name="cosine", epochs=10, floor=floor)
     for epoch in range(1, 11):
         optimizer.step()
         reference.step()
         schedule.step(epoch, validation_loss=1.0)
-        assert schedule.scale == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        assert schedule.rate(1.0) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
 
 
 def test_plateau_equals_torch() -> None:
