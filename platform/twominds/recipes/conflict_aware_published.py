@@ -60,7 +60,7 @@ def import_checkpoint(uri: str, file: Path, store: BackboneStore) -> Card:
     """
     read, what = _read(file), f"{file} is not ConflictAwareAH"
     recipe = _recipe(read)
-    encoders = {view: f"{uri}/encoders/{view}" for view in VIEWS}
+    encoders: dict[View, str] = {view: f"{uri}/encoders/{view}" for view in VIEWS}
     parts: dict[View, State] = {view: {} for view in VIEWS}
     rest: State = {}
     for name, tensor in read.state.items():
@@ -76,7 +76,8 @@ def import_checkpoint(uri: str, file: Path, store: BackboneStore) -> Card:
         )
         save_encoder(encoders[view], encoder, recipe.encoders, card)
     names = {**{f"{start}layers.": "layers." for start in _FUSIONS}, "classifier.": "head."}
-    tensors, dims = renamed(rest, names), dict.fromkeys(VIEWS, read.config.hidden_dim)
+    tensors = renamed(rest, names)
+    dims: dict[View, int] = {view: read.config.hidden_dim for view in VIEWS}
     fusion = build_fusion(read.config, dims=dims, num_outputs=recipe.task.num_outputs)
     fill(fusion, tensors, names, what)
     made = assemble(recipe, {1: fusion.state_dict()}, dims, recipe.media)
@@ -91,16 +92,24 @@ def _read(file: Path) -> _Checkpoint:
         for name, tensor in read_state_dict(file).items()
         if not name.endswith(UNUSED)
     }
-    form = next((form for start, form in _FUSIONS.items() if any(name.startswith(start) for name in state)), None)
-    if form is None:
+    prefix = next((start for start in _FUSIONS if any(name.startswith(start) for name in state)), None)
+    if prefix is None:
         raise ArtifactError(f"{what}: it has no fusion_transformer and no temporal_transformer.")
-    args = content.get("args")
-    settings = {**cast("Mapping[str, Any]", args if isinstance(args, Mapping) else {}), **content}
+    form = _FUSIONS[prefix]
+
+    def setting(name: str, default: float) -> float:
+        """Of the checkpoint, or of the command line that it was trained by."""
+        given = content.get(name, args.get(name, default))
+        if not isinstance(given, int | float):
+            raise ArtifactError(f"{what}: {name} is {given!r}, not a number.")
+        return float(given)
+
+    found = content.get("args")
+    args = cast("Mapping[str, object]", found if isinstance(found, Mapping) else {})
     with explained(what, {}):
         dim, width = len(state["text_proj.weight"]), len(state["classifier.0.weight"])
         layers = {name.split(".")[2] for name in state if name.startswith(tuple(_FUSIONS))}
         token = dim if form == "tokens" else width
-        prefix = next(start for start, of_form in _FUSIONS.items() if of_form == form)
         config = ConflictFusionConfig(
             hidden_dim=dim,
             head_dim=len(state["classifier.1.weight"]),
@@ -110,10 +119,10 @@ def _read(file: Path) -> _Checkpoint:
             one_logit=True,
             dropout=0.0,
             num_layers=len(layers),
-            num_heads=int(settings.get("num_heads", 8)),
+            num_heads=int(setting("num_heads", 8)),
             feedforward_factor=len(state[f"{prefix}layers.0.linear1.weight"]) // token,
         )
-    blend, threshold = float(settings.get("text_blend", TEXT_BLEND)), float(settings.get("best_thresh", 0.5))
+    blend, threshold = setting("text_blend", TEXT_BLEND), setting("best_thresh", 0.5)
     return _Checkpoint(state=state, config=config, blend=blend, threshold=threshold)
 
 

@@ -79,7 +79,7 @@ class Theirs(nn.Module):
         return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 12), nn.GELU(), nn.Dropout(0.0), nn.Linear(12, 1))
 
     def pooled(self, name: str, given: Tensor) -> Tensor:
-        backbone, proj, pool = (cast(Any, getattr(self, f"{name}_{part}")) for part in ("encoder", "proj", "pool"))
+        backbone, proj, pool = (getattr(self, f"{name}_{part}") for part in ("encoder", "proj", "pool"))
         hidden = proj(backbone(given).last_hidden_state)
         return (pool.query(hidden).softmax(dim=1) * hidden).sum(dim=1)
 
@@ -170,4 +170,5 @@ def test_other_files_are_refused_in_the_authors_names(
     refuse(
         {"model": {n: t for n, t in state.items() if n != "classifier.1.weight"}}, r"classifier\.1\.weight is missing"
     )
+    refuse({"model": state, "best_thresh": "high"}, "best_thresh is 'high', not a number")
     refuse({"model": state, "extra": tmp_path}, "can't be read as weights alone", BackboneError)

@@ -11,6 +11,7 @@ from tests.unit.recipes.test_hsemotion_run import CLIPS, Everywhere, made_up_cli
 
 from twominds.backbones import BackboneStore
 from twominds.encoders.embedding import embed
+from twominds.encoders.encoder import Encoder
 from twominds.features.catalog import build_extractor
 from twominds.media.reader import MediaConfig
 from twominds.pipelines.train_jointly import fit_jointly
@@ -59,7 +60,7 @@ def trained(
         for view, of_view in features.items()
     }
     store = BackboneStore(uri=uri)
-    encoders = {view: new_encoder(recipe, view, features[view], store) for view in VIEWS}
+    encoders: dict[View, Encoder] = {view: new_encoder(recipe, view, features[view], store) for view in VIEWS}
     model, result = fit_jointly(recipe, stage, encoders, splits)
     assert len(result.history) == 2
     made = assemble(recipe, {42: model.fusion.state_dict()}, model.fusion.dims, recipe.media)
