@@ -77,7 +77,7 @@ def import_checkpoint(uri: str, file: Path, store: BackboneStore) -> Card:
         save_encoder(encoders[view], encoder, recipe.encoders, card)
     names = {**{f"{start}layers.": "layers." for start in _FUSIONS}, "classifier.": "head."}
     tensors = renamed(rest, names)
-    dims: dict[View, int] = {view: read.config.hidden_dim for view in VIEWS}
+    dims: dict[View, int] = dict.fromkeys(VIEWS, read.config.hidden_dim)
     fusion = build_fusion(read.config, dims=dims, num_outputs=recipe.task.num_outputs)
     fill(fusion, tensors, names, what)
     made = assemble(recipe, {1: fusion.state_dict()}, dims, recipe.media)
