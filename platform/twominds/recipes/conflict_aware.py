@@ -42,7 +42,7 @@ SPACE: SearchSpace = {
 
 
 FACE, AUDIO, TEXT = Modality.FACE, Modality.AUDIO, Modality.TEXT
-VIEWS = (FACE, AUDIO, TEXT)
+VIEWS: tuple[View, ...] = (FACE, AUDIO, TEXT)
 
 TEXT_BLEND = 0.6
 """alpha of the text's head (launcher of the public code; the model card has 0.5)."""

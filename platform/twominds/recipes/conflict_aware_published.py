@@ -29,7 +29,7 @@ from twominds.recipes.stages import TrainJointly
 from twominds.records import View
 from twominds.scoring.decision import Threshold
 from twominds.scoring.ensemble import save_ensemble
-from twominds.search.assembly import assemble
+from twominds.scoring.members import EnsembleConfig, Member, seed_name, view_member, view_state
 
 _THEIRS: Mapping[View, str] = {FACE: "video", AUDIO: "audio", TEXT: "text"}
 """What the authors call a view."""
@@ -77,12 +77,20 @@ def import_checkpoint(uri: str, file: Path, store: BackboneStore) -> Card:
         save_encoder(encoders[view], encoder, recipe.encoders, card)
     names = {**{f"{start}layers.": "layers." for start in _FUSIONS}, "classifier.": "head."}
     tensors = renamed(rest, names)
-    dims: dict[View, int] = dict.fromkeys(VIEWS, read.config.hidden_dim)
+    dims = dict.fromkeys(VIEWS, read.config.hidden_dim)
     fusion = build_fusion(read.config, dims=dims, num_outputs=recipe.task.num_outputs)
     fill(fusion, tensors, names, what)
-    made = assemble(recipe, {1: fusion.state_dict()}, dims, recipe.media)
+    name = seed_name(1)  # nobody knows which
+    config = EnsembleConfig(
+        fusion=read.config,
+        views=VIEWS,
+        media=recipe.media,
+        decision=recipe.decision,
+        members=(Member(name=name, weight=1 - read.blend), view_member(TEXT, read.blend)),
+    )
+    states = {name: fusion.state_dict(), TEXT: view_state(TEXT, recipe.task.num_outputs)}
     card = _card("ensemble", recipe, file)
-    return save_ensemble(f"{uri}/ensemble", made.states, made.config, dims=made.dims, encoders=encoders, card=card)
+    return save_ensemble(f"{uri}/ensemble", states, config, dims=dims, encoders=encoders, card=card)
 
 
 def _read(file: Path) -> _Checkpoint:

@@ -15,6 +15,7 @@ from torch import Tensor
 from twominds.errors import ConfigError
 from twominds.fusion.batch import FusionInputs, InputKind
 from twominds.fusion.catalog import Fusion, FusionConfig, build_fusion
+from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
 from twominds.records import Modality, View
 from twominds.scoring.decision import Decision
@@ -55,6 +56,16 @@ class Member:
         """Raise ConfigError for a negative weight."""
         if np.min(self.weight) < 0:
             raise ConfigError(f"The weight of {self.name} must be 0 or more, got {self.weight}.")
+
+
+def view_member(view: View, weight: Weight) -> Member:
+    """What one view's encoder says, as a member."""
+    return Member(name=view, fusion=ClassWeightedConfig(), views=(view,), inputs="logits", weight=weight)
+
+
+def view_state(view: View, num_outputs: int) -> Mapping[str, Tensor]:
+    """The weights of such a member: of a class-weighted sum over one view, which is that view's own logits."""
+    return build_fusion(ClassWeightedConfig(), dims={view: num_outputs}, num_outputs=num_outputs).state_dict()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from twominds.artifacts import Card
-from twominds.fusion.catalog import build_fusion
-from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.recipe import Recipe
 from twominds.records import View
 from twominds.scoring.ensemble import Ensemble
-from twominds.scoring.members import EnsembleConfig, Member, Weight, member_models, seed_name, seeds_of
+from twominds.scoring.members import EnsembleConfig, Member, member_models, seed_name, seeds_of, view_member, view_state
 from twominds.scoring.post_processing import PostProcessing, SaidClip, fit_post_processing
 from twominds.search.inputs import LabelledClips
 from twominds.tasks import Classes
@@ -85,13 +83,13 @@ def assemble(recipe: Recipe, by_seed: Mapping[int, State], dims: Mapping[View, i
             weight = (1 - sum(heads.values())) / len(by_seed)
             members.append(Member(name=seed_name(seed), views=fusion.views, weight=weight))
             states[seed_name(seed)] = state
-        members += [_view_member(view, weight) for view, weight in heads.items()]
+        members += [view_member(view, weight) for view, weight in heads.items()]
     else:
         for view in fusion.views:
             weight = recipe.blend.weights.get(view, 0.0 if recipe.blend.weights else 1 / len(fusion.views))
-            members.append(_view_member(view, weight))
+            members.append(view_member(view, weight))
     if judge is not None and judge not in {member.name for member in members}:
-        members.append(_view_member(judge, 0.0))
+        members.append(view_member(judge, 0.0))
     for member in members:
         if member.inputs == "logits":
             dims.setdefault(member.name, recipe.task.num_outputs)
@@ -115,16 +113,6 @@ def chosen_on(made: Assembly, recipe: Recipe, clips: Sequence[SaidClip]) -> Asse
     weighed = zip(made.config.members, found.weights, strict=True)
     members = tuple(replace(member, weight=weight) for member, weight in weighed)
     return replace(made, config=replace(made.config, members=members, decision=found.decision))
-
-
-def _view_member(view: View, weight: Weight) -> Member:
-    """What one view's encoder says, as a member."""
-    return Member(name=view, fusion=ClassWeightedConfig(), views=(view,), inputs="logits", weight=weight)
-
-
-def view_state(view: View, num_outputs: int) -> State:
-    """The weights of a class-weighted sum over one view, which is that view's own logits."""
-    return build_fusion(ClassWeightedConfig(), dims={view: num_outputs}, num_outputs=num_outputs).state_dict()
 
 
 def said_clips(made: Assembly, recipe: Recipe, clips: LabelledClips) -> list[SaidClip]:

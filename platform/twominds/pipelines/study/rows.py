@@ -26,9 +26,9 @@ from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, la
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, labels_json
 from twominds.scoring.ensemble import save_ensemble
-from twominds.scoring.members import EnsembleConfig, seed_name
+from twominds.scoring.members import EnsembleConfig, seed_name, view_state
 from twominds.scoring.post_processing import cross_fitted
-from twominds.search.assembly import assemble, chosen_on, said_clips, view_state
+from twominds.search.assembly import assemble, chosen_on, said_clips
 from twominds.search.blend import save_blend
 from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
 from twominds.search.inputs import LabelledClips, LabelledInputs, SearchData, labelled_inputs
