@@ -120,6 +120,6 @@ def _listed(names: Iterable[str]) -> str:
 
 _WHAT_THERE_IS = (
     f"there are the systems {_listed(SYSTEMS)}, rows of tables (leya/01 to leya/24, hsemotion/emi/hubert-mean), "
-    f"alternatives (as leya/fusion-concat; recipes/README.md names all), the studies {_listed(STUDIES)} and "
-    f"hsemotion/TABLE/all ({', '.join(_HSEMOTION)}), and most of it on debug models (as leya/demo/all)."
+    f"alternatives (as leya/fusion-concat), the studies {_listed(STUDIES)} and "
+    f"hsemotion/TABLE/all ({', '.join(_HSEMOTION)}), most also on debug models (as leya/demo/all)."
 )

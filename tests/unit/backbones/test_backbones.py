@@ -85,6 +85,7 @@ def test_the_catalogue_names_every_role_after_its_key_and_states_a_licence() -> 
         assert (backbone.hub_id is None) == (backbone.revision == "")
     assert {role for role, b in BACKBONES.items() if b.non_commercial} == {
         "scene.videomae_base",
+        "face.videomae_base",
         "audio.wav2vec2_emotion",
         *DESCRIPTORS,
     }

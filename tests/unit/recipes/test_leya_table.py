@@ -10,6 +10,7 @@ import pytest
 
 from twominds.artifacts import to_json
 from twominds.backbones import BACKBONES
+from twominds.encoders.attended import AttendedEncoderConfig
 from twominds.encoders.catalog import ENCODERS, encoders_from_json
 from twominds.encoders.classical import ClassicalTextConfig
 from twominds.encoders.rows import RowsEncoderConfig
@@ -185,7 +186,7 @@ def test_a_recipe_is_whole(name: str) -> None:
     for view in recipe.views:
         encoder = recipe.encoders[view]
         encoder_class = ENCODERS[type(encoder)]
-        of_any_rows = isinstance(encoder, RowsEncoderConfig | VectorClassifierConfig)
+        of_any_rows = isinstance(encoder, RowsEncoderConfig | VectorClassifierConfig | AttendedEncoderConfig)
         assert of_any_rows or encoder_class.modality == view
         role: str = getattr(encoder, "backbone", "")
         assert {role, *recipe.frozen_roles([view])} - {""} <= BACKBONES.keys()

@@ -388,7 +388,6 @@ def test_defaults_are_the_papers() -> None:
         ("batch_size", 0),
         ("evaluation_batch_size", 0),
         ("learning_rate", 0.0),
-        ("learning_rate_floor", 1.0),
         ("weight_decay", -1.0),
         ("momentum", 1.0),
         ("label_smoothing", 1.0),

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.catalog import FusionConfig, build_fusion
-from twominds.fusion.conflict import ConflictFusionConfig
 from twominds.fusion.model import FusionOutput
 from twominds.fusion.simple import AttentionSumConfig, ClassWeightedConfig, ConcatMLPConfig, EarlyFusionConfig
 from twominds.fusion.transformer import TransformerFusionConfig
@@ -168,10 +167,8 @@ def test_optimizers_and_schedules(optimizer: OptimizerName, scheduler: Scheduler
         AttentionSumConfig(hidden_dim=8, dropout=0.0),
         ConcatMLPConfig(hidden_dim=8, dropout=0.0, standardize="interaction", pca_components=2),
         EarlyFusionConfig(hidden_dim=8, dropout=0.0),
-        ConflictFusionConfig(hidden_dim=8, num_heads=2, head_dim=4, dropout=0.0),
-        ConflictFusionConfig(hidden_dim=8, num_heads=2, head_dim=4, dropout=0.0, form="concat"),
     ],
-    ids=["no prototypes", "cls", "zscore", "attention_sum", "concat_mlp", "early", "conflict", "conflict in one token"],
+    ids=["no prototypes", "cls", "zscore", "attention_sum", "concat_mlp", "early"],
 )
 def test_fusion_models(fusion: FusionConfig) -> None:
     check_as_fit(fusion, CONFIG)

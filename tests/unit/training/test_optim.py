@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from twominds.errors import ConfigError
+from twominds.training.fit_config import FitConfig
 from twominds.training.optim import OptimizerName, Schedule, make_optimizer, trainable_groups
 
 each_optimizer = pytest.mark.parametrize(
@@ -31,6 +33,11 @@ def test_cosine_equals_torch(floor: float) -> None:
         reference.step()
         schedule.step(epoch, validation_loss=1.0)
         assert schedule.rate(1.0) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+
+
+def test_a_floor_above_the_learning_rate_is_refused() -> None:
+    with pytest.raises(ConfigError, match="learning_rate_floor"):
+        FitConfig(learning_rate=1e-3, learning_rate_floor=1e-2)
 
 
 def test_plateau_equals_torch() -> None:

@@ -1,0 +1,9 @@
+import pytest
+from tests.unit.training.test_fit_together import CONFIG, check_as_fit
+
+from twominds.fusion.conflict import ConflictFusionConfig, Form
+
+
+@pytest.mark.parametrize("form", ["tokens", "concat"])
+def test_conflict_aware_models_train_together_as_alone(form: Form) -> None:
+    check_as_fit(ConflictFusionConfig(hidden_dim=8, num_heads=2, head_dim=4, dropout=0.0, form=form), CONFIG)
