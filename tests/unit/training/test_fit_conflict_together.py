@@ -1,7 +1,18 @@
+from collections.abc import Iterator
+
 import pytest
+import torch
 from tests.unit.training.test_fit_together import CONFIG, check_as_fit
 
 from twominds.fusion.conflict import ConflictFusionConfig, Form
+
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    """As in `test_fit_together`, whose clips are drawn in it."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("form", ["tokens", "concat"])
