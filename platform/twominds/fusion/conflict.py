@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from twominds.errors import ConfigError
 from twominds.fusion.batch import FusionInputs
 from twominds.fusion.model import Fusion, FusionOutput, FusionSettings, check, module_name
-from twominds.fusion.transformer import Block
+from twominds.fusion.transformer import Block, check_blocks
 from twominds.records import View
 
 Form = Literal["tokens", "concat", "feed_forward"]
@@ -53,10 +53,7 @@ class ConflictFusionConfig(FusionSettings):
     def __post_init__(self) -> None:
         """Raise ConfigError where a setting is out of range."""
         super().__post_init__()
-        check(self.num_layers >= 1, "num_layers", "at least 1", self.num_layers)
-        divides = self.num_heads >= 1 and self.hidden_dim % self.num_heads == 0
-        check(divides, "num_heads", f"a divisor of hidden_dim={self.hidden_dim}", self.num_heads)
-        check(self.feedforward_factor >= 1, "feedforward_factor", "at least 1", self.feedforward_factor)
+        check_blocks(self.hidden_dim, self.num_layers, self.num_heads, self.feedforward_factor)
         check(self.head_dim >= 1, "head_dim", "at least 1", self.head_dim)
 
 

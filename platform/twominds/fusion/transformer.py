@@ -40,14 +40,19 @@ class TransformerFusionConfig(FusionSettings):
     def __post_init__(self) -> None:
         """Raise ConfigError where a setting is out of range."""
         super().__post_init__()
-        check(self.num_layers >= 1, "num_layers", "at least 1", self.num_layers)
-        divides = self.num_heads >= 1 and self.hidden_dim % self.num_heads == 0
-        check(divides, "num_heads", f"a divisor of hidden_dim={self.hidden_dim}", self.num_heads)
-        check(self.feedforward_factor >= 1, "feedforward_factor", "at least 1", self.feedforward_factor)
+        check_blocks(self.hidden_dim, self.num_layers, self.num_heads, self.feedforward_factor)
         check(self.prototypes_per_class >= 0, "prototypes_per_class", "0 or more", self.prototypes_per_class)
         check(self.prototype_temperature > 0, "prototype_temperature", "above 0", self.prototype_temperature)
         check(-1 <= self.diversity_margin < 1, "diversity_margin", "in [-1, 1)", self.diversity_margin)
         check(0 <= self.modality_dropout < 1, "modality_dropout", "in [0, 1)", self.modality_dropout)
+
+
+def check_blocks(hidden_dim: int, num_layers: int, num_heads: int, feedforward_factor: int) -> None:
+    """Raise ConfigError where there can be no such Transformer blocks."""
+    check(num_layers >= 1, "num_layers", "at least 1", num_layers)
+    divides = num_heads >= 1 and hidden_dim % num_heads == 0
+    check(divides, "num_heads", f"a divisor of hidden_dim={hidden_dim}", num_heads)
+    check(feedforward_factor >= 1, "feedforward_factor", "at least 1", feedforward_factor)
 
 
 class SelfAttention(nn.Module):
