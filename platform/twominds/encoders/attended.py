@@ -35,9 +35,9 @@ class AttendedEncoderConfig:
     frozen_in_training_mode: bool = False
     """What is frozen drops values, layers and stretches of sound (SpecAugment) in training, as in the public code,
     though it learns nothing from that."""
-    window_rows: int = 16
-    """Rows of faces or of sound that are seen, one after another; 0: all (the paper's sound; faces are as many as the
-    backbone takes)."""
+    window_rows: int = 0
+    """Rows of faces or of sound that are seen, one after another; 0: all, as of words. Of faces the backbone takes a
+    number of its own."""
     dim: int | None = None
     """Length of the embedding; None: that of the backbone's tokens."""
     head_dim: int = 512

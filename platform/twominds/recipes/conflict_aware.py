@@ -9,6 +9,7 @@ Over the encoders of another system (`over_encoders`) settings and search are ou
 so the stability search says over several seeds whether the differences help.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from twominds.encoders.attended import AttendedEncoderConfig
@@ -43,6 +44,9 @@ SPACE: SearchSpace = {
 
 FACE, AUDIO, TEXT = Modality.FACE, Modality.AUDIO, Modality.TEXT
 VIEWS: tuple[View, ...] = (FACE, AUDIO, TEXT)
+
+WINDOW_ROWS: Mapping[View, int] = {FACE: 16, AUDIO: 16, TEXT: 0}
+"""Faces and sound of 16 frames, one after another, and all the words."""
 
 TEXT_BLEND = 0.6
 """alpha of the text's head (launcher of the public code; the model card has 0.5)."""
@@ -91,7 +95,10 @@ def _joint(name: str, description: str, *, trainable_layers: int, label_smoothin
     }
     encoders: dict[View, AnyEncoderConfig] = {
         view: AttendedEncoderConfig(
-            backbone=backbones_of(features[view])[0], trainable_layers=trainable_layers, dropout=0.4
+            backbone=backbones_of(features[view])[0],
+            trainable_layers=trainable_layers,
+            window_rows=WINDOW_ROWS[view],
+            dropout=0.4,
         )
         for view in VIEWS
     }
@@ -123,7 +130,10 @@ def conflict_aware_demo() -> Recipe:
         name="conflict-aware/demo",
         description="conflict-aware on tiny debug backbones and all-MiniLM, for the demo and for tests",
         features=features,
-        encoders={view: replace(small, backbone=backbones_of(features[view])[0]) for view in VIEWS},
+        encoders={
+            view: replace(small, backbone=backbones_of(features[view])[0], window_rows=WINDOW_ROWS[view])
+            for view in VIEWS
+        },
         fusion=replace(
             recipe.fusion, model=replace(recipe.fusion.model, hidden_dim=64, head_dim=64, num_heads=4), fit=fit
         ),

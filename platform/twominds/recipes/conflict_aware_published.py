@@ -141,8 +141,7 @@ def _recipe(read: _Checkpoint) -> Recipe:
     assert isinstance(stage, TrainJointly)
     head_dim = len(read.state["text_head.1.weight"]) if "text_head.1.weight" in read.state else 512
     encoders = {
-        view: AttendedEncoderConfig(backbone=cast("Any", recipe.encoders[view]).backbone, head_dim=head_dim)
-        for view in VIEWS
+        view: replace(cast("AttendedEncoderConfig", recipe.encoders[view]), head_dim=head_dim) for view in VIEWS
     }
     return replace(
         recipe,

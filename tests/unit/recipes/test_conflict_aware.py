@@ -1,3 +1,6 @@
+import pytest
+
+from twominds.encoders.attended import AttendedEncoderConfig
 from twominds.fusion.conflict import ConflictFusionConfig
 from twominds.recipes.catalog import find_recipe
 
@@ -14,6 +17,13 @@ def test_only_the_fusion_is_another() -> None:
         )
         assert isinstance(own.fusion.model, ConflictFusionConfig)
         assert own.fusion.model.standardize == base.fusion.model.standardize
+
+
+@pytest.mark.parametrize("name", ["conflict-aware", "conflict-aware/top-2", "conflict-aware/demo"])
+def test_windows_are_cut_out_of_faces_and_sound_not_of_words(name: str) -> None:
+    encoders = find_recipe(name).encoders
+    rows = {view: config.window_rows for view, config in encoders.items() if isinstance(config, AttendedEncoderConfig)}
+    assert rows == {"face": 16, "audio": 16, "text": 0}
 
 
 def test_the_search_tries_it_with_and_without_the_differences() -> None:
