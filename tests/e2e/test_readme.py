@@ -289,7 +289,7 @@ def drawn_report(commands: list[str], finished: "Finished", shell: dict[str, str
     assert models == "python jobs/make_debug_models.py"
     place.mkdir()
     (place / "models").symlink_to(finished.workspace.models)
-    drawn = drawing.replace("--clips 60", "--clips 16 --clean --width 240 --height 180 --fps 10")
+    drawn = re.sub(r"--clips \d+", "--clips 16 --clean --width 240 --height 180 --fps 10", drawing)
     assert drawn != drawing
     bash("\n".join(["set -e", home, *(here(command) for command in (drawn, *jobs))]), shell, folder)
     return cast("dict[str, Any]", json.loads((place / "report" / "results.json").read_text()))

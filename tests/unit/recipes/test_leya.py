@@ -66,6 +66,7 @@ def test_the_selected_fusion_is_the_papers_number_by_number(name: str) -> None:
         "weight_decay": 5.55e-4,
         "momentum": 0.9,
         "scheduler": "cosine",
+        "learning_rate_floor": 0.0,
         "label_smoothing": 0.02,
         "grad_clip": 0.5,
         "batch_size": 32,

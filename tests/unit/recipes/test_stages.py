@@ -72,7 +72,8 @@ def test_what_is_trained_alone_and_what_jointly() -> None:
     recipe = find_recipe("simple/joint")
     assert (recipe.alone, recipe.joint) == ((), recipe.stages[0])
     assert find_recipe("leya").alone == find_recipe("leya").views
-    assert [name for name in RECIPES if find_recipe(name).joint] == ["simple/joint"]
+    joint = ["conflict-aware", "conflict-aware/top-2", "conflict-aware/demo", "simple/joint"]
+    assert [name for name in RECIPES if find_recipe(name).joint] == joint
     first = replace(recipe, stages=(TrainViews(views=(AUDIO,)), jointly(views=(FACE,))))
     assert first.alone == (AUDIO,)
     stage = jointly(views=(FACE,), heads={FACE: 0.5})
