@@ -269,7 +269,8 @@ class Embedding:
     view: View
     presence: Presence
     vectors: FloatArray | None = None
-    """float32 [P, D_m], the tokens that the fusion takes (input kind `emb`)."""
+    """float32 [P, D_m], the tokens that the fusion takes (input kind `emb`). Where the one point is the whole clip, an
+    encoder may have looked at W stretches of it: then this, and the other arrays, have W rows."""
     logits: FloatArray | None = None
     """float32 [P, K]: the outputs before the task's activation."""
     probabilities: FloatArray | None = None
@@ -285,6 +286,11 @@ class Embedding:
     def modality(self) -> Modality:
         """The modality that the view looks at."""
         return modality_of(self.view)
+
+    @property
+    def stretches(self) -> int:
+        """W: of how many stretches of the clip there is a row for its one point; 1 of points that have times."""
+        return 1 if self.points_s is not None or self.vectors is None else len(self.vectors)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,19 @@ def save_encoder(uri: str, encoder: Encoder, config: EncodersConfig, card: Card)
     return model_card.save(uri, encoder.state_dict(), replace(card, config=sections, architecture=architecture))
 
 
+def save_renamed(uri: str, target: str, view: View) -> Card:
+    """The encoder at `uri` as that of another view of its modality: an ensemble may have several on the same features.
+
+    Raises:
+        ArtifactError: there is no complete artifact, or it was changed since it was saved.
+    """
+    card, _ = artifacts.verified(uri)
+    own = card.architecture["modality"]
+    config = {**card.config, **{of: {view: card.config[of][own]} for of in ("features", "encoders")}}
+    renamed = replace(card, config=config, architecture={**card.architecture, "modality": view})
+    return model_card.save(target, artifacts.load_tensors(uri), renamed)
+
+
 def load_encoder(uri: str) -> tuple[Encoder, Card]:
     """The encoder at `uri`, in eval mode on the CPU, and its card.
 

@@ -1,8 +1,8 @@
 """A backbone, a projection of its tokens, attention pooling: one branch of ConflictAwareAH (sections 3.2 to 3.5)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twominds.encoders.encoder import EncoderOutput
-from twominds.encoders.huggingface import FineTunedEncoder, last_hidden_state, transformer_layers
-from twominds.encoders.padding import pad_sequences
+from twominds.encoders.huggingface import FineTunedEncoder, hidden_states, last_hidden_state, transformer_layers
 from twominds.encoders.pooling import AttentionPooling
 from twominds.errors import ConfigError
 from twominds.features.extractor import normalize_images
 from twominds.features.face_images import decoded
-from twominds.records import Modality, modality_of
+from twominds.records import Features, Modality, modality_of
+
+_WINDOWS_SEED = 42
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,9 @@ class AttendedEncoderConfig:
     window_rows: int = 0
     """Rows of faces or of sound that are seen, one after another; 0: all, as of words. Of faces the backbone takes a
     number of its own."""
+    windows: int = 1
+    """How many stretches of so many rows are looked at where a clip is scored: the first one, or several at random
+    places, which are the same share of the way through in all clips (section 4.3: 5)."""
     dim: int | None = None
     """Length of the embedding; None: that of the backbone's tokens."""
     head_dim: int = 512
@@ -55,6 +59,8 @@ class AttendedEncoderConfig:
             raise ConfigError(f"backbone_lr_scale must be positive, it is {self.backbone_lr_scale}.")
         if self.window_rows < 0:
             raise ConfigError(f"window_rows must not be negative, it is {self.window_rows}.")
+        if self.windows < 1 or (self.windows > 1 and not self.window_rows):
+            raise ConfigError(f"windows must be 1, or several of some window_rows, it is {self.windows}.")
         if self.head_dim < 1 or (self.dim or 1) < 1:
             raise ConfigError(f"head_dim and dim must be at least 1, they are {self.head_dim} and {self.dim}.")
         if not 0 <= self.dropout < 1:
@@ -66,8 +72,7 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
 
     It takes pictures (`features.face_images`), sound as it is (`features.sound`, not standardised) or token ids int64
     [L] of clips (special tokens are pooled, too). Where there are fewer pictures than it takes, the last is repeated.
-    Sounds of one length go through the backbone together, others apart: HuBERT-base normalises over time, so that
-    padding would be heard.
+    Clips go through the frozen layers one by one: HuBERT-base normalises over time, so that padding would be heard.
     """
 
     modality: ClassVar[Modality] = Modality.TEXT
@@ -84,7 +89,7 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         self.config = config
         self.embedding_dim = dim = config.dim or width
         self.window_rows = config.window_rows
-        self.pad_token_id = int(self.architecture["backbone"].get("pad_token_id") or 0)
+        self._kept, self._room_bytes = dict[int, tuple[npt.NDArray[Any], Tensor]](), 0
         self.projection = nn.Linear(width, dim)
         self.pooling = AttentionPooling(dim)
         self.classifier = nn.Sequential(
@@ -105,46 +110,81 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
                 layer.train()
         return self
 
+    def keep(self, limit_bytes: int) -> None:
+        """See `Encoder.keep`."""
+        self._kept, self._room_bytes = {}, limit_bytes
+
+    def seen(self, item: Features) -> list[Features]:
+        """See `Encoder.seen`."""
+        rows, windows = self.config.window_rows, self.config.windows
+        if item.values is None or windows == 1 or not rows or len(item.values) <= rows:
+            return [item]
+        last = len(item.values) - rows
+        starts = (np.random.default_rng(_WINDOWS_SEED).random(windows) * (last + 1)).astype(int)
+        return [replace(item, values=item.values[start : start + rows]) for start in starts]
+
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
-        """`frames`; or `sound` with the `samples` [B] of each; or `input_ids` with their `mask`."""
-        match modality_of(self.view):
-            case Modality.SCENE | Modality.FACE:
-                size_px = int(self.architecture["backbone"]["image_size"])
-                pictures = [decoded(first_rows(rows, self.window_rows), size_px) for rows in values]
-                return {"frames": torch.from_numpy(np.stack(pictures))}
-            case Modality.AUDIO:
-                sounds = [rows[: self.window_rows or None].ravel() for rows in values]
-                return {"sound": pad_sequences(sounds)[0], "samples": torch.tensor([len(sound) for sound in sounds])}
-            case _:
-                # RoBERTa numbers positions by which ids are padding, so it must be the right one.
-                padded, mask = pad_sequences(values, self.pad_token_id)
-                return {"input_ids": padded, "mask": mask}
+        """`tokens` [B, T, D] that the frozen layers make of each clip by itself, and bool [B, T]: which are there.
+
+        Where the backbone is. What one clip has does not depend on the others, to the bit, nor on what was kept.
+        """
+        tokens = [self._of_frozen_layers(rows) for rows in values]
+        mask = [of_clip.new_ones(len(of_clip), dtype=torch.bool) for of_clip in tokens]
+        padded = (nn.utils.rnn.pad_sequence(rows, batch_first=True) for rows in (tokens, mask))
+        return dict(zip(("tokens", "mask"), padded, strict=True))
 
     def forward(self, inputs: dict[str, Tensor]) -> EncoderOutput:
         """See the class."""
-        tokens, mask = self._tokens(inputs)
+        tokens, mask = inputs["tokens"], inputs["mask"]
+        tokens = self._through_top_layers(tokens, mask)
         embedding = self.pooling(self.projection(tokens), mask)
         logits = self.classifier(embedding)
         return EncoderOutput(logits=F.pad(logits, (1, 0)) if self.config.one_logit else logits, embedding=embedding)
 
-    def _tokens(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What the backbone makes of a batch [B, T, D], and bool [B, T]: which of it is there."""
-        if "frames" in inputs:
-            tokens = last_hidden_state(self.backbone, pixel_values=normalize_images(inputs["frames"]))
-            return tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
-        if "input_ids" in inputs:
-            mask = inputs["mask"]
-            return last_hidden_state(self.backbone, input_ids=inputs["input_ids"], attention_mask=mask.long()), mask
-        return self._sound_tokens(inputs["sound"], inputs["samples"])
+    def _of_frozen_layers(self, rows: npt.NDArray[Any]) -> Tensor:
+        """Tokens [T, D] of one clip below the layers that learn; kept where the same rows come again."""
+        drops = self.training and self.config.frozen_in_training_mode
+        again = self._room_bytes > 0 and not drops and not (self.training and self.window_rows)
+        if again and (found := self._kept.get(id(rows))) is not None and found[0] is rows:
+            return found[1]
+        tokens = self._frozen_tokens(rows)
+        if again and tokens.nbytes <= self._room_bytes:
+            self._kept[id(rows)] = rows, tokens  # the rows, too: another's may get their id when they are gone
+            self._room_bytes -= tokens.nbytes
+        return tokens
 
-    def _sound_tokens(self, sound: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        rows: dict[int, Tensor] = {}
-        for length in cast("list[int]", samples.unique().tolist()):
-            alike = cast("list[int]", (samples == length).nonzero().flatten().tolist())
-            rows |= zip(alike, last_hidden_state(self.backbone, input_values=sound[alike, :length]), strict=True)
-        lengths = torch.tensor([len(rows[i]) for i in range(len(samples))], device=sound.device)
-        tokens = nn.utils.rnn.pad_sequence([rows[i] for i in range(len(samples))], batch_first=True)
-        return tokens, torch.arange(tokens.shape[1], device=sound.device) < lengths[:, None]
+    @torch.no_grad()
+    def _frozen_tokens(self, rows: npt.NDArray[Any]) -> Tensor:
+        match modality_of(self.view):
+            case Modality.SCENE | Modality.FACE:
+                pictures = decoded(first_rows(rows, self.window_rows), int(self.architecture["backbone"]["image_size"]))
+                frames = torch.from_numpy(pictures)[None].to(self.projection.weight.device)
+                inputs = {"pixel_values": normalize_images(frames)}
+            case Modality.AUDIO:
+                inputs = {"input_values": self._one(rows[: self.window_rows or None].ravel())}
+            case _:
+                ids = self._one(rows)
+                inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        learning = self.config.trainable_layers
+        if not learning:
+            return last_hidden_state(self.backbone, **inputs)[0]
+        return hidden_states(self.backbone, **inputs)[-1 - learning][0]
+
+    def _one(self, values: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values))[None].to(self.projection.weight.device)
+
+    def _through_top_layers(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """What the layers that learn make of tokens, and VideoMAE's last normalisation of that."""
+        if not self.config.trainable_layers:
+            return tokens
+        bias = {}
+        if not mask.all():  # finite, as no row may turn into NaN; and none where nothing is padding
+            bias = {"attention_mask": torch.where(mask, 0.0, torch.finfo(tokens.dtype).min)[:, None, None, :]}
+        for layer in transformer_layers(self.backbone)[-self.config.trainable_layers :]:
+            output = layer(tokens, **bias)
+            tokens = output[0] if isinstance(output, tuple) else output
+        norm: nn.Module | None = getattr(self.backbone, "layernorm", None)
+        return tokens if norm is None else norm(tokens)
 
 
 def first_rows(rows: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:

@@ -29,7 +29,7 @@ def embed(
     """One embedding per clip, in order; an absent clip stays absent, with its reason.
 
     An encoder that does not answer by itself gives vectors alone. One of whole clips (`Encoder.whole_clip`) says the
-    same at each of a clip's points.
+    same at each of a clip's points; one that looks at several stretches of a clip (`Encoder.seen`) gives a row of each.
 
     A clip's embedding does not depend on what else is in `features` (to float32 rounding). Clips of similar length
     share a batch, so little is computed on padding.
@@ -112,12 +112,20 @@ def _at_points(encoder: PointEncoder, item: Features, device: str, precision: Pr
 
 
 def _embed_batch(encoder: Encoder, batch: Sequence[Features], device: str, precision: Precision) -> list[Embedding]:
-    arrays = _arrays(encoder, encoder.collate(batch, device), device, precision)
+    stretches = [encoder.seen(item) for item in batch]
+    together = [stretch for of_clip in stretches for stretch in of_clip]
+    parts = [
+        _arrays(encoder, encoder.collate(together[start : start + len(batch)], device), device, precision)
+        for start in range(0, len(together), len(batch))
+    ]
+    arrays = [np.concatenate(of_parts) for of_parts in zip(*parts, strict=True)]
     embeddings: list[Embedding] = []
-    for item, *of_clip in zip(batch, *arrays, strict=True):
+    end = 0
+    for item, of_item in zip(batch, stretches, strict=True):
         points_s = item.points_s if encoder.whole_clip else None
         count = 1 if points_s is None else len(points_s)
-        vectors, logits, probabilities = (np.repeat(array[None], count, axis=0) for array in of_clip)
+        own = slice(end, end := end + len(of_item))
+        vectors, logits, probabilities = (np.repeat(array[own], count, axis=0) for array in arrays)
         embeddings.append(
             Embedding(
                 clip_id=item.clip_id,

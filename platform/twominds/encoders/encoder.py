@@ -72,6 +72,17 @@ class Encoder(nn.Module, ABC):
     def view(self, view: View) -> None:
         self._view = view
 
+    def keep(self, limit_bytes: int) -> None:
+        """Keeps what frozen layers say of clips that come again, up to so many bytes; 0 forgets it.
+
+        An encoder without such layers keeps nothing.
+        """
+        del limit_bytes
+
+    def seen(self, item: Features) -> list[Features]:
+        """What of a present clip's features is looked at where it is scored: all at once, or several stretches."""
+        return [item]
+
     @classmethod
     @abstractmethod
     def pretrained(cls, config: Any, *, num_outputs: int, store: BackboneStore, example: Features) -> Self:

@@ -110,6 +110,11 @@ def transformer_layers(backbone: nn.Module) -> list[nn.Module]:
     raise BackboneError(f"{type(backbone).__name__} has no list of {count} Transformer layers.")
 
 
+def hidden_states(backbone: nn.Module, **inputs: Tensor) -> tuple[Tensor, ...]:
+    """Tokens [B, tokens, D] before the first Transformer layer and after each."""
+    return cast("tuple[Tensor, ...]", backbone(**inputs, output_hidden_states=True).hidden_states)
+
+
 def last_hidden_state(backbone: nn.Module, **inputs: Tensor) -> Tensor:
     """Output tokens of a forward pass: [B, tokens, D]."""
     return cast(Tensor, backbone(**inputs).last_hidden_state)

@@ -3,7 +3,7 @@
 The clip-level heads of HSEmotion (section 3 and 4 of its fact sheet: STAT) are of this shape.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -18,8 +18,10 @@ from twominds.encoders.rows import RowsEncoder, RowsEncoderConfig
 from twominds.errors import ConfigError
 from twominds.records import Features, FloatArray, Modality
 
-Pooling = Literal["mean", "stat"]
-"""`mean`: D numbers; `stat`: mean, population standard deviation, least and most, 4 D, in this order."""
+Pooling = Literal["mean", "mean_std", "stat"]
+"""`mean`: D numbers; `mean_std`: these and population standard deviations, 2 D; `stat`: these, least and most, 4 D."""
+PER_COLUMN: Mapping[Pooling, int] = {"mean": 1, "mean_std": 2, "stat": 4}
+"""How many numbers are kept of each column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +35,13 @@ class StatisticsEncoderConfig(RowsEncoderConfig):
 
 
 class StatisticsEncoder(RowsEncoder):
-    """Statistics of a clip's rows [B, D or 4 D] through the network of `RowsEncoder`."""
+    """Statistics of a clip's rows [B, D, 2 D or 4 D] through the network of `RowsEncoder`."""
 
     modality: ClassVar[Modality] = Modality.FACE
     """Until it is built for a view: it takes rows of any."""
 
     def __init__(self, config: StatisticsEncoderConfig, *, num_outputs: int, architecture: Architecture) -> None:
-        per_column = 4 if config.pooling == "stat" else 1
+        per_column = PER_COLUMN[config.pooling]
         super().__init__(config, num_outputs=num_outputs, architecture=architecture, per_column=per_column)
         self.config = config
 
@@ -63,7 +65,7 @@ class StatisticsEncoder(RowsEncoder):
         return cls(config, num_outputs=num_outputs, architecture=architecture)
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
-        """`rows`: float32 [B, D or 4 D]."""
+        """`rows`: float32 [B, D, 2 D or 4 D]."""
         rows = [statistics(item[:, self.columns], self.config.pooling) for item in values]
         return {"rows": torch.from_numpy(np.stack(rows))}
 
@@ -80,9 +82,11 @@ def row_length(example: Features) -> int:
 
 
 def statistics(rows: npt.NDArray[Any], pooling: Pooling) -> FloatArray:
-    """What is kept of rows [T, D], T at least 1: float32 [D] or [4 D]."""
+    """What is kept of rows [T, D], T at least 1: float32 [D], [2 D] or [4 D]."""
     exact = rows.astype(np.float64)
     parts = [exact.mean(axis=0)]
+    if pooling != "mean":
+        parts.append(exact.std(axis=0))
     if pooling == "stat":
-        parts += [exact.std(axis=0), exact.min(axis=0), exact.max(axis=0)]
+        parts += [exact.min(axis=0), exact.max(axis=0)]
     return np.concatenate(parts).astype(np.float32)

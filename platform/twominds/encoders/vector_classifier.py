@@ -18,8 +18,8 @@ from torch import Tensor
 from twominds.backbones import BackboneStore
 from twominds.encoders.encoder import Architecture, EncoderOutput, LearnsAtOnce
 from twominds.encoders.rows import Columns, count_columns
-from twominds.encoders.statistics import Pooling, row_length, statistics
-from twominds.errors import ConfigError
+from twominds.encoders.statistics import PER_COLUMN, Pooling, row_length, statistics
+from twominds.errors import ConfigError, TrainingError
 from twominds.records import Features, Modality
 
 
@@ -44,6 +44,9 @@ class VectorClassifierConfig:
     """Inverse strength of the penalty (scikit-learn's `C`)."""
     balanced: bool = True
     """Weigh clips inversely to the frequency of their class in the training split."""
+    calibrated: bool = False
+    """Make the decisions of two classes probabilities by a sigmoid that is fitted to training clips of other people
+    (Platt 1999), five times a fifth of them; for classifiers that are linear."""
     whole_clip: bool = False
     """Answer once for the whole clip where the task asks per frame: the clip's class is the last one where any known
     point is. Of two classes only; the embedding is then the logits, as it is stored at each point."""
@@ -54,10 +57,12 @@ class VectorClassifierConfig:
             raise ConfigError(f"first_share must be above 0 and at most 1, got {self.first_share}.")
         if self.c <= 0:
             raise ConfigError(f"c must be above 0, got {self.c}.")
+        if self.calibrated and self.classifier == "rbf_svc":
+            raise ConfigError("calibrated is for linear classifiers: leave it out, or take logistic_regression.")
 
 
 class VectorClassifier(LearnsAtOnce):
-    """Pooled rows [B, D or 4 D], normalised -> the classifier's decision -> logits.
+    """Pooled rows [B, D, 2 D or 4 D], normalised -> the classifier's decision -> logits.
 
     The embedding is that vector (or the logits, see `whole_clip`). All is computed in float64, as scikit-learn does. Of
     two classes the logits are -d/2 and d/2 of its decision function d: the answer is its `predict`, and the softmax of
@@ -100,12 +105,14 @@ class VectorClassifier(LearnsAtOnce):
                 f"The classifier {config.classifier} tells two classes apart, not {num_outputs}: take "
                 "logistic_regression."
             )
+        if num_outputs != 2 and config.calibrated:
+            raise ConfigError(f"calibrated is for two classes, not for {num_outputs}.")
         if num_outputs != 2 and config.whole_clip:
             raise ConfigError(f"whole_clip is for tasks of two classes, not of {num_outputs}.")
         self.config, self.num_outputs, self.whole_clip = config, num_outputs, config.whole_clip
         self.architecture = dict(architecture)
         width = count_columns(config.columns, int(self.architecture["input_dim"]))
-        width *= 4 if config.pooling == "stat" else 1
+        width *= PER_COLUMN[config.pooling]
         self.embedding_dim = num_outputs if config.whole_clip else width
         support_vectors, decisions = int(self.architecture["support_vectors"]), 1 if num_outputs == 2 else num_outputs
         weights = support_vectors if config.classifier == "rbf_svc" else width
@@ -175,7 +182,13 @@ class VectorClassifier(LearnsAtOnce):
             self.support_vectors = torch.from_numpy(model.support_vectors_)
             self.gamma = torch.tensor(model.gamma, dtype=torch.float64)
             self.architecture["support_vectors"] = len(self.support_vectors)
-        self.weight, self.bias = torch.from_numpy(weight), torch.from_numpy(np.atleast_1d(model.intercept_))
+        bias = np.atleast_1d(model.intercept_)
+        if self.config.calibrated:
+            slope, offset = self._sigmoid(
+                model, vectors, labels, [clip.participant_id or clip.clip_id for clip in clips]
+            )
+            weight, bias = slope * weight, slope * bias + offset
+        self.weight, self.bias = torch.from_numpy(weight), torch.from_numpy(bias)
 
     def _seen(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         # The last bits of a share such as 0.29 of 100 rows must not cost a row.
@@ -188,6 +201,27 @@ class VectorClassifier(LearnsAtOnce):
             return vectors
         exact = "donot_use_mm_for_euclid_dist"  # of differences: a product of large vectors would cancel out
         return (-self.gamma * torch.cdist(vectors, self.support_vectors, compute_mode=exact).square()).exp()
+
+    def _sigmoid(
+        self, model: Any, vectors: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], people: Sequence[str]
+    ) -> tuple[float, float]:
+        """Slope and offset that make decisions the logits of probabilities.
+
+        Raises:
+            TrainingError: there are too few people of a class.
+        """
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        of_class = [len({who for who, label in zip(people, labels, strict=True) if label == one}) for one in (0, 1)]
+        if min(of_class) < 2:
+            raise TrainingError("A classifier is calibrated on other people: there must be two or more of each class.")
+        folds = StratifiedGroupKFold(n_splits=min(5, *of_class))
+        parts = [*folds.split(vectors, labels, people)]
+        fitted = CalibratedClassifierCV(model, method="sigmoid", cv=cast("Any", parts), ensemble=False)
+        (of_all,) = cast("Any", fitted.fit(vectors, labels)).calibrated_classifiers_
+        (sigmoid,) = of_all.calibrators  # 1 / (1 + exp(a d + b))
+        return -float(sigmoid.a_), -float(sigmoid.b_)
 
     def _fitted(self, vectors: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], seed: int) -> Any:
         """scikit-learn's classifier of vectors [N, W]."""

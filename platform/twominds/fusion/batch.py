@@ -58,8 +58,8 @@ def fusion_inputs(
     """Stack the embeddings of the points of several clips, clip after clip, into the inputs of a fusion model.
 
     Args:
-        embeddings: one mapping per clip; a view that is not in it counts as absent. A clip has the points of its
-            embeddings, one where they have no times.
+        embeddings: one mapping per clip; a view that is not in it counts as absent. A clip has the rows that
+            `count_rows` says; a view that looked at it once says the same in each.
         views: which ones, in the order of the model's tokens.
         kind: which part of the embeddings is the token.
         dims: D_m of the model that takes the inputs; None: taken from the embeddings (when training).
@@ -69,7 +69,7 @@ def fusion_inputs(
             view is absent from every clip.
         ArtifactError: an embedding is not as long as `dims` says.
     """
-    counts = [count_points(clip) for clip in embeddings]
+    counts = [count_rows(clip) for clip in embeddings]
     first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     tokens: dict[View, Tensor] = {}
     mask = np.zeros((first[-1], len(views)), np.bool_)
@@ -82,6 +82,8 @@ def fusion_inputs(
         for row, vectors in enumerate(found):
             if vectors is None:
                 continue
+            if len(vectors) == 1 and count_points(embeddings[row]) == 1:
+                vectors = np.broadcast_to(vectors, (counts[row], vectors.shape[1]))
             if vectors.shape != (counts[row], dim):
                 raise ArtifactError(
                     f"The {view} input '{kind}' has {vectors.shape[-1]} values where the fusion model takes {dim}: "
@@ -96,6 +98,11 @@ def fusion_inputs(
 def count_points(clip: Mapping[View, Embedding]) -> int:
     """P of a clip: how many times the task asks about it."""
     return next((len(found.points_s) for found in clip.values() if found.points_s is not None), 1)
+
+
+def count_rows(clip: Mapping[View, Embedding]) -> int:
+    """How many rows a clip has: P, or, where it is asked about as a whole, the most stretches that a view looked at."""
+    return max(count_points(clip), *(found.stretches for found in clip.values() if found.presence.present), 1)
 
 
 def _token(embedding: Embedding | None, kind: InputKind, row: int) -> FloatArray | None:

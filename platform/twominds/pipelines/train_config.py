@@ -29,6 +29,11 @@ class TrainConfig:
     """The system to train; by default the one that the features were made for."""
     views: tuple[View, ...] = ()
     """Which encoders; by default those of the recipe."""
+    seed: int | None = None
+    """Of a recipe that trains jointly: one of its seeds; by default the first."""
+    keep_gib: float = 2.0
+    """Memory for what the frozen layers of jointly trained encoders say of clips, from epoch to epoch; 0: none, and all
+    is computed again, to the same numbers."""
     retrain: bool = False
     """Train again what is already there."""
     protocol: SelectionProtocol = "validation"

@@ -16,6 +16,7 @@ from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.encoders.artifact import load_encoder, save_encoder
+from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, ConfigError
 from twominds.fusion.catalog import build_fusion
@@ -36,7 +37,8 @@ from twominds.records import View
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import save_ensemble
-from twominds.search.assembly import assemble
+from twominds.scoring.post_processing import SaidClip
+from twominds.search.assembly import Assembly, assemble, chosen_on, said_of
 from twominds.training.examples import FeatureExamples
 from twominds.training.fit import FitResult, fit
 from twominds.training.fit_state import FitState
@@ -73,7 +75,11 @@ def train_jointly(
     on_epoch = reporter(config, recipe, JOINTLY, stage.fit.epochs, workers, lines)
     of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume}
     encoders = _encoders(config, recipe, stage, clips, store)
+    for encoder in encoders.values():
+        encoder.keep(int(config.keep_gib * 2**30 / len(encoders)))
     model, result = fit_jointly(recipe, stage, encoders, clips, device=workers.device, **of_fit)
+    for encoder in encoders.values():
+        encoder.keep(0)
     best = f"best epoch {result.best_epoch} of {len(result.history)}"
     lines.put(f"{JOINTLY}: {best}, validation {recipe.task.score_name} {result.validation_score:.3f}")
     made_of = _fit_fingerprint(config, recipe, stage)
@@ -87,6 +93,8 @@ def train_jointly(
         save_encoder(f"{config.output}/{view}", encoder, recipe.encoders, card)
     (seed,) = recipe.fusion.seeds
     made = assemble(recipe, {seed: model.fusion.state_dict()}, model.fusion.dims, read_about(config.features).media)
+    if recipe.grids:
+        made = chosen_on(made, recipe, _said(made, recipe, model, clips, workers.device))
     known = clips[recipe.views[0]].map(lambda split: split[1].values)
     card = Card(
         kind="ensemble",
@@ -206,6 +214,17 @@ def _own_score(encoder: Encoder, clips: EncoderClips, objective: Objective, devi
     return split_scores(logits, validation.labels, validation.left_out, constant, objective)[1]
 
 
+def _said(
+    made: Assembly, recipe: Recipe, model: JointModel, clips: ClipsByView, device: str | torch.device
+) -> list[SaidClip]:
+    """What the parts of the joint model say of the validation clips, as they will where they are served."""
+    of_views = {
+        view: embed(model.encoder(view), clips[view].validation[0], device=str(device)) for view in recipe.views
+    }
+    embeddings = [dict(zip(of_views, of_clip, strict=True)) for of_clip in zip(*of_views.values(), strict=True)]
+    return said_of(made, recipe, embeddings, clips[recipe.views[0]].validation[1])
+
+
 def trained_jointly(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -> Card | None:
     """The card of an ensemble that is already there, trained on these features by this recipe, with its encoders."""
     try:
@@ -226,5 +245,6 @@ def _data_fingerprint(features_uri: str, recipe: Recipe, protocol: SelectionProt
 def _fit_fingerprint(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -> str:
     """Of all that bears on the joint training but its data: settings, seeds, and the encoders that it begins with."""
     begun = {view: artifacts.read_card(alone_uri(config, recipe, view)).artifact_id for view in recipe.alone}
-    settings = [to_json(stage), to_json(recipe.encoders), to_json(recipe.fusion.model), to_json(recipe.decision)]
+    configs = stage, recipe.encoders, recipe.fusion.model, recipe.decision, recipe.grids
+    settings = [to_json(config) for config in configs]
     return fingerprint(settings, recipe.encoder_seed, recipe.fusion.seeds, *recipe.objective.chosen, begun)

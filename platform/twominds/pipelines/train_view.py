@@ -42,7 +42,7 @@ PROGRESS_INTERVAL_S = 5.0
 """Least time between two lines about a training."""
 
 OF = "modality.txt"
-"""In a checkpoint, beside the state: whose it is, a view's or the joint model's."""
+"""In a checkpoint, beside the state: whose it is (`name_of`)."""
 
 EncoderClips = SelectionView[tuple[list[Features], Targets]]
 """Features of one view, absent ones included, and what is known; the test split only under the paper's protocol."""
@@ -88,7 +88,7 @@ def reporter(
     Args:
         config: Says how often.
         recipe: The system.
-        what: What is trained, a view's encoder or the joint model; `last_checkpoint` gives it back.
+        what: What is trained, a view's encoder or the joint model.
         epochs: How many there will be at most.
         workers: Who trains.
         lines: Where lines go.
@@ -110,13 +110,18 @@ def reporter(
             if workers.first:
                 with tempfile.TemporaryDirectory() as folder:
                     report.fit_state().save(folder)
-                    (Path(folder) / OF).write_text(what)
+                    (Path(folder) / OF).write_text(name_of(config, what))
                     ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
             else:
                 ray.train.report(metrics)
             saved = time.monotonic()
 
     return on_epoch
+
+
+def name_of(config: TrainConfig, what: str) -> str:
+    """What is trained, told from all else that the same workers train."""
+    return f"{config.output}/{what}"
 
 
 def last_checkpoint() -> tuple[str, FitState | None]:

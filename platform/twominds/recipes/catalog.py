@@ -5,7 +5,15 @@ from functools import partial
 
 from twominds.errors import ConfigError
 from twominds.recipes import hsemotion_ah_frame, hsemotion_ah_video, hsemotion_emi, hsemotion_expr, simple
-from twominds.recipes.conflict_aware import conflict_aware, conflict_aware_demo, over_encoders, top_layers
+from twominds.recipes.conflict_aware import (
+    conflict_aware,
+    conflict_aware_demo,
+    over_encoders,
+    top_layers,
+    top_layers_demo,
+)
+from twominds.recipes.conflict_aware_table import ROWS as CONFLICT_AWARE_ROWS
+from twominds.recipes.conflict_aware_table import table_row as conflict_aware_row
 from twominds.recipes.hsemotion import WAYS, Way, recipe_name
 from twominds.recipes.leya import leya, leya_demo, over_pooled_features
 from twominds.recipes.leya_alternatives import ALTERNATIVES, alternative
@@ -22,19 +30,13 @@ SYSTEMS: dict[str, Builder] = {
     "conflict-aware": conflict_aware,
     "conflict-aware/top-2": top_layers,
     "conflict-aware/demo": conflict_aware_demo,
-    **{
-        name: partial(over_encoders, builder(), name)
-        for name, builder in {
-            "conflict-aware/leya": leya,
-            "conflict-aware/leya-pooled": lambda: over_pooled_features(leya()),
-            "conflict-aware/demo/leya": leya_demo,
-            "conflict-aware/demo/leya-pooled": lambda: over_pooled_features(leya_demo()),
-        }.items()
-    },
+    "conflict-aware/demo/top-1": top_layers_demo,
     "simple/ah-frame": simple.ah_frame,
     "simple/expression": simple.expression,
     "simple/joint": simple.joint,
     "simple/mimicry": simple.mimicry,
+    "simple/words": simple.words,
+    "simple/demo/words": simple.words_demo,
 }
 """Whole systems; the other recipes are derived from them."""
 
@@ -45,6 +47,23 @@ def _rows(system: str, numbers: Iterable[int]) -> dict[str, Builder]:
 
 def _row(system: str, number: int) -> Recipe:
     return table_row(SYSTEMS[system](), number)
+
+
+def _conflict_aware(prefix: str, top: Builder, frozen: Builder) -> dict[str, Builder]:
+    return {f"{prefix}/{row}": partial(conflict_aware_row, row, top, frozen, prefix) for row in CONFLICT_AWARE_ROWS}
+
+
+def _over_leya(prefix: str, base: Builder) -> dict[str, Builder]:
+    bases = {"leya": base, "leya-pooled": lambda: over_pooled_features(base())}
+    return {
+        f"{prefix}/{name}{ending}": partial(_over, f"{prefix}/{name}{ending}", of, conflict)
+        for name, of in bases.items()
+        for ending, conflict in {"": True, "-no-conflict": False}.items()
+    }
+
+
+def _over(name: str, base: Builder, conflict: bool) -> Recipe:
+    return over_encoders(base(), name, conflict=conflict)
 
 
 def _alternatives(system: str) -> dict[str, Builder]:
@@ -76,11 +95,23 @@ _MEMBERS: dict[str, dict[str, Builder]] = {
     "leya/demo/all": _rows("leya/demo", ROWS),
     "leya/demo/alternatives": _alternatives("leya/demo"),
     "leya/demo-pooled/all": _rows("leya/demo-pooled", POOLED_ROWS),
+    "conflict-aware/over-leya": _over_leya("conflict-aware", leya),
+    "conflict-aware/demo/over-leya": _over_leya("conflict-aware/demo", leya_demo),
+    "conflict-aware/all": _conflict_aware("conflict-aware", top_layers, conflict_aware),
+    "conflict-aware/demo/all": _conflict_aware("conflict-aware/demo", top_layers_demo, conflict_aware_demo),
     **{study: rows for way in WAYS for table in _HSEMOTION for study, rows in _hsemotion(table, way).items()},
 }
 
-STUDIES: dict[str, tuple[str, ...]] = {name: tuple(members) for name, members in _MEMBERS.items()}
-"""Names of the recipes of each study, in the order of its table."""
+STUDIES: dict[str, tuple[str, ...]] = {name: tuple(members) for name, members in _MEMBERS.items()} | {
+    f"{demo}all": (
+        f"simple/{demo}words",
+        *(f"hsemotion/{demo}ah-video/{row}" for row in ("mfn-features", "hubert", "roberta")),
+        *(f"conflict-aware/{demo}{row}" for row in ("frozen", "single", "ensemble")),
+        "leya/demo" if demo else "leya",
+    )
+    for demo in ("", "demo/")
+}
+"""Names of the recipes of each study, in the order of its table; `all` is one table across the systems."""
 
 RECIPES: dict[str, Builder] = SYSTEMS | {
     name: build for members in _MEMBERS.values() for name, build in members.items()
@@ -119,7 +150,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 _WHAT_THERE_IS = (
-    f"there are the systems {_listed(SYSTEMS)}, rows of tables (leya/01 to leya/24, hsemotion/emi/hubert-mean), "
-    f"alternatives (as leya/fusion-concat), the studies {_listed(STUDIES)} and "
-    f"hsemotion/TABLE/all ({', '.join(_HSEMOTION)}), most also on debug models (as leya/demo/all)."
+    f"there are systems ({_listed(SYSTEMS)}), rows of tables (leya/01 to leya/24), "
+    f"alternatives (leya/fusion-concat), studies ({_listed(STUDIES)}, "
+    f"hsemotion/TABLE/all of {', '.join(_HSEMOTION)}), most also on debug models (leya/demo/all)."
 )

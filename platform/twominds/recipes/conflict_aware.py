@@ -24,6 +24,7 @@ from twominds.recipes.recipe import FusionRecipe, Recipe
 from twominds.recipes.space import Candidate, Choice, LogUniform, SearchSpace, Uniform
 from twominds.recipes.stages import TrainJointly
 from twominds.records import Modality, View
+from twominds.scoring.post_processing import Grids
 from twominds.training.fit import FitConfig
 from twominds.training.losses import FusionLoss
 
@@ -47,6 +48,9 @@ VIEWS: tuple[View, ...] = (FACE, AUDIO, TEXT)
 
 WINDOW_ROWS: Mapping[View, int] = {FACE: 16, AUDIO: 16, TEXT: 0}
 """Faces and sound of 16 frames, one after another, and all the words."""
+
+THRESHOLDS = tuple(round(0.25 + 0.01 * step, 2) for step in range(50))
+"""Among them the threshold is chosen on validation (section 4.2; the range is the public code's)."""
 
 TEXT_BLEND = 0.6
 """alpha of the text's head (launcher of the public code; the model card has 0.5)."""
@@ -113,22 +117,31 @@ def _joint(name: str, description: str, *, trainable_layers: int, label_smoothin
         encoder_fits={},
         encoder_seed=42,
         fusion=FusionRecipe(model=model, fit=fit, loss=loss, views=VIEWS, seeds=(42,)),
+        grids=Grids(thresholds=THRESHOLDS),
         stages=(TrainJointly(fit=fit, loss=loss, fusion_weight=0.5, heads={TEXT: 0.5}, blend={TEXT: TEXT_BLEND}),),
     )
 
 
 def conflict_aware_demo() -> Recipe:
     """The same system on tiny debug backbones and the real all-MiniLM, with a faster and shorter training (ours)."""
-    recipe = conflict_aware()
+    return _demo(conflict_aware(), "conflict-aware/demo", trainable_layers=0)
+
+
+def top_layers_demo() -> Recipe:
+    """`top_layers` on the same; the tiny backbones have few layers, of which the last one learns."""
+    return _demo(top_layers(), "conflict-aware/demo/top-1", trainable_layers=1)
+
+
+def _demo(recipe: Recipe, name: str, *, trainable_layers: int) -> Recipe:
     features = {**recipe.features, TEXT: TextFeaturesConfig(backbone="text.all_minilm", max_tokens=128)}
     (stage,) = recipe.stages
     assert isinstance(stage, TrainJointly)
     fit = replace(stage.fit, epochs=15, patience=8, learning_rate=1e-3)
-    small = AttendedEncoderConfig(backbone="", dim=64, head_dim=64)
+    small = AttendedEncoderConfig(backbone="", dim=64, head_dim=64, trainable_layers=trainable_layers)
     return replace(
         recipe,
-        name="conflict-aware/demo",
-        description="conflict-aware on tiny debug backbones and all-MiniLM, for the demo and for tests",
+        name=name,
+        description=f"{recipe.name} on tiny debug backbones and all-MiniLM, for the demo and for tests",
         features=features,
         encoders={
             view: replace(small, backbone=backbones_of(features[view])[0], window_rows=WINDOW_ROWS[view])
@@ -141,12 +154,13 @@ def conflict_aware_demo() -> Recipe:
     )
 
 
-def over_encoders(base: Recipe, name: str) -> Recipe:
+def over_encoders(base: Recipe, name: str, *, conflict: bool = True) -> Recipe:
     """Another system with conflict-aware fusion in place of its own: same encoders, inputs, seeds and training.
 
     Args:
         base: The system.
         name: Of the recipe.
+        conflict: Whether the differences are taken; without, it is what they are compared with.
     """
     own = base.fusion.model
     model = ConflictFusionConfig(
@@ -154,6 +168,7 @@ def over_encoders(base: Recipe, name: str) -> Recipe:
         head_dim=64,
         num_heads=4,
         dropout=0.4,
+        conflict=conflict,
         standardize=own.standardize,
         pca_components=own.pca_components,
     )
@@ -164,12 +179,12 @@ def over_encoders(base: Recipe, name: str) -> Recipe:
         model=model,
         loss=FusionLoss(prototype_weight=0.0),
         space=SPACE,
-        first_points=(point, {**point, "conflict": False}),
+        first_points=(point, {**point, "conflict": not conflict}),
     )
     return replace(
         base,
         name=name,
-        description=f"{base.name} with conflict-aware fusion",
+        description=f"{base.name} with conflict-aware fusion{'' if conflict else ', without differences'}",
         source=f"{SOURCE}, section 3.4, over other encoders (ours)",
         fusion=fusion,
         published=None,

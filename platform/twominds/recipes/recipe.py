@@ -138,8 +138,8 @@ Reports = Literal["encoder", "single", "ensemble"]
 class PublishedScores:
     """Scores in percent (of a correlation: times 100), as the paper prints them."""
 
-    validation: float
-    """On its validation split."""
+    validation: float | None = None
+    """On its validation split, where there is a number."""
     test: float | None = None
     """On its public test split, where there is a number."""
     private: float | None = None
@@ -195,6 +195,9 @@ class Recipe:
     """Which score of it a results table shows."""
     published: PublishedScores | None = None
     """What the paper got."""
+    also: tuple["Recipe", ...] = ()
+    """Of a system that is trained jointly: others, whose models are members of its ensemble with the same weight as its
+    own (ConflictAwareAH's two checkpoints)."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where the text encoder starts from a model that other token ids were made for.
@@ -221,8 +224,8 @@ class Recipe:
 
     def _check_joint(self, stage: TrainJointly) -> None:
         fusion = self.fusion
-        if len(fusion.seeds) != 1:
-            raise ConfigError(f"{self.name} is trained jointly: its fusion has one seed, not {len(fusion.seeds)}.")
+        if apart := [other.name for other in self.also if other.joint is None]:
+            raise ConfigError(f"{self.name} takes the models of {', '.join(apart)}, which is not trained jointly.")
         if fusion.inputs != "emb" or fusion.model.standardize != "none":
             raise ConfigError(
                 f"{self.name} is trained jointly: its fusion takes embeddings as they are (inputs `emb`, standardize "
@@ -239,6 +242,15 @@ class Recipe:
     def joint(self) -> TrainJointly | None:
         """The stage that trains encoders and fusion in one model, if it has one."""
         return next((stage for stage in self.stages if isinstance(stage, TrainJointly)), None)
+
+    @property
+    def runs(self) -> tuple["Recipe", ...]:
+        """The trainings of a system that is trained jointly: one of each seed, of itself and of `also`."""
+        return tuple(recipe.with_seed(seed) for recipe in (self, *self.also) for seed in recipe.fusion.seeds)
+
+    def with_seed(self, seed: int) -> "Recipe":
+        """The system by itself with this seed and no other, of its encoders and its fusion."""
+        return replace(self, encoder_seed=seed, fusion=replace(self.fusion, seeds=(seed,)), also=())
 
     @property
     def alone(self) -> tuple[View, ...]:

@@ -3,6 +3,7 @@
 - `simple/ah-frame`: A/H at every frame, from the face around it and the voice; a timeline with segments.
 - `simple/expression`: eight expressions at every frame, from the face.
 - `simple/mimicry`: six intensities of a clip, from face, voice and words.
+- `simple/words`: A/H of a clip, from its words: a floor for systems that look at more.
 - `simple/joint`: A/H of a clip, from face and voice, whose encoders and fusion are trained as one model.
 
 Faces are looked at a few times a second rather than in every frame: what a face says does not change faster.
@@ -14,10 +15,12 @@ from twominds.encoders.audio import AudioEncoderConfig
 from twominds.encoders.face import FaceEncoderConfig
 from twominds.encoders.points import PointEncoderConfig
 from twominds.encoders.text import TextEncoderConfig
+from twominds.encoders.vector_classifier import VectorClassifierConfig
 from twominds.features.audio import AudioFeaturesConfig
 from twominds.features.face import FaceFeaturesConfig
 from twominds.features.face_track import FaceTrackFeaturesConfig
 from twominds.features.text import TextFeaturesConfig
+from twominds.features.text_rows import TextRowsFeaturesConfig
 from twominds.fusion.catalog import FusionConfig
 from twominds.fusion.simple import AttentionSumConfig, ConcatMLPConfig
 from twominds.media.reader import MediaConfig
@@ -174,3 +177,29 @@ def joint() -> Recipe:
         fusion=FusionRecipe(model=_SUM, fit=fit, loss=loss, views=views, seeds=(42,)),
         stages=(TrainJointly(fit=fit, loss=loss, heads=dict.fromkeys(views, 0.3)),),
     )
+
+
+def words() -> Recipe:
+    """A/H of a clip by what any system that looks at more should beat: frozen words, a calibrated linear classifier."""
+    rows = TextRowsFeaturesConfig(backbone="text.roberta_go_emotions")
+    encoder = VectorClassifierConfig(
+        pooling="mean_std", normalize="standardize", classifier="logistic_regression", c=0.01, calibrated=True
+    )
+    return Recipe(
+        name="simple/words",
+        description="A/H per clip: mean and deviation of frozen GoEmotions tokens, calibrated logistic regression",
+        source="ours",
+        media=_MEDIA,
+        features={Modality.TEXT: rows},
+        encoders={Modality.TEXT: encoder},
+        encoder_fits={Modality.TEXT: _CLIPS},  # of no effect: it learns all at once
+        encoder_seed=42,
+        fusion=FusionRecipe(model=_SUM, fit=_CLIPS, loss=FusionLoss(), views=(Modality.TEXT,), seeds=(42,)),
+        reports="encoder",
+    )
+
+
+def words_demo() -> Recipe:
+    """The same on the real all-MiniLM, as a debug model of GoEmotions knows no words."""
+    features = {Modality.TEXT: TextRowsFeaturesConfig(backbone="text.all_minilm")}
+    return replace(words(), name="simple/demo/words", features=features)

@@ -83,7 +83,7 @@ def features_fields(*views: View) -> list["pa.Field[Any]"]:
 
 def embedding_fields(*views: View) -> list["pa.Field[Any]"]:
     """Columns of the views' embeddings, and of the points, which are the clip's."""
-    return _fields(views, dict.fromkeys((*_OF_POINTS.values(), "pooled"), VECTOR))
+    return _fields(views, dict.fromkeys((*_OF_POINTS.values(), "pooled"), VECTOR) | {_STRETCHES: pa.int32()})
 
 
 def _fields(views: Sequence[View], data: Mapping[str, pa.DataType]) -> list["pa.Field[Any]"]:
@@ -235,6 +235,8 @@ def features_from_row(row: Row, view: View) -> Features:
 
 _OF_POINTS = {"vectors": "vector", "logits": "logits", "probabilities": "probabilities"}
 """Column names of what an embedding has for each point, by its field."""
+_STRETCHES = "stretches"
+"""How many rows an embedding has for the one point of a clip; folders of an older version have one."""
 
 
 def embedding_to_row(embedding: Embedding) -> Row:
@@ -246,6 +248,7 @@ def embedding_to_row(embedding: Embedding) -> Row:
         f"{v}_reason": embedding.presence.reason,
         **{f"{v}_{column}": None if array is None else array.ravel() for column, array in arrays.items()},
         f"{v}_pooled": embedding.pooled,
+        f"{v}_{_STRETCHES}": embedding.stretches,
         f"{v}_warnings": embedding.warnings,
         POINTS: embedding.points_s,
     }
@@ -254,7 +257,7 @@ def embedding_to_row(embedding: Embedding) -> Row:
 def embedding_from_row(row: Row, view: View) -> Embedding:
     """One view's embedding of a row."""
     points_s = _times(row.get(POINTS))
-    points = 1 if points_s is None else len(points_s)
+    points = row.get(f"{view}_{_STRETCHES}") or 1 if points_s is None else len(points_s)
     cells = {field: _vector(row[f"{view}_{column}"]) for field, column in _OF_POINTS.items()}
     return Embedding(
         clip_id=row["clip_id"],

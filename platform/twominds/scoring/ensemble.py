@@ -17,7 +17,7 @@ from twominds import artifacts, model_card
 from twominds.artifacts import Card
 from twominds.encoders.encoder import activated
 from twominds.errors import ArtifactError
-from twominds.fusion.batch import FusionInputs, InputKind, count_points, fusion_inputs
+from twominds.fusion.batch import FusionInputs, InputKind, count_points, count_rows, fusion_inputs
 from twominds.fusion.catalog import Fusion
 from twominds.records import Contributions, Embedding, Failure, Score, View, ViewScore, modality_of
 from twominds.scoring.contributions import contributions, log_odds, subsets
@@ -123,7 +123,18 @@ class Ensemble:
         return any(clip[view].presence.present for view in self.config.views)
 
     def _said(self, clips: Sequence[EmbeddingsOfClip]) -> Said:
-        return self._said_of(self._for_each_member(lambda views, kind: self._inputs(clips, views, kind)))
+        """What is said of the clips' points; of one of which several stretches were looked at, the mean over them."""
+        said = self._said_of(self._for_each_member(lambda views, kind: self._inputs(clips, views, kind)))
+        points, rows = [count_points(clip) for clip in clips], [count_rows(clip) for clip in clips]
+        if points == rows:
+            return said
+        first = np.concatenate([np.arange(0, r, r // p) for p, r in zip(points, rows, strict=True)])
+        first += np.repeat(np.cumsum([0, *rows[:-1]]), points)
+        each = np.concatenate([np.full(p, r // p) for p, r in zip(points, rows, strict=True)])
+        return Said(
+            by_member=np.add.reduceat(said.by_member, first, axis=1) / each[None, :, None],
+            mean=np.add.reduceat(said.mean, first, axis=0) / each[:, None],
+        )
 
     def _inputs(self, clips: Sequence[EmbeddingsOfClip], views: tuple[View, ...], kind: InputKind) -> FusionInputs:
         return fusion_inputs(clips, views, kind, token_dims(kind, self.dims, self.card.task.num_outputs))
@@ -186,7 +197,8 @@ class Ensemble:
         """What each modality adds to what is `said` [P, K] of the clip; of many points to its mean over some."""
         modalities = tuple(dict.fromkeys(modality_of(view) for view in self.config.views))
         coalitions = subsets(len(modalities))
-        chosen = torch.from_numpy(uniform_points(count_points(clip), POINTS_OF_CONTRIBUTIONS))
+        stretches = count_rows(clip) // count_points(clip)  # whose mean the clip's one point is
+        chosen = torch.from_numpy(uniform_points(count_rows(clip), POINTS_OF_CONTRIBUTIONS))
         each = np.repeat(coalitions, len(chosen), axis=0)  # [2^M * P, M]
 
         def of_coalitions(views: tuple[View, ...], kind: InputKind) -> FusionInputs:
@@ -196,6 +208,8 @@ class Ensemble:
             return FusionInputs(tokens=again.tokens, mask=again.mask & allowed)
 
         mean = self._said_of(self._for_each_member(of_coalitions)).mean
+        if stretches > 1:
+            mean, chosen = mean.reshape(len(coalitions), stretches, -1).mean(axis=1), chosen[:1]
         prior = np.asarray(training_prior(self.card))
         mean = np.where(np.isnan(mean), prior, mean)
         values, of_nothing = self._asked_about(mean), self._asked_about(prior[None])

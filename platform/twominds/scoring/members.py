@@ -33,8 +33,9 @@ def seed_name(seed: int) -> str:
 
 
 def seeds_of(names: Iterable[str]) -> tuple[int, ...]:
-    """The seeds that made members of these names; other members, such as those of views, have none."""
-    return tuple(int(name.removeprefix(_SEED)) for name in names if name.startswith(_SEED))
+    """The seeds that made members of these names, each once; other members, such as those of views, have none."""
+    own = (name.rpartition(".")[2] for name in names)
+    return tuple(dict.fromkeys(int(name.removeprefix(_SEED)) for name in own if name.startswith(_SEED)))
 
 
 @dataclass(frozen=True, kw_only=True)

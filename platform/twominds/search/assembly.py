@@ -11,9 +11,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from twominds.artifacts import Card
+from twominds.fusion.model import module_name
 from twominds.media.reader import MediaConfig
 from twominds.recipes.recipe import Recipe
-from twominds.records import View
+from twominds.records import Embedding, View
+from twominds.scoring.decision import Decision
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.members import EnsembleConfig, Member, member_models, seed_name, seeds_of, view_member, view_state
 from twominds.scoring.post_processing import PostProcessing, SaidClip, fit_post_processing
@@ -116,21 +118,69 @@ def chosen_on(made: Assembly, recipe: Recipe, clips: Sequence[SaidClip]) -> Asse
 
 
 def said_clips(made: Assembly, recipe: Recipe, clips: LabelledClips) -> list[SaidClip]:
-    """What the members say of each clip, one after another: their tokens may be long, and their points many."""
+    """What the members say of each clip; see `said_of`."""
+    points_s = [next((e.points_s for e in of.values() if e.points_s is not None), None) for of in clips.embeddings]
+    return said_of(made, recipe, clips.embeddings, Targets.of(clips.labels, points_s, recipe.task.output))
+
+
+def said_of(
+    made: Assembly, recipe: Recipe, clips: Sequence[Mapping[View, Embedding]], targets: Targets
+) -> list[SaidClip]:
+    """What the members say of each clip, one after another: their tokens may be long, and their points many.
+
+    Args:
+        made: The members.
+        recipe: Theirs.
+        clips: Embeddings of each by view.
+        targets: What is known of the clips' points; of a clip it may be nothing.
+    """
     ensemble = made.ensemble(recipe)
     found: list[SaidClip] = []
-    for embeddings, labels in zip(clips.embeddings, clips.labels, strict=True):
-        points_s = next((e.points_s for e in embeddings.values() if e.points_s is not None), None)
-        targets = Targets.of([labels], [points_s], recipe.task.output)
+    for place, embeddings in enumerate(clips):
+        own = targets.select(targets.owners == place)
         found.append(
             SaidClip(
                 by_member=ensemble.probabilities([embeddings]),
-                points_s=points_s,
-                places=targets.points.numpy(),
-                truth=targets.values.numpy(),
+                points_s=next((e.points_s for e in embeddings.values() if e.points_s is not None), None),
+                places=own.points.numpy(),
+                truth=own.values.numpy(),
             )
         )
     return found
+
+
+def combined(ensembles: Mapping[str, Ensemble], decision: Decision) -> Assembly:
+    """Several ensembles as one, in whose mean each counts the same.
+
+    Args:
+        ensembles: By what each is called; its views and members get that name, too (`face` of `42`: `face.42`).
+        decision: In the place of theirs.
+    """
+    members, states, dims = list[Member](), dict[str, State](), dict[View, int]()
+    for name, ensemble in ensembles.items():
+        names = {view: f"{view}.{name}" for view in ensemble.config.views}
+        total = sum(np.max(member.weight) for member in ensemble.members) * len(ensembles)
+        for member in ensemble.members:
+            own, weight = f"{name}.{member.name}", np.asarray(member.weight) / total
+            renamed = replace(
+                member,
+                name=own,
+                views=tuple(names[view] for view in member.views),
+                weight=float(weight) if weight.ndim == 0 else tuple(weight.tolist()),
+            )
+            members.append(renamed)
+            states[own] = renamed_state(ensemble.models[member.name].state_dict(), names)
+        dims |= {names.get(view, view): size for view, size in ensemble.dims.items()}
+    first = next(iter(ensembles.values())).config
+    views = tuple(f"{view}.{name}" for name, ensemble in ensembles.items() for view in ensemble.config.views)
+    config = replace(first, views=views, decision=decision, members=tuple(members))
+    return Assembly(config=config, states=states, dims=dims)
+
+
+def renamed_state(state: State, names: Mapping[View, View]) -> State:
+    """A model's tensors under the names that they have where its views have others."""
+    parts = {module_name(view): module_name(other) for view, other in names.items()}
+    return {".".join(parts.get(part, part) for part in name.split(".")): tensor for name, tensor in state.items()}
 
 
 def validation_score(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from twominds.fusion.batch import FusionInputs, count_points, fusion_inputs
+from twominds.fusion.batch import FusionInputs, count_points, count_rows, fusion_inputs
 from twominds.recipes.recipe import FusionRecipe
 from twominds.records import BoolArray, Embedding, FloatArray, Labels, View
 from twominds.tasks import Classes, Intensities
@@ -72,7 +72,7 @@ def labelled_inputs(
     times = [next((e.points_s for e in clip.values() if e.points_s is not None), None) for clip in embeddings]
     targets = Targets.of(labels, times, output)
     counts = np.array([count_points(clip) for clip in embeddings], np.int64)
-    first = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])[:-1])
+    first = torch.from_numpy(np.concatenate([[0], np.cumsum([count_rows(clip) for clip in embeddings])])[:-1])
     last = torch.from_numpy(counts - 1)[targets.owners]
     places = first[targets.owners] + torch.minimum(targets.points, last)
     return LabelledInputs(inputs=inputs.select(places), labels=targets.values)

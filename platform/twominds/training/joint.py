@@ -189,6 +189,7 @@ class JointExamples:
             raise TrainingError(f"No clip has any of {', '.join(encoders)}: there is nothing to train on.")
         self._encoders, self._features, self._device = dict(encoders), dict(features), torch.device(device)
         self._anywhere = anywhere
+        self._shown: dict[View, list[Features]] = {view: list(features[view]) for view in encoders}
         self._targets = targets.select(present)
         self._mask = there[self._targets.owners]
         self.labels = self._targets.values.to(device)
@@ -200,20 +201,20 @@ class JointExamples:
     def batch(self, indices: Tensor) -> JointBatch:
         """The model's input for the points at `indices`."""
         mask = self._mask[indices]
-        features = self._features
         if self._anywhere:
-            features = self._somewhere(cast("list[int]", self._targets.owners[indices].unique().tolist()))
+            self._show_elsewhere(cast("list[int]", self._targets.owners[indices].unique().tolist()))
         inputs = {
-            view: collate_targets(encoder, features[view], self._targets.select(indices[mask[:, column]]), self._device)
+            view: collate_targets(
+                encoder, self._shown[view], self._targets.select(indices[mask[:, column]]), self._device
+            )
             for column, (view, encoder) in enumerate(self._encoders.items())
             if mask[:, column].any()
         }
         return JointBatch(inputs=inputs, mask=mask.to(self._device))
 
-    def _somewhere(self, clips: Sequence[int]) -> dict[View, Sequence[Features]]:
-        """All features, of some clips from a random row on: as many as one of their views has are left to be seen."""
+    def _show_elsewhere(self, clips: Sequence[int]) -> None:
+        """Shows some clips from a random row on: as many as one of their views has are left to be seen."""
         windowed = [view for view, encoder in self._encoders.items() if encoder.window_rows]
-        found: dict[View, Sequence[Features]] = {view: list(of_view) for view, of_view in self._features.items()}
         for clip, chance in zip(clips, cast("list[float]", torch.rand(len(clips)).tolist()), strict=True):
             rows = [
                 len(values) - self._encoders[view].window_rows
@@ -224,5 +225,4 @@ class JointExamples:
             for view in windowed:
                 item = self._features[view][clip]
                 if item.values is not None:
-                    cast("list[Features]", found[view])[clip] = replace(item, values=item.values[start:])
-        return found
+                    self._shown[view][clip] = replace(item, values=item.values[start:])

@@ -1,6 +1,7 @@
 """ConflictAwareAH's branches against Hugging Face's own models and the pooling in NumPy."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.encoders.attended import AttendedEncoder, AttendedEncoderConfig
+from twominds.encoders.embedding import embed
 from twominds.encoders.huggingface import load_backbone, transformer_layers
 from twominds.encoders.pooling import AttentionPooling
 from twominds.errors import ConfigError
@@ -141,6 +143,66 @@ def test_what_is_frozen_answers_alike_in_training_unless_told_otherwise(view: Mo
     assert [layer.training for layer in layers] == [False, True, True]
 
 
+@pytest.mark.parametrize("top", [0, 2])
+@pytest.mark.parametrize("view", ROLES)
+def test_what_is_kept_is_what_would_be_computed_to_the_bit(view: Modality, top: int, bundle: BackboneStore) -> None:
+    encoder, clips = encoder_of(bundle, view, trainable_layers=top).eval(), clips_of(view, 4)
+
+    def logits(chosen: Sequence[Features]) -> torch.Tensor:
+        with torch.no_grad():
+            return encoder(encoder.collate(chosen)).logits
+
+    anew = logits(clips)
+    encoder.keep(10_000_000)
+    assert torch.equal(logits(clips), anew)
+    first = next(child for child in encoder.backbone.children())
+    for parameter in first.parameters():
+        parameter.data.zero_()  # what is kept does not look at the backbone's first layers again
+    assert torch.equal(logits(clips), anew)
+    assert torch.equal(logits(clips[::-1]), logits(clips).flip(0))
+    encoder.keep(0)
+    assert not torch.equal(logits(clips), anew)
+
+
+def test_nothing_is_kept_of_windows_that_change_or_layers_that_drop(bundle: BackboneStore) -> None:
+    clip = clips_of(Modality.AUDIO, 1)
+    for settings in ({}, {"frozen_in_training_mode": True}):
+        encoder = encoder_of(bundle, Modality.AUDIO, **settings).train()
+        encoder.keep(10_000_000)
+        before = encoder.collate(clip)["tokens"]
+        for parameter in encoder.backbone.parameters():
+            parameter.data.zero_()
+        assert not torch.equal(encoder.collate(clip)["tokens"], before), "the backbone was asked again"
+
+
+def test_no_more_is_kept_than_there_is_room_for(bundle: BackboneStore) -> None:
+    encoder, clips = encoder_of(bundle, Modality.TEXT).eval(), clips_of(Modality.TEXT, 3)
+    tokens = encoder.collate(clips[:1])["tokens"]
+    encoder.keep(tokens.nbytes + 1)
+    encoder.collate(clips)
+    for parameter in encoder.backbone.parameters():
+        parameter.data.zero_()
+    assert torch.equal(encoder.collate(clips[:1])["tokens"], tokens)
+    assert not encoder.collate(clips[1:2])["tokens"].any()
+
+
+@pytest.mark.parametrize("view", [Modality.FACE, Modality.AUDIO])
+def test_several_windows_are_what_each_of_them_is_alone(view: Modality, bundle: BackboneStore) -> None:
+    encoder = encoder_of(bundle, view, windows=3).eval()
+    rng, rows = np.random.default_rng(0), encoder.window_rows
+    long = jpegs(rng, 30) if view is Modality.FACE else (0.1 * rng.normal(size=(30, 173))).astype(np.float32)
+    clip = Features(clip_id="long", view=view, presence=PRESENT, values=long)
+    short = replace(clip, clip_id="short", values=long[:rows])
+    (of_long, of_short) = embed(encoder, [clip, short])
+    assert (of_long.stretches, of_short.stretches) == (3, 1)
+    assert of_long.vectors is not None
+    starts = (np.random.default_rng(42).random(3) * (30 - rows + 1)).astype(int)
+    assert len(set(starts.tolist())) == 3
+    for start, vector in zip(starts, of_long.vectors, strict=True):
+        (alone,) = embed(encoder, [replace(clip, values=long[start : start + rows])])
+        np.testing.assert_allclose(vector, alone.vectors[0] if alone.vectors is not None else None, atol=1e-6)
+
+
 @pytest.mark.parametrize("view", ROLES)
 def test_only_the_last_layers_learn_at_a_rate_of_their_own(view: Modality, bundle: BackboneStore) -> None:
     encoder = encoder_of(bundle, view, trainable_layers=2)
@@ -176,7 +238,7 @@ def test_published_sizes() -> None:
 
 
 def test_settings_that_are_none_are_refused(bundle: BackboneStore) -> None:
-    for settings in ({"trainable_layers": -1}, {"backbone_lr_scale": 0.0}, {"dropout": 1.0}):
+    for settings in ({"trainable_layers": -1}, {"backbone_lr_scale": 0.0}, {"dropout": 1.0}, {"windows": 3}):
         with pytest.raises(ConfigError):
             AttendedEncoderConfig(backbone="x", **cast(Any, settings))
     with pytest.raises(ConfigError, match="two classes, not for 3"):

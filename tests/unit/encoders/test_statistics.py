@@ -22,9 +22,10 @@ def test_mean_deviation_least_and_most_in_this_order_by_hand() -> None:
     expected = [4, 20, (26 / 3) ** 0.5, 200**0.5, 1, 10, 8, 40]
     np.testing.assert_allclose(statistics(rows, "stat"), expected, rtol=1e-6)
     assert statistics(rows, "mean").tolist() == [4, 20]
+    np.testing.assert_allclose(statistics(rows, "mean_std"), expected[:4], rtol=1e-6)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "stat"])
+@pytest.mark.parametrize("pooling", ["mean", "mean_std", "stat"])
 def test_a_linear_head_over_the_scores_of_a_descriptor(pooling: Pooling) -> None:
     config = StatisticsEncoderConfig(columns=(-2, None), pooling=pooling, standardize=False, hidden_dim=0)
     encoder = StatisticsEncoder(config, num_outputs=3, architecture={"input_dim": 5}).eval()
@@ -38,7 +39,7 @@ def test_a_linear_head_over_the_scores_of_a_descriptor(pooling: Pooling) -> None
     weight, bias = (value.detach().numpy() for value in (encoder.classifier.weight, encoder.classifier.bias))
     np.testing.assert_allclose(alone.logits[0].numpy(), weight @ seen + bias, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(together.logits[1], alone.logits[0])
-    assert encoder.embedding_dim == len(seen) == (8 if pooling == "stat" else 2)
+    assert encoder.embedding_dim == len(seen) == {"mean": 2, "mean_std": 4, "stat": 8}[pooling]
 
 
 def test_settings_out_of_range_are_named() -> None:

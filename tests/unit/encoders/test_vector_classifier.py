@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy.optimize import minimize
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
@@ -103,6 +106,43 @@ def test_decides_as_scikit_learn_does(settings: dict[str, Any]) -> None:
     if settings["classifier"] == "logistic_regression":
         probabilities = torch.from_numpy(logits).softmax(dim=1)
         np.testing.assert_allclose(probabilities, model.predict_proba(test), atol=1e-6)
+
+
+@pytest.mark.parametrize("classifier", ["logistic_regression", "linear_svc"])
+def test_calibrated_it_is_platts_sigmoid_of_decisions_on_other_people(classifier: str) -> None:
+    """By hand: decisions of models of the other folds, and scikit-learn's logistic regression of labels on them."""
+    people = [f"p{i // 2}" for i in range(60)]  # two clips each
+    clips = [replace(clip, participant_id=who) for clip, who in zip(TRAIN, people, strict=True)]
+    encoder = learned(clips, classifier=classifier, normalize="standardize", pooling="mean_std", calibrated=True)
+    config = encoder.config
+    model, test = by_scikit_learn(config, LABELS)
+    train = pooled(clips, config)
+    train = cast(Any, StandardScaler()).fit_transform(train)
+    decisions, labels = np.zeros(60), np.array(LABELS)
+    for others, own in StratifiedGroupKFold(5).split(train, labels, people):
+        assert not {people[i] for i in others} & {people[i] for i in own}
+        decisions[own] = clone(model).fit(train[others], labels[others]).decision_function(train[own])
+    # Platt's targets keep probabilities off 0 and 1: (n + 1) / (n + 2) of one class, 1 / (n + 2) of the other.
+    positive = sum(LABELS)
+    targets = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (60 - positive + 2))
+    slope, offset = minimize(
+        lambda ab: float(np.sum(np.logaddexp(0, ab[0] * decisions + ab[1]) - targets * (ab[0] * decisions + ab[1]))),
+        np.zeros(2),
+        options={"gtol": 1e-9},
+    ).x
+    expected = slope * model.decision_function(test) + offset
+    logits = logits_of(encoder)
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_what_can_not_be_calibrated_is_refused() -> None:
+    with pytest.raises(ConfigError, match="linear classifiers"):
+        VectorClassifierConfig(classifier="rbf_svc", calibrated=True)
+    with pytest.raises(ConfigError, match="two classes, not for 3"):
+        learned(classes=3, classifier="logistic_regression", calibrated=True)
+    alone = [replace(clip, participant_id="p") for clip in TRAIN]
+    with pytest.raises(TrainingError, match="two or more of each class"):
+        learned(alone, classifier="logistic_regression", calibrated=True)
 
 
 def test_more_classes_are_for_multinomial_logistic_regression() -> None:

@@ -14,6 +14,7 @@ from twominds.artifacts import Card, UsedBackbone
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.pipelines.study import rows as study_rows
+from twominds.pipelines.study.parts import Made
 from twominds.pipelines.study.rows import models_of, train_rows
 from twominds.recipes.leya import leya_demo
 from twominds.recipes.recipe import FusionRecipe, Recipe, Reports
@@ -132,7 +133,7 @@ class MadeUpStudy:
     ) -> dict[str, RowModels]:
         """What is to be trained, by the recipe's name."""
         found = self.clips() if clips is None else clips
-        return models_of(recipes, self.parts(*recipes), found, str(self.root / folder), protocol)
+        return models_of(recipes, Made(parts=self.parts(*recipes), runs={}), found, str(self.root / folder), protocol)
 
     def trained(
         self, *recipes: Recipe, clips: Sequence[ClipEmbeddings] | None = None, folder: str = "study", **places: Any

@@ -263,10 +263,10 @@ def test_a_study_can_be_one_recipe_and_an_unknown_one_is_told_briefly() -> None:
 
 
 def test_the_readme_names_every_recipe_and_study_and_no_other() -> None:
-    named = set(re.findall(r"`((?:leya|simple|conflict-aware)/?[^` ]*)`", README))
-    derived = re.compile(r"(leya-pooled|leya/demo|leya/demo-pooled)/(?!all$|alternatives$)")
+    named = set(re.findall(r"`((?:leya|simple|conflict-aware|all|demo)/?[^` ]*)`", README))
+    derived = re.compile(r"(leya-pooled|(leya|conflict-aware)/demo|leya/demo-pooled)/(?!all$|alternatives$|over-leya$)")
     own = {name for name in (*RECIPES, *STUDIES) if not derived.match(name) and not name.startswith("hsemotion/")}
     assert own - named == set()
-    patterns = {"leya-pooled/NN", "leya/demo/NN", "leya/demo/NAME", "leya/demo-pooled/NN"}
+    patterns = {"leya-pooled/NN", "leya/demo/NN", "leya/demo/NAME", "leya/demo-pooled/NN", "conflict-aware/demo/ROW"}
     assert patterns <= named
     assert {name for name in named - patterns if name not in RECIPES and name not in STUDIES} == set()

@@ -170,6 +170,20 @@ def test_absent_features_and_embeddings_come_back_absent_with_their_reason(tmp_p
     assert tables.embedding_from_row(row, Modality.AUDIO) == embedding
 
 
+def test_an_embedding_of_several_stretches_comes_back_with_all_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.random((3, size), np.float32) for name, size in (("vectors", 4), ("logits", 2))}
+    embedding = Embedding(clip_id="a", view=Modality.FACE, presence=PRESENT, **arrays)
+    row = through_parquet(tables.embedding_to_row(embedding), tables.embedding_fields(Modality.FACE), tmp_path)
+    back = tables.embedding_from_row(row, Modality.FACE)
+    for name, rows in arrays.items():
+        np.testing.assert_array_equal(getattr(back, name), rows)
+    older = {name: cell for name, cell in row.items() if name != "face_stretches"}
+    of_old = tables.embedding_from_row(older, Modality.FACE).vectors
+    assert of_old is not None
+    assert of_old.shape == (1, 12), "before there were several, all was one row"
+
+
 def test_embedding_round_trip(tmp_path: Path) -> None:
     arrays: dict[str, Any] = {
         name: RNG.standard_normal((1, 4)).astype(np.float32) for name in ("vectors", "logits", "probabilities")

@@ -10,7 +10,7 @@ import torch
 from tests.unit.training.test_joint import CONFIGS, FIT, FUSION, Clips, clips, encoders, everything
 
 from twominds.artifacts import Card
-from twominds.encoders.artifact import save_encoder
+from twominds.encoders.artifact import load_encoder, save_encoder, save_renamed
 from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ConfigError
@@ -18,8 +18,9 @@ from twominds.fusion.catalog import build_fusion
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.stages import TrainJointly
 from twominds.records import PRESENT, Embedding, Features, Modality, Score, View
+from twominds.scoring.decision import Decision
 from twominds.scoring.ensemble import Ensemble, save_ensemble
-from twominds.search.assembly import assemble
+from twominds.search.assembly import assemble, combined
 from twominds.tasks import AH_VIDEO
 from twominds.training.examples import Targets
 from twominds.training.joint import JointExamples, JointLoss, JointModel
@@ -64,9 +65,9 @@ def test_all_views_begin_at_the_same_row_and_have_enough_left() -> None:
     starts: dict[int, set[int]] = {0: set(), 1: set(), 2: set()}
     torch.manual_seed(0)
     for _ in range(200):
-        seen = examples._somewhere([0, 1, 2])  # pyright: ignore[reportPrivateUsage]
+        seen = examples.batch(torch.arange(3)).inputs
         for clip, drawn in starts.items():
-            first = {first_row(seen[view][clip]) for view in found}
+            first = {int(next(iter(seen[view].values()))[clip].flatten()[0]) for view in found}
             assert len(first) == 1
             drawn |= first
     assert starts == {0: set(range(6)), 1: set(range(15)), 2: {0}}
@@ -149,6 +150,57 @@ def test_the_ensemble_says_what_the_joint_model_said(tmp_path: Path) -> None:
     for score, expected in zip(scores, said, strict=True):
         assert isinstance(score, Score)
         np.testing.assert_allclose(score.probabilities, expected, atol=1e-5)
+
+
+def test_several_trainings_together_say_the_mean_of_what_each_says(tmp_path: Path) -> None:
+    """Two joint models whose encoders differ: as one ensemble, of which each view is there twice."""
+    found, _ = clips(8, {FACE: (2,), AUDIO: (5,)})
+    each: dict[str, Ensemble] = {}
+    inputs: list[dict[View, Embedding]] = [{} for _ in range(8)]
+    expected: list[list[tuple[float, ...]]] = []
+    card = Card(kind="encoder", task=AH_VIDEO, recipe="simple/joint", config={"features": {FACE: 1, AUDIO: 2}})
+    for name, weight in {"a42": 0.6, "b7": 0.25}.items():
+        torch.manual_seed(len(each))
+        of_views = encoders()
+        for encoder in of_views.values():
+            for parameter in encoder.parameters():
+                parameter.data += 0.3 * torch.randn_like(parameter)
+        model = blended_model(of_views, weight)
+        stage = TrainJointly(views=(FACE, AUDIO), fit=FIT, loss=FusionLoss(), heads={AUDIO: 0.5}, blend={AUDIO: weight})
+        simple = find_recipe("simple/joint")
+        recipe = replace(simple, stages=(stage,), fusion=replace(simple.fusion, model=FUSION))
+        made = assemble(recipe, {42: model.fusion.state_dict()}, model.fusion.dims, recipe.media)
+        each[name] = made.ensemble(recipe)
+        embedded = {view: embed(of_views[view], found[view]) for view in model.views}
+        own = [{view: embedded[view][i] for view in model.views} for i in range(8)]
+        expected.append([score.probabilities for score in each[name].score(own) if isinstance(score, Score)])
+        for view in model.views:
+            save_encoder(f"{tmp_path}/{name}/{view}", of_views[view], CONFIGS, card)
+            renamed = f"{view}.{name}"
+            save_renamed(f"{tmp_path}/{name}/{view}", f"{tmp_path}/encoders/{renamed}", renamed)
+            encoder, own_card = load_encoder(f"{tmp_path}/encoders/{renamed}")
+            assert (encoder.view, own_card.config["features"]) == (renamed, {renamed: 1 if view == FACE else 2})
+            item_of = [replace(item, view=renamed) for item in found[view]]
+            for clip, embedding in zip(inputs, embed(encoder, item_of), strict=True):
+                clip[renamed] = embedding
+    together = combined(each, Decision())
+    assert together.config.views == ("face.a42", "audio.a42", "face.b7", "audio.b7")
+    weights = [member.weight for member in together.config.members]
+    np.testing.assert_allclose(weights, [0.2, 0.3, 0.375, 0.125])
+    save_ensemble(
+        str(tmp_path),
+        together.states,
+        together.config,
+        dims=together.dims,
+        encoders={view: f"{tmp_path}/encoders/{view}" for view in together.config.views},
+        card=replace(card, kind="ensemble"),
+        whole=False,
+    )
+    loaded = Ensemble.load(str(tmp_path))
+    assert loaded.card.seeds == (42,)
+    said = [score.probabilities for score in loaded.score(inputs) if isinstance(score, Score)]
+    whole = [i for i in range(8) if i not in (2, 5)]  # where a head says nothing, the others weigh more
+    np.testing.assert_allclose(np.array(said)[whole], np.mean(expected, axis=0)[whole], atol=1e-6)
 
 
 def test_a_blend_of_what_learns_nothing_is_refused() -> None:

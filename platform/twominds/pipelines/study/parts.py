@@ -2,6 +2,7 @@
 
     features/<hash>/               one pass over the videos: the views that it made, as `jobs/preprocess.py`
     encoders/<view>-<hash>/        one trained encoder, as `jobs/train_encoders.py`
+    encoders/jointly-<hash>/       all encoders of a joint training, with their ensemble
     embeddings/<view>-<hash>/      what that encoder says of every clip, as `jobs/embed.py`
 
 The hash of a part is that of what bears on it: the corpus's place, settings, weights, and for what is trained the
@@ -9,7 +10,7 @@ clips, splits, labels and sources. So a corpus that grew or changed, another bun
 theirs beside what is there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,15 +21,14 @@ from twominds import artifacts
 from twominds.artifacts import fingerprint, to_json
 from twominds.backbones import BackboneStore
 from twominds.corpus.bah import Purpose
-from twominds.errors import ConfigError, MissingInputError, TrainingError
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.preprocess import PreprocessConfig, check_backbones, features_fingerprint, preprocess
 from twominds.pipelines.stages import StageResources
-from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.pipelines.train import TrainConfig, train_several
 from twominds.recipes.catalog import RECIPES, find_recipe
 from twominds.recipes.recipe import Recipe
 from twominds.records import Failure, Modality, View, modality_of
-from twominds.reports.study.rows import StudyPart
+from twominds.reports.study.rows import StudyPart, StudyRun
 from twominds.results.about import ABOUT, absolute, read_about
 from twominds.results.labelled import labels_fingerprint
 from twominds.results.quarantine import read_quarantine
@@ -72,6 +72,38 @@ class Unmade:
     """The error's sentence."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What recipes are made of, or why there is none."""
+
+    parts: Mapping[tuple[str, View], StudyPart | Unmade]
+    """By the recipe's name and view, of those whose encoders are trained by themselves."""
+    runs: Mapping[str, tuple[StudyRun | Unmade, ...]]
+    """By the recipe's name, of those that are trained jointly: each of their trainings."""
+
+    @property
+    def unique(self) -> list[StudyPart]:
+        """The parts that there are, each once."""
+        alone = [part for part in self.parts.values() if isinstance(part, StudyPart)]
+        jointly = [
+            part for runs in self.runs.values() for run in runs if isinstance(run, StudyRun) for part in run.parts
+        ]
+        return list({part.encoder: part for part in (*alone, *jointly)}.values())
+
+    @property
+    def unmade(self) -> dict[str, str]:
+        """Why a recipe can't be made, by its name, of those that lack a part, or came to nothing with every seed."""
+        reasons: dict[str, list[str]] = {}
+        for (recipe, _), part in self.parts.items():
+            if isinstance(part, Unmade):
+                reasons.setdefault(recipe, []).append(part.reason)
+        for recipe, runs in self.runs.items():
+            lost = [run.reason for run in runs if isinstance(run, Unmade)]
+            if len(lost) == len(runs):
+                reasons[recipe] = list(dict.fromkeys(lost))
+        return {recipe: " ".join(found) for recipe, found in reasons.items()}
+
+
 class PartsMaker:
     """Makes the parts of recipes, those that are missing."""
 
@@ -81,44 +113,94 @@ class PartsMaker:
         self._store = BackboneStore(uri=config.models)
         self._fingerprints: dict[tuple[str, View], str] = {}
 
-    def make(self, recipes: Sequence[Recipe]) -> dict[tuple[str, View], StudyPart | Unmade]:
-        """The parts of every recipe, by its name and view, or why there is none.
+    def make(self, recipes: Sequence[Recipe]) -> Made:
+        """What every recipe is made of.
 
         Raises:
             BackboneError: the bundle lacks a backbone of a recipe; said before anything is made.
-            ConfigError: a recipe is trained as one model, which has no parts.
         """
-        if whole := [recipe.name for recipe in recipes if recipe.joint is not None]:
-            raise ConfigError(
-                f"{', '.join(whole)} is trained as one model, of which a study can't make the parts: train it by "
-                "jobs/train_encoders.py, and evaluate its ensemble."
-            )
-        recipes = [self._with_detector(recipe) for recipe in recipes]
         for recipe in recipes:
-            check_backbones(recipe, self._store, recipe.views)
+            for one in (recipe, *recipe.also):
+                check_backbones(self._with_detector(one), self._store, one.views)
         self._fingerprints.clear()  # the bundle may have changed
-        features = self._features(recipes, with_pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
+        with_pooled = any(recipe.fusion.takes_pooled for recipe in recipes)
+        runs = self._runs([recipe for recipe in recipes if recipe.joint is not None], with_pooled)
+        alone = [self._with_detector(recipe) for recipe in recipes if recipe.joint is None]
+        return Made(parts=self._parts(alone, with_pooled), runs=runs)
+
+    def _parts(self, recipes: Sequence[Recipe], with_pooled: bool) -> dict[tuple[str, View], StudyPart | Unmade]:
+        """The parts of recipes whose encoders are trained by themselves."""
+        features = self._features(recipes, with_pooled=with_pooled)
         # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
         labels = {
             (folder, words): labels_fingerprint(folder, self._config.protocol, words=words)
             for folder in set(features.values())
             for words in (False, True)
         }
-        parts: dict[str, StudyPart | Unmade] = {}
-        found: dict[tuple[str, View], StudyPart | Unmade] = {}
+        asked: dict[tuple[str, View], str] = {}
+        wanted: dict[str, tuple[Recipe, View, str]] = {}
         for recipe in recipes:
             for view in recipe.views:
                 folder = features[view, self._features_fingerprint(recipe, view)]
                 data = labels[folder, modality_of(view) is Modality.TEXT]
                 name = f"{view}-{self._encoder_fingerprint(recipe, view, data)}"
-                if name not in parts:
-                    try:
-                        parts[name] = self._trained(recipe, view, folder, name)
-                    except (TrainingError, MissingInputError) as error:  # other rows can do without it
-                        parts[name] = Unmade(reason=str(error))
-                        self._say(f"no {view} of {recipe.name}: {error}")
-                found[recipe.name, view] = parts[name]
-        return found
+                asked[recipe.name, view] = name
+                wanted.setdefault(name, (recipe, view, folder))
+        configs = {
+            name: replace(self._training(recipe, folder, name), views=(view,), workers=self._config.workers)
+            for name, (recipe, view, folder) in wanted.items()
+        }
+        lost = self._train(configs)
+        parts: dict[str, StudyPart | Unmade] = {}
+        for name, (recipe, view, folder) in wanted.items():
+            parts[name] = lost.get(name) or self._embedded(recipe, (view,), folder, name, view)[0]
+        return {key: parts[name] for key, name in asked.items()}
+
+    def _runs(self, recipes: Sequence[Recipe], with_pooled: bool) -> dict[str, tuple[StudyRun | Unmade, ...]]:
+        """The trainings of recipes that are trained jointly; those that are the same are done once."""
+        runs = [(recipe.name, self._with_detector(run)) for recipe in recipes for run in recipe.runs]
+        folders: dict[frozenset[tuple[View, str]], str] = {}
+        for _, run in sorted(runs, key=lambda item: -len(item[1].views)):  # who has fewer views finds them there
+            wanted = self._made_of(run)
+            if wanted not in folders:
+                folders[wanted] = self._features_of_all(run, with_pooled)
+        asked: list[tuple[str, str]] = []
+        wanted: dict[str, tuple[Recipe, str]] = {}
+        for name, run in runs:
+            folder = folders[self._made_of(run)]
+            labels = labels_fingerprint(folder, self._config.protocol, words=True)
+            asked.append((name, f"jointly-{self._run_fingerprint(run, labels)}"))
+            wanted.setdefault(asked[-1][1], (run, folder))
+        configs = {
+            place: replace(
+                self._training(run, folder, place),
+                ensemble=f"{self._config.folder}/encoders/{place}/ensemble",
+                seed=run.encoder_seed,
+            )
+            for place, (run, folder) in wanted.items()
+        }
+        lost = self._train(configs)
+        found: dict[str, StudyRun | Unmade] = {}
+        for place, (run, folder) in wanted.items():
+            found[place] = lost.get(place) or StudyRun(
+                recipe=run,
+                parts=self._embedded(run, run.views, folder, place, "jointly"),
+                ensemble=configs[place].ensemble,
+            )
+        return {recipe.name: tuple(found[place] for name, place in asked if name == recipe.name) for recipe in recipes}
+
+    def _made_of(self, recipe: Recipe) -> frozenset[tuple[View, str]]:
+        return frozenset((view, self._features_fingerprint(recipe, view)) for view in recipe.views)
+
+    def _features_of_all(self, recipe: Recipe, with_pooled: bool) -> str:
+        """One folder with the features of all views: a joint training reads them side by side."""
+        wanted = self._made_of(recipe)
+        for folder, name, parts in self._passes_before(with_pooled):
+            if wanted <= set(parts):
+                self._preprocess(name, [view for view, _ in parts], folder, with_pooled)
+                return folder
+        parts = [(view, self._features_fingerprint(recipe, view)) for view in recipe.views]
+        return self._new_pass(recipe.name, parts, with_pooled)
 
     def quarantined(self, parts: Iterable[StudyPart]) -> list[Failure]:
         """The clips that could not be read, or not be embedded, each once."""
@@ -149,11 +231,15 @@ class PartsMaker:
             # The recipe with the most of what is missing: its views are made in one pass.
             candidates = ((recipe.name, self._missing(recipe, missing)) for recipe in recipes)
             name, parts = max(candidates, key=lambda candidate: len(candidate[1]))
-            made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, with_pooled)
-            folder = f"{self._config.folder}/features/{made_of}"
-            self._preprocess(name, [view for view, _ in parts], folder, with_pooled)
-            folders |= dict.fromkeys(parts, folder)
+            folders |= dict.fromkeys(parts, self._new_pass(name, parts, with_pooled))
         return folders
+
+    def _new_pass(self, recipe: str, parts: Sequence[tuple[View, str]], with_pooled: bool) -> str:
+        """The folder of features that a recipe makes of some of its views."""
+        made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, with_pooled)
+        folder = f"{self._config.folder}/features/{made_of}"
+        self._preprocess(recipe, [view for view, _ in parts], folder, with_pooled)
+        return folder
 
     def _missing(self, recipe: Recipe, missing: set[tuple[View, str]]) -> list[tuple[View, str]]:
         own = ((view, self._features_fingerprint(recipe, view)) for view in recipe.views)
@@ -208,35 +294,56 @@ class PartsMaker:
             self._config.protocol,
         )
 
-    def _trained(self, recipe: Recipe, view: View, features: str, name: str) -> StudyPart:
-        config, encoders = self._config, f"{self._config.folder}/encoders/{name}"
-        self._say(f"encoder: {view} of {recipe.name}")
-        train_encoders(
-            TrainConfig(
-                features=features,
-                output=encoders,
-                models=config.models,
-                recipe=recipe.name,
-                views=(view,),
-                use_gpu=config.use_gpu,
-                workers=config.workers,
-                protocol=config.protocol,
-            )
+    def _training(self, recipe: Recipe, features: str, name: str) -> TrainConfig:
+        """The command that trains the part called `name`."""
+        config = self._config
+        return TrainConfig(
+            features=features,
+            output=f"{config.folder}/encoders/{name}",
+            models=config.models,
+            recipe=recipe.name,
+            use_gpu=config.use_gpu,
+            protocol=config.protocol,
         )
-        card = artifacts.read_card(f"{encoders}/{view}")
-        embeddings = f"{config.folder}/embeddings/{view}-{fingerprint(card.artifact_id, UPath(features).name)}"
-        self._say(f"embeddings: {view} of {recipe.name}")
+
+    def _train(self, configs: Mapping[str, TrainConfig]) -> dict[str, Unmade]:
+        """Trains what is missing; what comes to nothing, by its name: other rows, and seeds, can do without it."""
+        self._say(f"training: {len(configs)} encoders and joint models, but for those that are there")
+        reasons = dict(zip(configs, train_several([*configs.values()]), strict=True)) if configs else {}
+        lost = {name: Unmade(reason=reason) for name, reason in reasons.items() if reason}
+        for name, unmade in lost.items():
+            self._say(f"no {name} of {configs[name].recipe}: {unmade.reason}")
+        return lost
+
+    def _embedded(
+        self, recipe: Recipe, views: tuple[View, ...], features: str, name: str, what: str
+    ) -> tuple[StudyPart, ...]:
+        """What the trained encoders of some views say of every clip."""
+        config, encoders = self._config, f"{self._config.folder}/encoders/{name}"
+        ids = [artifacts.read_card(f"{encoders}/{view}").artifact_id for view in views]
+        embeddings = f"{config.folder}/embeddings/{what}-{fingerprint(*ids, UPath(features).name)}"
+        self._say(f"embeddings: {', '.join(views)} of {recipe.name}")
         embed_features(
             EmbedConfig(
-                features=features,
-                encoders=encoders,
-                output=embeddings,
-                views=(view,),
-                resources=config.resources,
+                features=features, encoders=encoders, output=embeddings, views=views, resources=config.resources
             )
         )
-        encoder = f"{encoders}/{view}"
-        return StudyPart(recipe=recipe, view=view, features=features, encoder=encoder, embeddings=embeddings)
+        return tuple(
+            StudyPart(recipe=recipe, view=view, features=features, encoder=f"{encoders}/{view}", embeddings=embeddings)
+            for view in views
+        )
+
+    def _run_fingerprint(self, run: Recipe, labels: str) -> str:
+        configs = run.joint, run.encoders, run.fusion.model, run.decision, run.grids
+        return fingerprint(
+            absolute(self._config.corpus),
+            self._config.purpose,
+            sorted(self._made_of(run)),
+            labels,
+            [to_json(config) for config in configs],
+            run.encoder_seed,
+            self._config.protocol,
+        )
 
     def _say(self, text: str) -> None:
         self._console.print(f"[bold]{text}[/bold]", highlight=False)

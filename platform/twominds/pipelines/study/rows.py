@@ -6,6 +6,7 @@ way. Rows that differ only in what they report of a fusion share it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from string import ascii_lowercase
 from typing import Any, cast
 
 import numpy as np
@@ -14,39 +15,42 @@ import torch
 from torch import Tensor
 
 from twominds.artifacts import Card, fingerprint, to_json
+from twominds.encoders.artifact import save_renamed
 from twominds.errors import SelectionError, TrainingError
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.media.reader import MediaConfig
-from twominds.pipelines.study.parts import Unmade
+from twominds.pipelines.study.parts import Made, Unmade
 from twominds.recipes.recipe import Recipe
 from twominds.records import Split, View
 from twominds.reports.study.points import LabelledPoints, constant
 from twominds.reports.study.results import SEEDS_LOST, Answers
-from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, labelled, labelled_points
+from twominds.reports.study.rows import ClipEmbeddings, RowModels, StudyPart, StudyRun, labelled, labelled_points
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, labels_json
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name, view_state
 from twominds.scoring.post_processing import cross_fitted
-from twominds.search.assembly import assemble, chosen_on, said_clips
+from twominds.scoring.scorer import encoder_uri
+from twominds.search.assembly import Assembly, assemble, chosen_on, combined, said_clips
 from twominds.search.blend import save_blend
 from twominds.search.candidate import CandidateStore, SeedResult, train_candidate
 from twominds.search.inputs import LabelledClips, LabelledInputs, SearchData, labelled_inputs
 from twominds.tasks import Classes
 from twominds.training.selection import LabelledSplits, SelectionProtocol, visible_splits
 
-Parts = Mapping[tuple[str, View], StudyPart]
-"""By the recipe's name and the view."""
-
 
 def models_of(
-    recipes: Sequence[Recipe], parts: Parts, clips: Sequence[ClipEmbeddings], folder: str, protocol: SelectionProtocol
+    recipes: Sequence[Recipe], made: Made, clips: Sequence[ClipEmbeddings], folder: str, protocol: SelectionProtocol
 ) -> dict[str, RowModels]:
     """What is to be trained for each recipe, by its name; the same place for the same training."""
     seen = [(split, item) for split in visible_splits(protocol) for item in labelled(clips, split)]
     found: dict[str, RowModels] = {}
     for recipe in recipes:
-        own = tuple(parts[recipe.name, view] for view in recipe.views)
+        if recipe.joint is not None:
+            found[recipe.name] = _trained_jointly(recipe, made.runs[recipe.name], folder, protocol)
+            continue
+        parts = (made.parts[recipe.name, view] for view in recipe.views)
+        own = tuple(part for part in parts if isinstance(part, StudyPart))
         row = RowModels(recipe=recipe, parts=own, uri="", protocol=protocol)
         labels = [[item.clip.clip_id, split, labels_json(item.clip), row.processed(item)] for split, item in seen]
         fusion = recipe.fusion
@@ -60,6 +64,30 @@ def models_of(
             identity += [to_json(recipe.blend), to_json(recipe.grids), to_json(recipe.decision)]
         found[recipe.name] = replace(row, uri=f"{folder}/fusions/{fingerprint(identity)}")
     return found
+
+
+def _trained_jointly(
+    recipe: Recipe, runs: Sequence[StudyRun | Unmade], folder: str, protocol: SelectionProtocol
+) -> RowModels:
+    """The models of a system that is trained already: those of its one training, or of all of them together."""
+    there = [run for run in runs if isinstance(run, StudyRun)]
+    apart = [RowModels(recipe=run.recipe, parts=run.parts, uri=run.ensemble, protocol=protocol) for run in there]
+    if len(runs) == 1:
+        return replace(apart[0], recipe=recipe)
+    systems = [other.name for other in (recipe, *recipe.also)]
+    letters = dict(zip(systems, ascii_lowercase if len(systems) > 1 else ("",), strict=False))
+    by_name = {f"{letters[run.recipe.name]}{run.recipe.encoder_seed}": run for run in apart}
+    parts = (replace(part, name=f"{part.view}.{name}") for name, run in by_name.items() for part in run.parts)
+    asked = zip(recipe.runs, runs, strict=True)
+    lost = {str(run.encoder_seed): done.reason for run, done in asked if isinstance(done, Unmade)}
+    identity = [
+        to_json(recipe.grids),
+        to_json(recipe.decision),
+        {n: r.ensemble.card.artifact_id for n, r in by_name.items()},
+        lost,
+    ]
+    uri = f"{folder}/fusions/{fingerprint(identity)}"
+    return RowModels(recipe=recipe, parts=tuple(parts), uri=uri, protocol=protocol, runs=by_name, lost=lost)
 
 
 def train_rows(
@@ -82,6 +110,9 @@ def train_rows(
     unmade: dict[str, Unmade] = {}
     for row in {row.uri: row for row in rows}.values():
         if row.card() is not None:
+            on_done()
+        elif row.runs:
+            _save_runs(row, clips)
             on_done()
         elif row.recipe.reports == "encoder":
             _save_encoder_alone(row)
@@ -161,6 +192,34 @@ def _save_fusion(
     store.folder.fs.rm(store.folder.path, recursive=True)  # all of it is in the artifact now
 
 
+def _save_runs(row: RowModels, clips: Sequence[ClipEmbeddings]) -> None:
+    """The mean of a system's trainings, each of which is there."""
+    made = _assembly(row, row.recipe)
+    if row.recipe.grids:
+        validation = labelled_clips(row, labelled(clips, Split.VALIDATION))
+        made = chosen_on(made, row.recipe, said_clips(made, row.recipe, validation))
+    cards = {name: run.ensemble.card for name, run in row.runs.items()}
+    scores = {name: card.metrics["validation_score_mean"] for name, card in cards.items()}
+    metrics = {
+        "validation_score_mean": float(np.mean([*scores.values()])),
+        "validation_score_std": float(np.std([*scores.values()])),
+        "validation_score": scores,
+        **({SEEDS_LOST: dict(row.lost)} if row.lost else {}),
+    }
+    data = next(iter(cards.values())).data
+    counts = {name: data[name] for name in ("clips", "points", "train_labels", "train_means") if name in data}
+    _save(row, made.states, made.config, made.dims, _card(row, metrics, counts))
+
+
+def _assembly(row: RowModels, recipe: Recipe) -> Assembly:
+    """The row's models before anything is chosen from the recipe's grids."""
+    if row.runs:
+        return combined({name: run.ensemble for name, run in row.runs.items()}, recipe.decision)
+    ensemble = row.ensemble
+    by_seed = {seed: ensemble.models[seed_name(seed)].state_dict() for seed in ensemble.card.seeds}
+    return assemble(recipe, by_seed, ensemble.dims, ensemble.config.media)
+
+
 def _save_blend(row: RowModels, clips: Sequence[ClipEmbeddings]) -> None:
     """What the row's encoders say, averaged by weights."""
     save_blend(
@@ -195,9 +254,7 @@ def cross_fitted_answers(
     Raises:
         SelectionError: there is one person alone.
     """
-    ensemble, of_classes = row.ensemble, isinstance(recipe.task.output, Classes)
-    by_seed = {seed: ensemble.models[seed_name(seed)].state_dict() for seed in ensemble.card.seeds}
-    made = assemble(recipe, by_seed, ensemble.dims, ensemble.config.media)
+    made, of_classes = _assembly(row, recipe), isinstance(recipe.task.output, Classes)
     seen = said_clips(made, recipe, labelled_clips(row, clips))
     people = [item.clip.participant_id or item.clip.clip_id for item in clips]
     metric = recipe.objective.metric
@@ -252,7 +309,7 @@ def _save(
     dims: Mapping[View, int],
     card: Card,
 ) -> None:
-    encoders = {part.view: part.encoder for part in row.parts}
+    encoders = {part.called: part.encoder for part in row.parts}
     save_ensemble(row.uri, states, config, dims=dims, encoders=encoders, card=card, whole=False)
 
 
@@ -262,20 +319,30 @@ def _media(row: RowModels) -> MediaConfig:
 
 
 def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
-    """The row's models with their encoders, ready to be served; of a single fusion the seed that is best on validation.
+    """The row's models with their encoders, ready to be served; of a single model the seed that is best on validation.
 
     Args:
         row: The models.
         recipe: Whose row it is: it may share the models with another.
         uri: Where to.
     """
+    single = recipe.reports == "single"
+    if row.runs and single:
+        best = max(row.runs.values(), key=lambda run: run.ensemble.card.metrics["validation_score_mean"])
+        return save_whole(best, best.recipe, uri)
+    single = single and recipe.joint is None
     ensemble = row.ensemble
     card, seeds = replace(ensemble.card, recipe=recipe.name), ensemble.card.seeds
-    if recipe.reports == "single":
+    if single:
         by_seed: dict[str, float] = card.metrics["validation_score"]
         seeds = (max(seeds, key=lambda seed: by_seed[str(seed)]),)
         card = replace(card, metrics={"validation_score": by_seed[str(seeds[0])]})
-    chosen = {seed_name(seed) for seed in seeds} if recipe.reports == "single" else {*ensemble.models}
+    chosen = {seed_name(seed) for seed in seeds} if single else {*ensemble.models}
     states = {name: model.state_dict() for name, model in ensemble.models.items() if name in chosen}
-    encoders = {part.view: part.encoder for part in row.parts}
-    return save_ensemble(uri, states, ensemble.config, dims=ensemble.dims, encoders=encoders, card=card)
+    encoders = {part.called: part.encoder for part in row.parts}
+    for part in row.parts:
+        if part.name:  # the same view of several trainings
+            encoders[part.name] = encoder_uri(uri, part.name)
+            save_renamed(part.encoder, encoders[part.name], part.name)
+    whole = not row.runs
+    return save_ensemble(uri, states, ensemble.config, dims=ensemble.dims, encoders=encoders, card=card, whole=whole)

@@ -17,14 +17,14 @@ from upath import UPath
 
 from twominds import artifacts
 from twominds.corpus.manifest import read_corpus
-from twominds.errors import TrainingError
+from twominds.errors import ConfigError, TrainingError
 from twominds.model_card import publish
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
-from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
+from twominds.pipelines.study.parts import PartsMaker, StudyConfig
 from twominds.pipelines.study.rows import cross_fitted_answers, models_of, save_whole, train_rows
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
-from twominds.records import Clip, Score, Split, View
+from twominds.records import Clip, Score, Split
 from twominds.reports.study.answers import answers_of, baselines, mean_score, scored
 from twominds.reports.study.comparison import OtherReport
 from twominds.reports.study.points import LabelledPoints
@@ -33,7 +33,6 @@ from twominds.reports.study.results import Answers, RowResult, StudyResults, wha
 from twominds.reports.study.rows import (
     ClipEmbeddings,
     RowModels,
-    StudyPart,
     answers,
     labelled,
     labelled_points,
@@ -80,6 +79,9 @@ def run_study(
         TrainingError: not one row could be made; of a row by itself the report says so.
     """
     recipes = [*{recipe.name: recipe for part in name.split(",") for recipe in find_study(part)}.values()]
+    if len({recipe.task.name for recipe in recipes}) > 1:
+        asked = ", ".join(dict.fromkeys(f"{recipe.name} of {recipe.task.name}" for recipe in recipes))
+        raise ConfigError(f"The rows of a table answer one question, but there are {asked}.")
     # Absolute: the processes of a cluster that was started elsewhere have other working folders.
     output = absolute(output)
     config = replace(
@@ -94,12 +96,10 @@ def run_study(
         warn_of_missing_gpus(config.use_gpu or config.gpus_per_fusion or config.resources.model_gpus)
         maker = PartsMaker(config, console)
         made = maker.make(recipes)
-        parts = {key: part for key, part in made.items() if isinstance(part, StudyPart)}
-        unmade = _rows_without(made)
-        unique = list({part.encoder: part for part in parts.values()}.values())
+        unique, unmade = made.unique, made.unmade
         seen = read_embeddings(unique, visible_splits(config.protocol))
         whole = [recipe for recipe in recipes if recipe.name not in unmade]
-        models = models_of(whole, parts, seen, config.folder, config.protocol)
+        models = models_of(whole, made, seen, config.folder, config.protocol)
         with _progress(console, "models", len({row.uri for row in models.values()})) as on_done:
             lost = train_rows(list(models.values()), seen, config.gpus_per_fusion, on_done)
     unmade |= {name: lost[row.uri].reason for name, row in models.items() if row.uri in lost}
@@ -230,20 +230,18 @@ def _row_of(recipe: Recipe, note: str) -> RowResult:
     )
 
 
-def _rows_without(made: Mapping[tuple[str, View], StudyPart | Unmade]) -> dict[str, str]:
-    """Why a part of a recipe is not there, by the recipe, of those that lack one."""
-    reasons: dict[str, list[str]] = {}
-    for (recipe, _), part in made.items():
-        if isinstance(part, Unmade):
-            reasons.setdefault(recipe, []).append(part.reason)
-    return {recipe: " ".join(found) for recipe, found in reasons.items()}
-
-
 def _parameters(row: RowModels, recipe: Recipe) -> int:
     """That were trained in one model: the encoders' where nothing fuses them (0 for trees), else one seed's fusion."""
+    if recipe.joint is not None:
+        run = next(iter(row.runs.values()), row)
+        return _of_encoders(run) + sum(p.numel() for p in next(iter(run.ensemble.models.values())).parameters())
     if recipe.reports == "encoder" or recipe.blend is not None:
-        return sum(int(part.card.architecture.get("parameters", 0)) for part in row.parts)
+        return _of_encoders(row)
     return sum(p.numel() for p in next(iter(row.ensemble.models.values())).parameters())
+
+
+def _of_encoders(row: RowModels) -> int:
+    return sum(int(part.card.architecture.get("parameters", 0)) for part in row.parts)
 
 
 def _headline(rows: Sequence[RowResult], splits: Mapping[Split, LabelledPoints], task: Task) -> str:

@@ -90,7 +90,9 @@ def encoder_answers(
     said: list[_OfClip] = []
     for embedding in embeddings:
         own = embedding.probabilities
-        outputs = None if own is None else own.astype(np.float64)[None]
+        # Of a clip that is asked about as a whole, the mean over the stretches that were looked at.
+        rows = None if own is None else own.astype(np.float64)
+        outputs = None if rows is None else (rows.mean(axis=0)[None] if embedding.stretches > 1 else rows)[None]
         of_classes = isinstance(task.output, Classes)
         said.append(None if outputs is None else (outputs, outputs.argmax(axis=-1) if of_classes else None))
     return _at_points(said, 1, points, prior, task)
@@ -168,12 +170,22 @@ def mean_score(found: Answers, points: LabelledPoints, task: Task) -> float:
     return float(np.mean([metric(points.truth, predicted) for predicted in found.predictions]))
 
 
-def without(clip: EmbeddingsOfClip, hidden: View | None) -> dict[View, Embedding]:
-    """The same clip with one view hidden: it counts as absent."""
+def joined(answers: Sequence[Answers]) -> Answers:
+    """What several models say of the same points of classes, or intensities, as the answers of one row."""
+    of_two = [found.probabilities for found in answers if found.probabilities is not None]
+    return Answers(
+        predictions=np.concatenate([found.predictions for found in answers]),
+        probabilities=np.concatenate(of_two) if of_two else None,
+        answered=np.any([found.answered for found in answers], axis=0),
+    )
+
+
+def without(clip: EmbeddingsOfClip, *hidden: View) -> dict[View, Embedding]:
+    """The same clip with some views hidden: they count as absent."""
     presence = absent("hidden, to see what it adds")
     return {
         view: Embedding(clip_id=embedding.clip_id, view=view, presence=presence, points_s=embedding.points_s)
-        if view == hidden
+        if view in hidden
         else embedding
         for view, embedding in clip.items()
     }

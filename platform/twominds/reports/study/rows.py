@@ -1,7 +1,7 @@
 """What the rows of a study are made of, and what each answers: clips as the encoders see them, and trained models."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from upath import UPath
@@ -10,7 +10,7 @@ from twominds import artifacts
 from twominds.artifacts import Card
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Embedding, Split, View, absent
-from twominds.reports.study.answers import ensemble_answers, without
+from twominds.reports.study.answers import ensemble_answers, joined, without
 from twominds.reports.study.points import LabelledPoints
 from twominds.reports.study.results import Answers
 from twominds.results import tables
@@ -33,11 +33,30 @@ class StudyPart:
     """Its artifact."""
     embeddings: str
     """Folder with this modality's embeddings."""
+    name: View = ""
+    """What the row calls the view, where it has it from several trainings; empty: as it is called."""
+
+    @property
+    def called(self) -> View:
+        """What the row's models call the view."""
+        return self.name or self.view
 
     @cached_property
     def card(self) -> Card:
         """The encoder's."""
         return artifacts.read_card(self.encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRun:
+    """One training of a system that is trained jointly."""
+
+    recipe: Recipe
+    """With one seed."""
+    parts: tuple[StudyPart, ...]
+    """Its encoders."""
+    ensemble: str
+    """The fusion, with what the heads of some views count: an artifact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +77,10 @@ class RowModels:
     uri: str
     """Their artifact: an ensemble without its encoders, which are parts of the study."""
     protocol: SelectionProtocol
+    runs: Mapping[str, "RowModels"] = field(default_factory=dict[str, "RowModels"])
+    """Of a system that was trained jointly several times, the models of each training, by what it is called."""
+    lost: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why some of those trainings came to nothing, by the seed."""
 
     def inputs_of(self, clips: Sequence[ClipEmbeddings], hidden: View | None = None) -> list[dict[View, Embedding]]:
         """What the models take of each clip; `hidden` counts as absent.
@@ -68,9 +91,11 @@ class RowModels:
 
     def _inputs_of(self, clip: ClipEmbeddings, hidden: View | None) -> dict[View, Embedding]:
         if self.processed(clip):
-            return without({part.view: clip.by_encoder[part.encoder] for part in self.parts}, hidden)
+            seen = {part.called: clip.by_encoder[part.encoder] for part in self.parts}
+            seen |= {part.name: replace(seen[part.name], view=part.name) for part in self.parts if part.name}
+            return without(seen, *(part.called for part in self.parts if part.view == hidden))
         presence, clip_id = absent("it could not be processed"), clip.clip.clip_id
-        views = (part.view for part in self.parts)
+        views = (part.called for part in self.parts)
         return {m: Embedding(clip_id=clip_id, view=m, presence=presence) for m in views}
 
     def processed(self, clip: ClipEmbeddings) -> bool:
@@ -124,7 +149,7 @@ def answers(
     prior: Sequence[float],
     hidden: View | None = None,
 ) -> Answers:
-    """What a recipe reports of its models at some points.
+    """What a recipe reports of its models at some points; of one that is trained jointly `single` is a training.
 
     Args:
         row: The models.
@@ -134,5 +159,9 @@ def answers(
         prior: What training says without a look; see `ensemble_answers`.
         hidden: A view that counts as absent.
     """
+    single = recipe.reports == "single"
+    if row.runs and single:
+        return joined([answers(run, run.recipe, clips, points, prior, hidden) for run in row.runs.values()])
     inputs = row.inputs_of(clips, hidden)
-    return ensemble_answers(row.ensemble, inputs, points, prior, each_member=recipe.reports == "single")
+    each_member = single and recipe.joint is None
+    return ensemble_answers(row.ensemble, inputs, points, prior, each_member=each_member)

@@ -62,8 +62,9 @@ def paper(row: RowResult) -> tuple[float | None, float | None, float | None, flo
     published = row.published
     if published is None:
         return None, None, None, None
-    mean = None if published.test is None else (published.validation + published.test) / 2
-    return published.validation, published.test, mean, published.private
+    validation, test = published.validation, published.test
+    mean = None if validation is None or test is None else (validation + test) / 2
+    return validation, test, mean, published.private
 
 
 def sections(scores: StudyScores) -> list[tuple[str, list[RowScore]]]:

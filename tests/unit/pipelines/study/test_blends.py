@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from twominds import artifacts
+from twominds.pipelines.study.parts import Made
 from twominds.pipelines.study.rows import cross_fitted_answers, models_of, save_whole, train_rows
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.stages import BlendViews, TrainViews
@@ -74,7 +75,9 @@ def test_a_blend_weighs_who_knows_and_no_test_label_reaches_it(
     relabelled = [
         replace(item, clip=replace(item.clip, labels=None)) if item.clip.split == Split.TEST else item for item in clips
     ]
-    other = models_of([recipe], made_up.parts(recipe), relabelled, str(made_up.root / "other"), "validation")["blend"]
+    other = models_of(
+        [recipe], Made(parts=made_up.parts(recipe), runs={}), relabelled, str(made_up.root / "other"), "validation"
+    )["blend"]
     train_rows([other], relabelled, 0.0, lambda: None)
     assert artifacts.read_card(other.uri).artifact_id == ensemble.card.artifact_id
     whole = save_whole(row, recipe, str(made_up.root / "whole"))

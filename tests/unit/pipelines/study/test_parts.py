@@ -1,7 +1,7 @@
 """Which parts a study makes and which it finds again, with stand-ins for the jobs that make them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from rich.console import Console
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
 from twominds.backbones import BACKBONES, BackboneStore, BundleEntry, add_to_bundle
-from twominds.errors import BackboneError, TrainingError
+from twominds.errors import BackboneError
 from twominds.pipelines.embed import EmbedConfig
 from twominds.pipelines.preprocess import PreprocessConfig, features_fingerprint
 from twominds.pipelines.study import parts as study_parts
-from twominds.pipelines.study.parts import PartsMaker, StudyConfig, Unmade
+from twominds.pipelines.study.parts import Made, PartsMaker, StudyConfig, Unmade
 from twominds.pipelines.train import TrainConfig
 from twominds.recipes.catalog import find_recipe, find_study
 from twominds.recipes.recipe import WHISPER, Recipe
@@ -85,20 +85,25 @@ class Jobs:
             ]
             pq.write_table(tables.clips_to_table(clips), file)
 
-    def train_encoders(self, config: TrainConfig) -> None:
-        recipe, (view,) = find_recipe(config.recipe), config.views
-        uri, part = f"{config.output}/{view}", read_about(config.features).parts[view]
-        if not Path(uri).exists():
-            self.trained.append(f"{view} of {recipe.name}")
-            settings = [to_json(recipe.encoders[view]), part, config.output, read_about(config.features).corpus]
-            card = Card(kind="encoder", task=AH_VIDEO, recipe=recipe.name, config={"made of": settings})
-            artifacts.save(uri, {"w": torch.zeros(1)}, replace(card, selected_on=config.protocol))
+    def train_several(self, configs: Sequence[TrainConfig]) -> list[str]:
+        return [self.train_encoders(config) for config in configs]
+
+    def train_encoders(self, config: TrainConfig) -> str:
+        recipe, about = find_recipe(config.recipe), read_about(config.features)
+        views = config.views or recipe.views
+        if not Path(config.output).exists():
+            self.trained.append(f"{', '.join(views)} of {recipe.name}")
+            for view in views:
+                settings = [to_json(recipe.encoders[view]), about.parts[view], config.output, about.corpus]
+                card = Card(kind="encoder", task=AH_VIDEO, recipe=recipe.name, config={"made of": settings})
+                card = replace(card, selected_on=config.protocol)
+                artifacts.save(f"{config.output}/{view}", {"w": torch.zeros(1)}, card)
+        return ""
 
     def embed_features(self, config: EmbedConfig) -> None:
-        (view,) = config.views
         if not Path(config.output).exists():
-            self.embedded.append(view)
-        parts = {view: artifacts.read_card(f"{config.encoders}/{view}").artifact_id}
+            self.embedded.append(", ".join(config.views))
+        parts = {view: artifacts.read_card(f"{config.encoders}/{view}").artifact_id for view in config.views}
         claim_folder(config.output, replace(read_about(config.features), parts=parts, fingerprint=fingerprint(parts)))
 
     def forget(self) -> None:
@@ -112,7 +117,7 @@ def has_pooled(folder: str) -> bool:
 
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     made = Jobs()
-    for name in ("preprocess", "train_encoders", "embed_features"):
+    for name in ("preprocess", "train_several", "embed_features"):
         monkeypatch.setattr(study_parts, name, getattr(made, name))
     return made
 
@@ -138,10 +143,11 @@ def make(tmp_path: Path, models: str, jobs: Jobs) -> Make:
     return make
 
 
-def made(found: Mapping[tuple[str, View], StudyPart | Unmade]) -> dict[tuple[str, View], StudyPart]:
+def made(found: Made) -> dict[tuple[str, View], StudyPart]:
     """All of them: none is lacking."""
-    parts = {key: part for key, part in found.items() if isinstance(part, StudyPart)}
-    assert len(parts) == len(found)
+    parts = {key: part for key, part in found.parts.items() if isinstance(part, StudyPart)}
+    assert len(parts) == len(found.parts)
+    assert found.unmade == {}
     return parts
 
 
@@ -179,22 +185,24 @@ def test_an_encoder_that_comes_to_nothing_is_missing_alone(
 ) -> None:
     tried: list[View] = []
 
-    def train(config: TrainConfig) -> None:
-        tried.extend(config.views)
-        if AUDIO in config.views:
-            raise TrainingError("The audio encoder could not be trained. The training loss is nan.")
-        jobs.train_encoders(config)
+    def train(configs: Sequence[TrainConfig]) -> list[str]:
+        tried.extend(view for config in configs for view in config.views)
+        lost = "The audio encoder could not be trained. The training loss is nan."
+        return [lost if AUDIO in config.views else jobs.train_encoders(config) for config in configs]
 
-    monkeypatch.setattr(study_parts, "train_encoders", train)
+    monkeypatch.setattr(study_parts, "train_several", train)
     config = StudyConfig(corpus="/corpora/a", models=models, folder=str(tmp_path))
     rows = [find_recipe(f"leya/{number}") for number in ("01", "03", "14")]
-    found = PartsMaker(config, Console(quiet=True)).make(rows)
+    whole = PartsMaker(config, Console(quiet=True)).make(rows)
+    found = whole.parts
     lacking = {key: part.reason for key, part in found.items() if isinstance(part, Unmade)}
     assert set(found) == {(row.name, view) for row in rows for view in row.views}
     assert set(lacking) == {(row.name, AUDIO) for row in rows if AUDIO in row.views}
     assert ("leya/03", AUDIO) in lacking
     assert set(lacking.values()) == {"The audio encoder could not be trained. The training loss is nan."}
     assert tried.count(AUDIO) == 1, "rows that share an encoder try it once"
+    assert whole.unmade == {row.name: lacking[row.name, AUDIO] for row in rows if AUDIO in row.views}
+    assert {part.view for part in whole.unique} == {view for row in rows for view in row.views} - {AUDIO}
 
 
 def test_the_whole_table_takes_three_passes_and_seven_encoders(table: Table) -> None:

@@ -18,6 +18,7 @@ from twominds.errors import SelectionError
 from twominds.fusion.simple import ClassWeightedConfig
 from twominds.pipelines.sink import ClipSink
 from twominds.pipelines.stages import ERROR_FIELDS
+from twominds.pipelines.study.parts import Made
 from twominds.pipelines.study.rows import models_of, save_whole, selection_data, train_rows
 from twominds.recipes.recipe import Recipe
 from twominds.records import Modality, Split, View, clip_labels
@@ -99,7 +100,9 @@ def test_the_place_changes_with_all_that_bears_on_the_training(made_up: "MadeUpS
         assert len({found[row] for found in [before, *others]}) == 1 + len(others)
     other = replace(made_up.part(AUDIO), encoder=made_up.encoder(AUDIO, value=1.0))
     parts = made_up.parts(*rows) | {("fusion", AUDIO): other}
-    fusion, alone = models_of(rows, parts, clips, str(made_up.root / "study"), "validation").values()
+    fusion, alone = models_of(
+        rows, Made(parts=parts, runs={}), clips, str(made_up.root / "study"), "validation"
+    ).values()
     assert fusion.uri != before[0], "of another encoder"
     assert alone.uri == before[1], "its own is the same"
 

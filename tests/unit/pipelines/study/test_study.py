@@ -11,7 +11,7 @@ import pytest
 from twominds import artifacts
 from twominds.errors import TrainingError
 from twominds.pipelines.study import run as study
-from twominds.pipelines.study.parts import StudyConfig, Unmade
+from twominds.pipelines.study.parts import Made, StudyConfig, Unmade
 from twominds.pipelines.study.run import run_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import PRESENT, Clip, Corpus, Embedding, Failure, Modality, Split, View
@@ -79,8 +79,8 @@ def run(made_up: "MadeUpStudy", tiny: Tiny, ray_here: "RayHere", monkeypatch: py
     class MadeBefore:
         def __init__(self, *_: object) -> None: ...
 
-        def make(self, _: object) -> Mapping[tuple[str, View], StudyPart | Unmade]:
-            return parts | lacking
+        def make(self, _: object) -> Made:
+            return Made(parts=parts | lacking, runs={})
 
         def quarantined(self, _: object) -> list[Failure]:
             return [Failure(clip_id=clip_id, stage="decode", reason="broken") for clip_id in ("broken", "left")]
