@@ -25,7 +25,16 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
             f"{split_name(split)}_{what}" for what in ("clips", "score", "ci_low", "ci_high", "seed_std", "unseen")
         ]
     header += ["validation_cross_fitted", "cross_fitted_ci_low", "cross_fitted_ci_high"]
-    header += ["mean_score", "paper_validation", "paper_test", "paper_mean", "paper_private", "best_unimodal"]
+    header += [
+        "validation_at_half",
+        "test_at_half",
+        "mean_score",
+        "paper_validation",
+        "paper_test",
+        "paper_mean",
+        "paper_private",
+        "best_unimodal",
+    ]
     header += ["test_minus_best_unimodal", "difference_ci_low", "difference_ci_high", "p_value"]
     header += ["parameters", "selected_on", "weights", "artifact_id", "note"]
     rows = [header]
@@ -42,6 +51,7 @@ def table_rows(scores: StudyScores) -> list[list[str]]:
             cells += [str(len(scores.results.points[split].clips)), *numbers, str(found.unseen)]
         crossed = score.cross_fitted
         cells += ["", "", ""] if crossed is None else [percent(crossed.value, ""), *bounds(crossed)]
+        cells += [percent(score.at_half.get(split), "") for split in REPORTED]
         cells += [percent(score.average, ""), *(in_points(value, "") for value in paper(row))]
         cells += [scores.best_unimodal or "", *([percent(over.value, ""), *bounds(over)] if over else [""] * 3)]
         cells += ["" if over is None or over.p_value is None else f"{over.p_value:.4f}", str(row.parameters)]

@@ -10,6 +10,8 @@ from twominds.training.bootstrap import RESAMPLES, SEED
 
 CROSS_FITTED = "Validation, chosen on other people [95 % CI]"
 """Head of the column with scores of rows whose weights, smoothing and thresholds were chosen on others."""
+AT_HALF = "With the threshold 0.5"
+"""Head of the column with scores of rows whose threshold was chosen, without that."""
 
 
 def banners(scores: StudyScores) -> list[str]:
@@ -61,11 +63,12 @@ def protocol(scores: StudyScores) -> list[str]:
         ),
     ]
     if after := [row.recipe for row in results.rows if row.chosen_after]:
-        crossed = any(row.cross_fitted for row in results.rows)
+        crossed, halved = any(row.cross_fitted for row in results.rows), any(score.at_half for score in scores.rows)
         texts.append(
             f"What follows the models (weights of a blend, smoothing, thresholds) was chosen on validation, too: "
             f"{_named(after, results)}."
             + (f" The column {CROSS_FITTED!r} chooses it on some people and tries it on others, in parts." * crossed)
+            + (f" The column {AT_HALF!r} has what the same probabilities give without that choice." * halved)
         )
     if set(ways) == {"validation"}:
         texts.append(

@@ -55,6 +55,8 @@ class RowScore:
     """On test, over the unimodal row that is best on validation; None for that row itself."""
     cross_fitted: Estimate | None = None
     """On validation, where what follows the models was chosen on other people; None where that was not asked."""
+    at_half: Mapping[Split, float] = field(default_factory=dict[Split, float])
+    """Of two classes, what the same probabilities give with the threshold 0.5, where another was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +149,7 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
                 average=average,
                 over_unimodal=over,
                 cross_fitted=None if crossed is None else draws[Split.VALIDATION].estimate(crossed.predictions),
+                at_half=_at_half(row, points, task),
             )
         )
     headline = next(row for row in results.rows if row.recipe == results.headline)
@@ -188,6 +191,19 @@ def _best_unimodal(results: StudyResults, points: Mapping[Split, LabelledPoints]
 
     rows = [row for row in results.rows if len(row.views) == 1 and Split.VALIDATION in row.answers]
     return max(rows, key=merit, default=None)
+
+
+def _at_half(row: RowResult, points: Mapping[Split, LabelledPoints], task: Task) -> dict[Split, float]:
+    """Mean over the models; a point that has no score keeps its answer."""
+    found: dict[Split, float] = {}
+    for split in points:
+        if not row.chosen_after or split not in row.answers or (said := row.answers[split].probabilities) is None:
+            continue
+        predictions = np.where(np.isnan(said), row.answers[split].predictions, said >= 0.5)
+        found[split] = float(
+            np.mean([metric_of(task)(points[split].truth, each.astype(np.int64)) for each in predictions])
+        )
+    return found
 
 
 def _split_score(answers: Answers, points: LabelledPoints, draws: PeopleBootstrap, results: StudyResults) -> SplitScore:

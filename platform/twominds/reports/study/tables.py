@@ -8,7 +8,7 @@ from twominds.reports.study.cells import NONE, difference, estimate, p_value, pe
 from twominds.reports.study.comparison import Comparison, Paired
 from twominds.reports.study.contributions import GroupContributions
 from twominds.reports.study.metric_words import other_metrics, words
-from twominds.reports.study.protocol import CROSS_FITTED, banners, protocol, split_name
+from twominds.reports.study.protocol import AT_HALF, CROSS_FITTED, banners, protocol, split_name
 from twominds.reports.study.results import RowResult
 from twominds.reports.study.scores import REPORTED, RowScore, StudyScores
 from twominds.tasks import Classes
@@ -28,6 +28,8 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
         theirs += f" ({words(row.published.metric).short})"
     crossed = {CROSS_FITTED: NONE if score.cross_fitted is None else estimate(score.cross_fitted)}
     any_crossed = any(each.cross_fitted for each in scores.rows)
+    half = " / ".join(percent(score.at_half.get(split)) for split in REPORTED)
+    any_half = any(each.at_half for each in scores.rows)
     spread = " / ".join(percent(None if split is None else split.spread) for split in found)
     return {
         "Recipe": row.recipe,
@@ -36,6 +38,7 @@ def row_cells(score: RowScore, scores: StudyScores) -> dict[str, str]:
         f"Validation {metric} [95 % CI]": validation,
         **(crossed if any_crossed else {}),
         f"Test {metric} [95 % CI]": test,
+        **({f"{AT_HALF}: val / test": half if score.at_half else NONE} if any_half else {}),
         "Mean": percent(score.average),
         "No score: val / test": unseen(score),
         **({"Paper: val / test / mean / private": theirs if row.published else NONE} if any_paper else {}),

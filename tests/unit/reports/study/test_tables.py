@@ -32,12 +32,29 @@ def test_answers_that_were_chosen_on_other_people_have_a_column() -> None:
     assert crossed == ["", "", "", "33.33"]
 
 
+def test_what_the_usual_threshold_gives_stands_beside_the_chosen_one() -> None:
+    """By hand: of the chances .9, .2, .4, none the first alone is half or more; the last keeps its answer, 0."""
+    rows = (MAJORITY, FACE, TEXT, replace(FUSION, chosen_after=True))
+    scores = score_study(replace(RESULTS, rows=rows))
+    column = "With the threshold 0.5: val / test"
+    at_half = (4 / 5 + 2 / 3) / 2  # of class 0 three are said and two right, of class 1 one and that is right
+    assert row_cells(scores.rows[3], scores)[column] == f"{100 * (1 + 1 / 3) / 2:.2f} / {100 * at_half:.2f}"
+    assert row_cells(scores.rows[1], scores)[column] == "–"
+    header, *cells = table_rows(scores)
+    assert [row[header.index("test_at_half")] for row in cells] == ["", "", "", f"{100 * at_half:.2f}"]
+    plain = score_study(RESULTS)
+    assert column not in row_cells(plain.rows[3], plain)
+
+
 def test_the_protocol_says_what_was_chosen_on_validation_and_how_the_paper_came_by_its_numbers() -> None:
     published = PublishedScores(validation=65.29, how="The paper drew lots.")
     rows = (MAJORITY, replace(FACE, published=published, chosen_after=True), TEXT, FUSION)
     told = protocol(score_study(replace(RESULTS, rows=rows)))
     (after,) = [text for text in told if text.startswith("What follows the models")]
-    assert after.endswith("was chosen on validation, too: r/1.")
+    assert "was chosen on validation, too: r/1." in after
+    assert after.endswith(
+        "The column 'With the threshold 0.5' has what the same probabilities give without that choice."
+    )
     assert told[-1] == "The paper drew lots."
     crossed = protocol(score_study(replace(RESULTS, rows=(*rows[:3], replace(FUSION, cross_fitted=answers([1, 1]))))))
     assert any("tries it on others" in text for text in crossed)
