@@ -1,8 +1,7 @@
 """A recipe's joint stage: features of several views in, their encoders and the ensemble out, from one training.
 
 What is saved is what views by themselves and a search would have saved, at the same places: to embed, evaluate, score
-and serve is the same. One worker trains: the heads of views that are absent somewhere have batches of their own, of
-which parts can't be weighed.
+and serve is the same.
 """
 
 from collections.abc import Mapping
@@ -62,24 +61,26 @@ def check_jointly(config: TrainConfig, recipe: Recipe) -> None:
         return
     if config.views:
         raise ConfigError(f"{recipe.name} trains its encoders in one model: leave out --views.")
-    if config.workers > 1 or config.zero_stage:
-        raise ConfigError(f"{recipe.name} trains its encoders in one model, by one worker without DeepSpeed.")
+    if config.zero_stage:
+        raise ConfigError(f"{recipe.name} trains its encoders in one model, without DeepSpeed: leave out --zero-stage.")
 
 
 def train_jointly(
     config: TrainConfig, recipe: Recipe, stage: TrainJointly, workers: Workers, resume: FitState | None, lines: Queue
 ) -> None:
-    """Trains the joint model and saves what it falls apart into, the ensemble last."""
+    """Trains the joint model on every worker; the first saves what it falls apart into, the ensemble last."""
     output, store = recipe.task.output, BackboneStore(uri=config.models)
     clips = {view: read_examples(config.features, view, config.protocol, output) for view in recipe.views}
     on_epoch = reporter(config, recipe, JOINTLY, stage.fit.epochs, workers, lines)
-    of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume}
+    of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume, "workers": workers}
     encoders = _encoders(config, recipe, stage, clips, store)
     for encoder in encoders.values():
         encoder.keep(int(config.keep_gib * 2**30 / len(encoders)))
     model, result = fit_jointly(recipe, stage, encoders, clips, device=workers.device, **of_fit)
     for encoder in encoders.values():
         encoder.keep(0)
+    if not workers.first:
+        return
     best = f"best epoch {result.best_epoch} of {len(result.history)}"
     lines.put(f"{JOINTLY}: {best}, validation {recipe.task.score_name} {result.validation_score:.3f}")
     made_of = _fit_fingerprint(config, recipe, stage)

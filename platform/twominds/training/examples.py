@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +114,21 @@ class Examples(Protocol):
 
     def batch(self, indices: Tensor) -> Any:
         """Model input of the points at `indices` (int64 [B], on the CPU)."""
+        ...
+
+
+@runtime_checkable
+class PartedExamples(Protocol):
+    """Examples whose model's loss has terms over some of the points alone, such as those that have a view."""
+
+    def part(self, own: Tensor, whole: Tensor, class_weights: Tensor | None) -> Any:
+        """Model input of some points that share one step with others.
+
+        Args:
+            own: int64 [b]: which points.
+            whole: int64 [B]: all the points of the step, over which the terms are means.
+            class_weights: [C] of the labels in those means; None: all alike.
+        """
         ...
 
 

@@ -9,14 +9,14 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from twominds.errors import TrainingError
 from twominds.training.deepspeed import DeepSpeedConfig, DeepSpeedSteps
-from twominds.training.examples import Examples
+from twominds.training.examples import Examples, PartedExamples
 from twominds.training.fit_config import FitConfig
 from twominds.training.fit_state import FitState, optimizer_tensors, restore_optimizer
 from twominds.training.losses import LossFunction
@@ -158,7 +158,7 @@ class _Run:
                 if len(own) == 0:  # of a short batch: others may wait for this forward pass, which counts for nothing
                     own = indices[:1]
                 with self._autocast():
-                    output = self.steps.model(train.batch(own))
+                    output = self.steps.model(self._input(train, own, window))
                     loss = share * self.loss(
                         output,
                         labels[own.to(self.device)],
@@ -170,6 +170,9 @@ class _Run:
                 total += loss.detach() * len(window)
             self.steps.step()
         return float(self.workers.add_up(total)) / len(order)
+
+    def _input(self, train: Examples, own: Tensor, window: Tensor) -> Any:
+        return train.part(own, window, self.class_weights) if isinstance(train, PartedExamples) else train.batch(own)
 
     def _score(self, split: Examples) -> tuple[float, float]:
         """Loss and score."""

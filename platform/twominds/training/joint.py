@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from twominds.records import Features, View
 from twominds.training.examples import Targets, collate_targets
 from twominds.training.losses import Criterion, FusionLoss
 from twominds.training.optim import trainable_groups
+from twominds.training.workers import share_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,9 @@ class JointBatch:
     """Of each view, collated from the points that have it alone; one that no point has is not here."""
     mask: Tensor
     """bool [B, M]: True where the view's modality is present, in the order of the model's views."""
+    head_shares: Mapping[View, float] = field(default_factory=dict[View, float])
+    """Of points that share a step with others: which part of the step's points with a view these are, in units of the
+    part that they are of all the step's points; 1 of a view that is not here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,8 @@ class JointOutput:
     """[B_v, K] logits of each view's encoder, at the points that have the view."""
     present: Mapping[View, Tensor]
     """bool [B]: which points those are."""
+    head_shares: Mapping[View, float] = field(default_factory=dict[View, float])
+    """See `JointBatch`."""
 
 
 class JointModel(nn.Module):
@@ -112,6 +119,7 @@ class JointModel(nn.Module):
             fusion=fused,
             heads=heads,
             present=present,
+            head_shares=batch.head_shares,
         )
 
     def _blended(self, fused: Tensor, heads: Mapping[View, Tensor], present: Mapping[View, Tensor]) -> Tensor:
@@ -155,7 +163,7 @@ class JointLoss:
             if view in output.heads:
                 logits, own = output.heads[view].float(), labels[output.present[view]]
                 loss = criterion(logits, own, class_weights=class_weights, label_smoothing=label_smoothing)
-                total = total + weight * loss
+                total = total + weight * output.head_shares.get(view, 1.0) * loss
         return total
 
 
@@ -164,7 +172,7 @@ class JointExamples:
 
     Points of clips that have none of the views are in `left_out`; where a clip has some, the others are masked.
     Encoders that see a part of the rows (`Encoder.window_rows`) all see the same part of a clip, the first one or, with
-    `anywhere`, one that torch's global random state chooses anew in each batch.
+    `anywhere`, one that the order of the step's points chooses: each epoch deals it anew, to all workers alike.
     """
 
     in_memory = False
@@ -200,22 +208,34 @@ class JointExamples:
 
     def batch(self, indices: Tensor) -> JointBatch:
         """The model's input for the points at `indices`."""
-        mask = self._mask[indices]
-        if self._anywhere:
-            self._show_elsewhere(cast("list[int]", self._targets.owners[indices].unique().tolist()))
-        inputs = {
-            view: collate_targets(
-                encoder, self._shown[view], self._targets.select(indices[mask[:, column]]), self._device
-            )
-            for column, (view, encoder) in enumerate(self._encoders.items())
-            if mask[:, column].any()
-        }
-        return JointBatch(inputs=inputs, mask=mask.to(self._device))
+        return self.part(indices, indices, None)
 
-    def _show_elsewhere(self, clips: Sequence[int]) -> None:
+    def part(self, own: Tensor, whole: Tensor, class_weights: Tensor | None) -> JointBatch:
+        """See `PartedExamples`."""
+        if self._anywhere:
+            self._show_elsewhere(own, whole)
+        mask, of_all = self._mask[own], self._share(own, whole, class_weights)
+        inputs: dict[View, dict[str, Tensor]] = {}
+        shares: dict[View, float] = {}
+        for column, (view, encoder) in enumerate(self._encoders.items()):
+            if mask[:, column].any():
+                seen = own[mask[:, column]]
+                inputs[view] = collate_targets(encoder, self._shown[view], self._targets.select(seen), self._device)
+                of_view = self._share(seen, whole[self._mask[whole, column]], class_weights)
+                shares[view] = of_view / of_all if of_all else 0.0
+        return JointBatch(inputs=inputs, mask=mask.to(self._device), head_shares=shares)
+
+    def _share(self, own: Tensor, whole: Tensor, class_weights: Tensor | None) -> float:
+        there = self.labels.device
+        return share_of(self.labels[own.to(there)], self.labels[whole.to(there)], class_weights)
+
+    def _show_elsewhere(self, own: Tensor, whole: Tensor) -> None:
         """Shows some clips from a random row on: as many as one of their views has are left to be seen."""
         windowed = [view for view, encoder in self._encoders.items() if encoder.window_rows]
-        for clip, chance in zip(clips, cast("list[float]", torch.rand(len(clips)).tolist()), strict=True):
+        order = cast("list[int]", whole.tolist())
+        chances = dict(zip(order, np.random.default_rng(order).random(len(order)).tolist(), strict=True))
+        for point in cast("list[int]", own.tolist()):
+            clip, chance = int(self._targets.owners[point]), chances[point]
             rows = [
                 len(values) - self._encoders[view].window_rows
                 for view in windowed

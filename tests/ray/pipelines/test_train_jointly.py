@@ -110,10 +110,18 @@ def test_one_training_saves_the_encoders_and_the_ensemble(ray_session: None, con
     assert artifacts.read_card(config.ensemble).created == created, "it was trained again"
 
 
+def test_two_workers_save_one_system_of_another_seed(ray_session: None, config: TrainConfig) -> None:
+    train_encoders(replace(config, workers=2, seed=7, cpus=1))
+    card = artifacts.read_card(config.ensemble)
+    assert card.seeds == (7,)
+    assert card.metrics["validation_score"]["7"] > 0.8
+    assert {artifacts.read_card(f"{config.output}/{view}").seeds for view in VIEWS} == {(7,)}
+
+
 def test_settings_that_do_not_go_with_it_are_refused_before_anything_starts(config: TrainConfig) -> None:
     with pytest.raises(ConfigError, match="leave out --views"):
         train_encoders(replace(config, views=(Modality.FACE,)))
-    with pytest.raises(ConfigError, match="by one worker"):
-        train_encoders(replace(config, workers=2))
+    with pytest.raises(ConfigError, match="trains no model jointly"):
+        train_encoders(replace(config, recipe="simple/ah-frame", seed=3))
     with pytest.raises(ConfigError, match=r"simple/joint was trained jointly with its encoders.*nothing to search"):
         prepare(SearchConfig(embeddings=config.features, encoders=config.features))

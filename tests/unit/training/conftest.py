@@ -19,12 +19,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+ROOT = Path(__file__).parents[3]
+
+
 @pytest.fixture
 def together(tmp_path: Path) -> Together:
     """Runs a script in several processes, with their rank, their number and `tmp_path` as arguments."""
 
     def run(script: str, count: int) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT)}
         processes = [
             subprocess.Popen(
                 [sys.executable, script, str(rank), str(count), str(tmp_path)],

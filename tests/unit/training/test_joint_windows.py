@@ -26,6 +26,7 @@ from twominds.training.examples import Targets
 from twominds.training.joint import JointExamples, JointLoss, JointModel
 from twominds.training.losses import FusionLoss
 from twominds.training.objective import Objective
+from twominds.training.workers import share_of
 
 FACE, AUDIO = Modality.FACE, Modality.AUDIO
 
@@ -60,14 +61,16 @@ def windowed(rows: int) -> dict[View, Encoder]:
 
 
 def test_all_views_begin_at_the_same_row_and_have_enough_left() -> None:
-    found, targets = numbered({FACE: [9, 20, 4], AUDIO: [12, 18, 3]})
+    found, targets = numbered({FACE: [9, 20, 4] * 5, AUDIO: [12, 18, 3] * 5})
     examples = JointExamples(windowed(4), found, targets, anywhere=True)
     starts: dict[int, set[int]] = {0: set(), 1: set(), 2: set()}
-    torch.manual_seed(0)
+    draw = torch.Generator().manual_seed(0)
     for _ in range(200):
-        seen = examples.batch(torch.arange(3)).inputs
+        order = torch.randperm(15, generator=draw)  # as an epoch deals it
+        seen = examples.batch(order).inputs
         for clip, drawn in starts.items():
-            first = {int(next(iter(seen[view].values()))[clip].flatten()[0]) for view in found}
+            place = order.tolist().index(clip)
+            first = {int(next(iter(seen[view].values()))[place].flatten()[0]) for view in found}
             assert len(first) == 1
             drawn |= first
     assert starts == {0: set(range(6)), 1: set(range(15)), 2: {0}}
@@ -150,6 +153,43 @@ def test_the_ensemble_says_what_the_joint_model_said(tmp_path: Path) -> None:
     for score, expected in zip(scores, said, strict=True):
         assert isinstance(score, Score)
         np.testing.assert_allclose(score.probabilities, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.4, 1.6])])
+def test_parts_of_a_step_add_up_to_its_loss_where_views_are_absent(weights: torch.Tensor | None) -> None:
+    """Two workers, or two batches of an accumulated one: each head's mean is over the whole step's points with it."""
+    found, targets = clips(9, {FACE: (0, 4, 5), AUDIO: (1, 2, 6)})
+    of_views, objective = encoders(), Objective()
+    model, examples = blended_model(of_views, 0.6), JointExamples(of_views, found, targets)
+    loss = JointLoss(fusion=FusionLoss(prototype_weight=0.0), fusion_weight=0.7, heads={FACE: 0.3, AUDIO: 0.5})
+    whole = torch.tensor([3, 0, 8, 1, 2, 7, 6, 4, 5])
+
+    def gradient(own: torch.Tensor) -> torch.Tensor:
+        model.zero_grad()
+        share = share_of(examples.labels[own], examples.labels[whole], weights)
+        output = model(examples.part(own, whole, weights))
+        told = {"class_weights": weights, "label_smoothing": 0.1, "criterion": objective.loss}
+        (share * loss(output, examples.labels[own], **told)).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    expected = gradient(whole)
+    for cut in (2, 4):
+        parts = gradient(whole[:cut]), gradient(whole[cut:])
+        torch.testing.assert_close(parts[0] + parts[1], expected, rtol=1e-5, atol=1e-7)
+    workers = gradient(whole[0::2]), gradient(whole[1::2])
+    torch.testing.assert_close(workers[0] + workers[1], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_each_worker_shows_the_stretches_that_one_would() -> None:
+    found, targets = numbered({FACE: [90] * 8, AUDIO: [90] * 8})
+    of_views, whole = windowed(4), torch.tensor([5, 2, 7, 0, 1, 6, 3, 4])
+
+    def first(own: torch.Tensor) -> list[float]:
+        examples = JointExamples(of_views, found, targets, anywhere=True)
+        return next(iter(examples.part(own, whole, None).inputs[FACE].values()))[:, 0, 0].tolist()
+
+    assert first(whole[1::2]) == first(whole)[1::2]
+    assert len(set(first(whole))) > 4
 
 
 def test_several_trainings_together_say_the_mean_of_what_each_says(tmp_path: Path) -> None:
