@@ -72,6 +72,14 @@ def _windows(recipe: Recipe, count: int) -> Recipe:
     return replace(recipe, encoders={**recipe.encoders, **several})
 
 
+def _as_published(top: Recipe, frozen: Recipe) -> Recipe:
+    """With what is frozen dropping values, layers and stretches of sound in training, though it learns nothing."""
+    del frozen
+    encoders = {view: e for view, e in top.encoders.items() if isinstance(e, AttendedEncoderConfig)}
+    loud = {view: replace(encoder, frozen_in_training_mode=True) for view, encoder in encoders.items()}
+    return replace(top, encoders={**top.encoders, **loud})
+
+
 def _blend(alpha: float) -> Callable[[Recipe, Recipe], Recipe]:
     """With this weight of the text's head in the answer."""
 
@@ -115,6 +123,7 @@ ROWS: dict[str, tuple[str, PublishedScores | None, Callable[[Recipe, Recipe], Re
         _on_test(69.4, private=71.5),
         lambda top, frozen: replace(_windows(top, 5), also=(_windows(frozen, 5),)),
     ),
+    "faithful": ("checkpoint A with its frozen layers in training mode, as in the public code", None, _as_published),
     "no-conflict": ("checkpoint A without differences (Table 4)", _on_test(68.1), _without_conflict),
     "alpha-0": ("the fusion's answer alone (Table 4)", _on_test(64.9), _blend(0.0)),
     "alpha-0.5": ("text's head and fusion alike (Table 4; its weight is lost, ours)", _on_test(68.9), _blend(0.5)),
