@@ -318,6 +318,13 @@ def _media(row: RowModels) -> MediaConfig:
     return read_about(row.parts[0].features).media
 
 
+def served(row: RowModels, recipe: Recipe) -> RowModels:
+    """What of a row is saved whole: all, or of a system that was trained jointly several times the best training."""
+    if not row.runs or recipe.reports != "single":
+        return row
+    return max(row.runs.values(), key=lambda run: run.ensemble.card.metrics["validation_score_mean"])
+
+
 def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
     """The row's models with their encoders, ready to be served; of a single model the seed that is best on validation.
 
@@ -326,11 +333,8 @@ def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
         recipe: Whose row it is: it may share the models with another.
         uri: Where to.
     """
-    single = recipe.reports == "single"
-    if row.runs and single:
-        best = max(row.runs.values(), key=lambda run: run.ensemble.card.metrics["validation_score_mean"])
-        return save_whole(best, best.recipe, uri)
-    single = single and recipe.joint is None
+    row = served(row, recipe)
+    single = recipe.reports == "single" and recipe.joint is None
     ensemble = row.ensemble
     card, seeds = replace(ensemble.card, recipe=recipe.name), ensemble.card.seeds
     if single:

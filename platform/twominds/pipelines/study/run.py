@@ -21,7 +21,7 @@ from twominds.errors import ConfigError, TrainingError
 from twominds.model_card import publish
 from twominds.pipelines.cluster import cluster, warn_of_missing_gpus
 from twominds.pipelines.study.parts import PartsMaker, StudyConfig
-from twominds.pipelines.study.rows import cross_fitted_answers, models_of, save_whole, train_rows
+from twominds.pipelines.study.rows import cross_fitted_answers, models_of, save_whole, served, train_rows
 from twominds.recipes.catalog import find_study
 from twominds.recipes.recipe import Recipe
 from twominds.records import Clip, Score, Split
@@ -116,7 +116,8 @@ def run_study(
     summary = write_report(results, output, other)
     summary.failures, summary.notes = failures, read.notes
     summary.add("headline", f"{results.headline}, best on {config.protocol}: saved whole at {place}")
-    _submit(models[results.headline], read.clips, Ensemble.load(place), output, summary)
+    headline = models[results.headline]
+    _submit(served(headline, headline.recipe), read.clips, Ensemble.load(place), output, summary)
     if push_to:
         publish(place, push_to, test_metrics=measured(results))
         summary.add("pushed", f"{push_to}, as a hub repository")
@@ -152,8 +153,9 @@ def _results(
                 rows.append(_row_of(recipe, reason))
             on_done()
     headline = _headline([row for row in rows if row.answers], points, task)
-    best = models[headline]
-    save_whole(best, next(recipe for recipe in recipes if recipe.name == headline), place)
+    recipe = next(recipe for recipe in recipes if recipe.name == headline)
+    best = served(models[headline], recipe)
+    save_whole(best, recipe, place)
     saved = Ensemble.load(place)
     scores = {split: scored(saved, best.inputs_of(found)) for split, found in splits.items()}
     return StudyResults(
