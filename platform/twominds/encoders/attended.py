@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -177,11 +177,11 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         """What the layers that learn make of tokens, and VideoMAE's last normalisation of that."""
         if not self.config.trainable_layers:
             return tokens
-        bias = {}
+        bias: dict[str, Tensor] = {}
         if not mask.all():  # finite, as no row may turn into NaN; and none where nothing is padding
             bias = {"attention_mask": torch.where(mask, 0.0, torch.finfo(tokens.dtype).min)[:, None, None, :]}
         for layer in transformer_layers(self.backbone)[-self.config.trainable_layers :]:
-            output = layer(tokens, **bias)
+            output = cast("Tensor | tuple[Tensor, ...]", layer(tokens, **bias))
             tokens = output[0] if isinstance(output, tuple) else output
         norm: nn.Module | None = getattr(self.backbone, "layernorm", None)
         return tokens if norm is None else norm(tokens)

@@ -218,8 +218,8 @@ class VectorClassifier(LearnsAtOnce):
             raise TrainingError("A classifier is calibrated on other people: there must be two or more of each class.")
         folds = StratifiedGroupKFold(n_splits=min(5, *of_class))
         parts = [*folds.split(vectors, labels, people)]
-        fitted = CalibratedClassifierCV(model, method="sigmoid", cv=cast("Any", parts), ensemble=False)
-        (of_all,) = cast("Any", fitted.fit(vectors, labels)).calibrated_classifiers_
+        fitted = cast("Any", CalibratedClassifierCV)(model, method="sigmoid", cv=parts, ensemble=False)
+        (of_all,) = fitted.fit(vectors, labels).calibrated_classifiers_
         (sigmoid,) = of_all.calibrators  # 1 / (1 + exp(a d + b))
         return -float(sigmoid.a_), -float(sigmoid.b_)
 

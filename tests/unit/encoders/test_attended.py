@@ -200,7 +200,8 @@ def test_several_windows_are_what_each_of_them_is_alone(view: Modality, bundle: 
     assert len(set(starts.tolist())) == 3
     for start, vector in zip(starts, of_long.vectors, strict=True):
         (alone,) = embed(encoder, [replace(clip, values=long[start : start + rows])])
-        np.testing.assert_allclose(vector, alone.vectors[0] if alone.vectors is not None else None, atol=1e-6)
+        assert alone.vectors is not None
+        np.testing.assert_allclose(vector, alone.vectors[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("view", ROLES)

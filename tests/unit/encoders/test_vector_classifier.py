@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from scipy.optimize import minimize
-from sklearn.base import clone
+from scipy.optimize import minimize  # pyright: ignore[reportUnknownVariableType]
+from sklearn.base import clone  # pyright: ignore[reportUnknownVariableType]
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import Normalizer, StandardScaler
@@ -121,15 +121,17 @@ def test_calibrated_it_is_platts_sigmoid_of_decisions_on_other_people(classifier
     decisions, labels = np.zeros(60), np.array(LABELS)
     for others, own in StratifiedGroupKFold(5).split(train, labels, people):
         assert not {people[i] for i in others} & {people[i] for i in own}
-        decisions[own] = clone(model).fit(train[others], labels[others]).decision_function(train[own])
+        of_others = cast(Any, clone)(model).fit(train[others], labels[others])
+        decisions[own] = of_others.decision_function(train[own])
     # Platt's targets keep probabilities off 0 and 1: (n + 1) / (n + 2) of one class, 1 / (n + 2) of the other.
     positive = sum(LABELS)
     targets = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (60 - positive + 2))
-    slope, offset = minimize(
-        lambda ab: float(np.sum(np.logaddexp(0, ab[0] * decisions + ab[1]) - targets * (ab[0] * decisions + ab[1]))),
-        np.zeros(2),
-        options={"gtol": 1e-9},
-    ).x
+
+    def loss(ab: npt.NDArray[np.float64]) -> float:
+        said = ab[0] * decisions + ab[1]
+        return float(np.sum(np.logaddexp(0, said) - targets * said))
+
+    slope, offset = cast("list[float]", cast(Any, minimize)(loss, np.zeros(2), options={"gtol": 1e-9}).x.tolist())
     expected = slope * model.decision_function(test) + offset
     logits = logits_of(encoder)
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], expected, rtol=1e-3, atol=1e-3)

@@ -117,6 +117,7 @@ def test_what_the_paper_prints_as_f1_of_videos_is_accuracy() -> None:
     for row in find_study("hsemotion/ah-video/all"):
         assert row.published is not None
         assert row.published.metric == "accuracy"
+        assert row.published.validation is not None
         clips = row.published.validation / 100 * 127
         assert abs(clips - round(clips)) < 0.01
 

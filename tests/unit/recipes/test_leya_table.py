@@ -98,6 +98,7 @@ def test_a_row_is_what_the_paper_prints(number: int, printed: dict[int, list[str
 def test_the_scores_are_those_that_the_paper_prints(number: int, printed: dict[int, list[str]]) -> None:
     published = find_recipe(f"leya/{number:02}").published
     assert published is not None
+    assert published.validation is not None
     assert published.test is not None
     *_, validation, test, average, private = printed[number]
     assert (f"{published.validation:.2f}", f"{published.test:.2f}") == (validation, test)

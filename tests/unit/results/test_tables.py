@@ -172,7 +172,7 @@ def test_absent_features_and_embeddings_come_back_absent_with_their_reason(tmp_p
 
 def test_an_embedding_of_several_stretches_comes_back_with_all_rows(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    arrays = {name: rng.random((3, size), np.float32) for name, size in (("vectors", 4), ("logits", 2))}
+    arrays: dict[str, Any] = {name: rng.random((3, size), np.float32) for name, size in (("vectors", 4), ("logits", 2))}
     embedding = Embedding(clip_id="a", view=Modality.FACE, presence=PRESENT, **arrays)
     row = through_parquet(tables.embedding_to_row(embedding), tables.embedding_fields(Modality.FACE), tmp_path)
     back = tables.embedding_from_row(row, Modality.FACE)

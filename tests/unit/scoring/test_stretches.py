@@ -8,7 +8,7 @@ import numpy.typing as npt
 from tests.unit.scoring.test_ensemble import clip_of, ensemble_of, odds, parts, scored, total
 
 from twominds.fusion.batch import count_points, count_rows, fusion_inputs
-from twominds.records import Clip, Embedding, View, clip_labels
+from twominds.records import Clip, Embedding, Score, View, clip_labels
 from twominds.reports.study.answers import encoder_answers
 from twominds.reports.study.points import LabelledPoints
 from twominds.tasks import AH_VIDEO
@@ -58,7 +58,8 @@ def test_the_score_is_the_mean_over_the_stretches_and_others_are_as_they_were() 
     for clip, own, score in zip(clips, scores, together, strict=True):
         each = [scored(ensemble, alone(clip, row)).probabilities for row in range(count_rows(clip))]
         np.testing.assert_allclose(own.probabilities, np.mean(each, axis=0), atol=1e-9)
-        np.testing.assert_allclose(getattr(score, "probabilities", None), own.probabilities, atol=1e-7)
+        assert isinstance(score, Score)
+        np.testing.assert_allclose(score.probabilities, own.probabilities, atol=1e-7)
         assert own.label == int(own.probabilities[1] >= 0.5)
         assert own.timeline is None
     assert ensemble.probabilities(clips).shape == (2, 3, 2)

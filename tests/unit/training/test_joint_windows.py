@@ -168,8 +168,10 @@ def test_parts_of_a_step_add_up_to_its_loss_where_views_are_absent(weights: torc
         model.zero_grad()
         share = share_of(examples.labels[own], examples.labels[whole], weights)
         output = model(examples.part(own, whole, weights))
-        told = {"class_weights": weights, "label_smoothing": 0.1, "criterion": objective.loss}
-        (share * loss(output, examples.labels[own], **told)).backward()
+        of_part = loss(
+            output, examples.labels[own], class_weights=weights, label_smoothing=0.1, criterion=objective.loss
+        )
+        (share * of_part).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
     expected = gradient(whole)
@@ -186,7 +188,8 @@ def test_each_worker_shows_the_stretches_that_one_would() -> None:
 
     def first(own: torch.Tensor) -> list[float]:
         examples = JointExamples(of_views, found, targets, anywhere=True)
-        return next(iter(examples.part(own, whole, None).inputs[FACE].values()))[:, 0, 0].tolist()
+        rows = next(iter(examples.part(own, whole, None).inputs[FACE].values()))
+        return [float(row) for row in rows[:, 0, 0]]
 
     assert first(whole[1::2]) == first(whole)[1::2]
     assert len(set(first(whole))) > 4

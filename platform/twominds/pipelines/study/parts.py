@@ -161,15 +161,17 @@ class PartsMaker:
         runs = [(recipe.name, self._with_detector(run)) for recipe in recipes for run in recipe.runs]
         folders: dict[frozenset[tuple[View, str]], str] = {}
         for _, run in sorted(runs, key=lambda item: -len(item[1].views)):  # who has fewer views finds them there
-            wanted = self._made_of(run)
-            if wanted not in folders:
-                folders[wanted] = self._features_of_all(run, with_pooled)
+            made_of = self._made_of(run)
+            if made_of not in folders:
+                folders[made_of] = self._features_of_all(run, with_pooled)
+        labels = {
+            folder: labels_fingerprint(folder, self._config.protocol, words=True) for folder in set(folders.values())
+        }
         asked: list[tuple[str, str]] = []
         wanted: dict[str, tuple[Recipe, str]] = {}
         for name, run in runs:
             folder = folders[self._made_of(run)]
-            labels = labels_fingerprint(folder, self._config.protocol, words=True)
-            asked.append((name, f"jointly-{self._run_fingerprint(run, labels)}"))
+            asked.append((name, f"jointly-{self._run_fingerprint(run, labels[folder])}"))
             wanted.setdefault(asked[-1][1], (run, folder))
         configs = {
             place: replace(
