@@ -1,6 +1,8 @@
 """An encoder that two workers of Ray Train train together: one artifact, chosen by what the protocol says."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
 from twominds.encoders.artifact import load_encoder
 from twominds.errors import ConfigError, TrainingError
 from twominds.pipelines.cluster import cpus_of_a_worker
-from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.pipelines.train import TrainConfig, train_encoders, train_several
 from twominds.pipelines.train_view import read_examples
 from twominds.records import PRESENT, Clip, Features, Modality, Split, clip_labels
 from twominds.results import tables
@@ -28,12 +30,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 FACE = Modality.FACE
 
 
-def features(uri: Path, models: str, scale: float = 1.0) -> str:
+def features(uri: Path, models: str, scale: float = 1.0, *, labelled: bool = True) -> str:
     """Faces of 60 clips; their mean says the label."""
     rng, rows = np.random.default_rng(0), list[tables.Row]()
     for i in range(60):
         split = Split.TRAIN if i < 30 else Split.VALIDATION if i < 45 else Split.TEST
-        clip = Clip(clip_id=f"{i}", video_uri="", split=split, labels=clip_labels(i % 2))
+        clip = Clip(clip_id=f"{i}", video_uri="", split=split, labels=clip_labels(i % 2 if labelled else None))
         values = (rng.standard_normal((3, 8)) + 1.5 * (i % 2)).astype(np.float32) * np.float32(scale)
         row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
         found = Features(clip_id=clip.clip_id, view=FACE, presence=PRESENT, values=values, pooled=values.mean(0))
@@ -99,9 +101,17 @@ def test_an_encoder_that_diverges_ends_with_its_sentence_at_once(ray_session: No
         workers=2,
         max_failures=100,  # to try it again would take for ever
     )
-    with pytest.raises(TrainingError, match=r"The face encoder could not be trained\. The training loss is nan in"):
+    sentence = r"The face encoder could not be trained\. The training loss is nan in"
+    with pytest.raises(TrainingError, match=sentence):
         train_encoders(config)
     assert not (tmp_path / "encoders" / "face").exists()
+    sound = replace(config, features=features(tmp_path / "sound", models), output=str(tmp_path / "others"))
+    elsewhere = replace(sound, features=features(tmp_path / "none", models, labelled=False))
+    lost, lacking, done, again = train_several([config, elsewhere, sound, sound])
+    assert re.match(sentence, lost)
+    assert "No labelled clip" in lacking
+    assert (done, again) == ("", "")
+    assert artifacts.read_card(f"{sound.output}/face").metrics["validation_score"] > 0.8
 
 
 def test_settings_out_of_range_are_named() -> None:
