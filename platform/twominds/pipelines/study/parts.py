@@ -123,14 +123,13 @@ class PartsMaker:
             for one in (recipe, *recipe.also):
                 check_backbones(self._with_detector(one), self._store, one.views)
         self._fingerprints.clear()  # the bundle may have changed
-        with_pooled = any(recipe.fusion.takes_pooled for recipe in recipes)
-        runs = self._runs([recipe for recipe in recipes if recipe.joint is not None], with_pooled)
-        alone = [self._with_detector(recipe) for recipe in recipes if recipe.joint is None]
-        return Made(parts=self._parts(alone, with_pooled), runs=runs)
+        runs = self._runs([recipe for recipe in recipes if recipe.joint is not None])
+        return Made(parts=self._parts([recipe for recipe in recipes if recipe.joint is None]), runs=runs)
 
-    def _parts(self, recipes: Sequence[Recipe], with_pooled: bool) -> dict[tuple[str, View], StudyPart | Unmade]:
+    def _parts(self, recipes: Sequence[Recipe]) -> dict[tuple[str, View], StudyPart | Unmade]:
         """The parts of recipes whose encoders are trained by themselves."""
-        features = self._features(recipes, with_pooled=with_pooled)
+        recipes = [self._with_detector(recipe) for recipe in recipes]
+        features = self._features(recipes, with_pooled=any(recipe.fusion.takes_pooled for recipe in recipes))
         # Of each folder once: dozens of rows share it, and it may be thousands of files on an object store.
         labels = {
             (folder, words): labels_fingerprint(folder, self._config.protocol, words=words)
@@ -147,7 +146,7 @@ class PartsMaker:
                 asked[recipe.name, view] = name
                 wanted.setdefault(name, (recipe, view, folder))
         configs = {
-            name: replace(self._training(recipe, folder, name), views=(view,), workers=self._config.workers)
+            name: replace(self._training(recipe, folder, name), views=(view,))
             for name, (recipe, view, folder) in wanted.items()
         }
         lost = self._train(configs)
@@ -156,14 +155,14 @@ class PartsMaker:
             parts[name] = lost.get(name) or self._embedded(recipe, (view,), folder, name, view)[0]
         return {key: parts[name] for key, name in asked.items()}
 
-    def _runs(self, recipes: Sequence[Recipe], with_pooled: bool) -> dict[str, tuple[StudyRun | Unmade, ...]]:
+    def _runs(self, recipes: Sequence[Recipe]) -> dict[str, tuple[StudyRun | Unmade, ...]]:
         """The trainings of recipes that are trained jointly; those that are the same are done once."""
         runs = [(recipe.name, self._with_detector(run)) for recipe in recipes for run in recipe.runs]
         folders: dict[frozenset[tuple[View, str]], str] = {}
         for _, run in sorted(runs, key=lambda item: -len(item[1].views)):  # who has fewer views finds them there
             made_of = self._made_of(run)
             if made_of not in folders:
-                folders[made_of] = self._features_of_all(run, with_pooled)
+                folders[made_of] = self._features_of_all(run)
         labels = {
             folder: labels_fingerprint(folder, self._config.protocol, words=True) for folder in set(folders.values())
         }
@@ -194,15 +193,15 @@ class PartsMaker:
     def _made_of(self, recipe: Recipe) -> frozenset[tuple[View, str]]:
         return frozenset((view, self._features_fingerprint(recipe, view)) for view in recipe.views)
 
-    def _features_of_all(self, recipe: Recipe, with_pooled: bool) -> str:
+    def _features_of_all(self, recipe: Recipe) -> str:
         """One folder with the features of all views: a joint training reads them side by side."""
         wanted = self._made_of(recipe)
-        for folder, name, parts in self._passes_before(with_pooled):
+        for folder, name, parts in self._passes_before(with_pooled=False):
             if wanted <= set(parts):
-                self._preprocess(name, [view for view, _ in parts], folder, with_pooled)
+                self._preprocess(name, [view for view, _ in parts], folder, with_pooled=False)
                 return folder
         parts = [(view, self._features_fingerprint(recipe, view)) for view in recipe.views]
-        return self._new_pass(recipe.name, parts, with_pooled)
+        return self._new_pass(recipe.name, parts, with_pooled=False)
 
     def quarantined(self, parts: Iterable[StudyPart]) -> list[Failure]:
         """The clips that could not be read, or not be embedded, each once."""
@@ -225,29 +224,29 @@ class PartsMaker:
         """Folder of each view's features, by their fingerprint. As few passes over the videos as can be."""
         wanted = {(view, self._features_fingerprint(recipe, view)) for recipe in recipes for view in recipe.views}
         folders: dict[tuple[View, str], str] = {}
-        for folder, recipe, parts in self._passes_before(with_pooled):
+        for folder, recipe, parts in self._passes_before(with_pooled=with_pooled):
             if any(part in wanted and part not in folders for part in parts):
-                self._preprocess(recipe, [view for view, _ in parts], folder, with_pooled)
+                self._preprocess(recipe, [view for view, _ in parts], folder, with_pooled=with_pooled)
                 folders |= dict.fromkeys(parts, folder)
         while missing := wanted - folders.keys():
             # The recipe with the most of what is missing: its views are made in one pass.
             candidates = ((recipe.name, self._missing(recipe, missing)) for recipe in recipes)
             name, parts = max(candidates, key=lambda candidate: len(candidate[1]))
-            folders |= dict.fromkeys(parts, self._new_pass(name, parts, with_pooled))
+            folders |= dict.fromkeys(parts, self._new_pass(name, parts, with_pooled=with_pooled))
         return folders
 
-    def _new_pass(self, recipe: str, parts: Sequence[tuple[View, str]], with_pooled: bool) -> str:
+    def _new_pass(self, recipe: str, parts: Sequence[tuple[View, str]], *, with_pooled: bool) -> str:
         """The folder of features that a recipe makes of some of its views."""
         made_of = fingerprint(absolute(self._config.corpus), self._config.purpose, parts, with_pooled)
         folder = f"{self._config.folder}/features/{made_of}"
-        self._preprocess(recipe, [view for view, _ in parts], folder, with_pooled)
+        self._preprocess(recipe, [view for view, _ in parts], folder, with_pooled=with_pooled)
         return folder
 
     def _missing(self, recipe: Recipe, missing: set[tuple[View, str]]) -> list[tuple[View, str]]:
         own = ((view, self._features_fingerprint(recipe, view)) for view in recipe.views)
         return [part for part in own if part in missing]
 
-    def _passes_before(self, with_pooled: bool) -> list[tuple[str, str, list[tuple[View, str]]]]:
+    def _passes_before(self, *, with_pooled: bool) -> list[tuple[str, str, list[tuple[View, str]]]]:
         """Folders of features of this corpus that could be made like this today, their recipes, and what they hold.
 
         Where pooled features are needed, those that have them.
@@ -266,7 +265,7 @@ class PartsMaker:
                 found.append((folder, made.recipe, list(made.parts.items())))
         return found
 
-    def _preprocess(self, recipe: str, views: Sequence[View], folder: str, with_pooled: bool) -> None:
+    def _preprocess(self, recipe: str, views: Sequence[View], folder: str, *, with_pooled: bool) -> None:
         config = self._config
         self._say(f"features: {', '.join(views)}")
         preprocess(
@@ -305,13 +304,16 @@ class PartsMaker:
             models=config.models,
             recipe=recipe.name,
             use_gpu=config.use_gpu,
+            workers=config.workers,
             protocol=config.protocol,
         )
 
     def _train(self, configs: Mapping[str, TrainConfig]) -> dict[str, Unmade]:
         """Trains what is missing; what comes to nothing, by its name: other rows, and seeds, can do without it."""
-        self._say(f"training: {len(configs)} encoders and joint models, but for those that are there")
-        reasons = dict(zip(configs, train_several([*configs.values()]), strict=True)) if configs else {}
+        if not configs:
+            return {}
+        self._say(f"training: {len(configs)} encoders or joint models, but for those that are there")
+        reasons = dict(zip(configs, train_several([*configs.values()]), strict=True))
         lost = {name: Unmade(reason=reason) for name, reason in reasons.items() if reason}
         for name, unmade in lost.items():
             self._say(f"no {name} of {configs[name].recipe}: {unmade.reason}")

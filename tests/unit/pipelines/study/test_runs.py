@@ -71,13 +71,20 @@ def test_each_training_of_each_seed_is_made_once_from_one_pass_over_the_videos(m
     assert (jobs.passes, jobs.trained, jobs.embedded) == ([], [], [])
 
 
+def test_pooled_features_that_another_row_takes_are_not_asked_of_pictures(maker: tuple[PartsMaker, Jobs]) -> None:
+    parts, jobs = maker
+    found = parts.make([find_recipe("conflict-aware/ensemble"), find_recipe("leya-pooled/01")])
+    assert found.unmade == {}
+    assert jobs.passes == [("face", "audio", "text"), ("face",)]
+
+
 def test_a_seed_that_comes_to_nothing_is_lost_alone(
     maker: tuple[PartsMaker, Jobs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, jobs = maker
 
     def train(configs: Sequence[TrainConfig]) -> list[str]:
-        assert {config.workers for config in configs} <= {1}, "a joint model is trained by one worker"
+        assert {config.workers for config in configs} == {3}
         return ["nan" if c.seed == 42 or "face" in c.recipe else jobs.train_encoders(c) for c in configs]
 
     monkeypatch.setattr("twominds.pipelines.study.parts.train_several", train)
