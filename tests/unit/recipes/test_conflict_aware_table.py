@@ -116,6 +116,8 @@ def test_the_ensemble_is_both_checkpoints_with_five_windows() -> None:
 def test_the_threshold_is_chosen_where_the_public_code_looks_for_it() -> None:
     assert (THRESHOLDS[0], THRESHOLDS[-1], len(THRESHOLDS)) == (0.25, 0.74, 50)
     assert {recipe.grids.thresholds for recipe in find_study("conflict-aware/all")} == {THRESHOLDS}
+    chosen = [recipe.name for recipe in find_study("conflict-aware/all") if recipe.grids.weight_step]
+    assert chosen == ["conflict-aware/alpha-chosen"]
 
 
 def test_one_table_across_the_systems_asks_one_question() -> None:

@@ -195,7 +195,7 @@ def _save_fusion(
 def _save_runs(row: RowModels, clips: Sequence[ClipEmbeddings]) -> None:
     """The mean of a system's trainings, each of which is there."""
     made = _assembly(row, row.recipe)
-    if row.recipe.grids:
+    if row.recipe.grids and row.recipe.reports != "single":  # of single ones each has chosen for itself
         validation = labelled_clips(row, labelled(clips, Split.VALIDATION))
         made = chosen_on(made, row.recipe, said_clips(made, row.recipe, validation))
     cards = {name: run.ensemble.card for name, run in row.runs.items()}
