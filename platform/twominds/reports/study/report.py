@@ -115,6 +115,8 @@ def _json(scores: StudyScores) -> str:
             "reports": score.row.reports,
             "seeds": score.row.seeds,
             "splits": {split: asdict(found) for split, found in score.splits.items()},
+            "cross_fitted": score.cross_fitted and asdict(score.cross_fitted),
+            "at_half": dict(score.at_half),
             "mean_score": score.average,
             "over_best_unimodal_on_test": score.over_unimodal and asdict(score.over_unimodal),
             "published_percent": score.row.published and asdict(score.row.published),

@@ -1,10 +1,14 @@
+import json
 from dataclasses import replace
 
+import pytest
 from tests.unit.reports.study.test_report import FACE, FUSION, MAJORITY, RESULTS, TEXT, answers
+from upath import UPath
 
 from twominds.recipes.recipe import PublishedScores
 from twominds.reports.study.csv_tables import table_rows
 from twominds.reports.study.protocol import protocol
+from twominds.reports.study.report import write_report
 from twominds.reports.study.scores import score_study
 from twominds.reports.study.tables import metric_cells, row_cells
 
@@ -44,6 +48,10 @@ def test_what_the_usual_threshold_gives_stands_beside_the_chosen_one() -> None:
     assert [row[header.index("test_at_half")] for row in cells] == ["", "", "", f"{100 * at_half:.2f}"]
     plain = score_study(RESULTS)
     assert column not in row_cells(plain.rows[3], plain)
+    folder = UPath("memory://study-report/at-half")
+    write_report(replace(RESULTS, rows=rows), str(folder))
+    told = json.loads((folder / "results.json").read_text())["rows"]
+    assert [row["at_half"].get("test") for row in told] == [None, None, None, pytest.approx(at_half)]
 
 
 def test_the_protocol_says_what_was_chosen_on_validation_and_how_the_paper_came_by_its_numbers() -> None:
