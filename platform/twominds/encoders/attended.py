@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twominds.encoders.encoder import EncoderOutput
-from twominds.encoders.huggingface import FineTunedEncoder, hidden_states, last_hidden_state, transformer_layers
+from twominds.encoders.huggingface import FineTunedEncoder, below_top_layers, last_hidden_state, transformer_layers
 from twominds.encoders.pooling import AttentionPooling
 from twominds.errors import ConfigError
 from twominds.features.extractor import normalize_images
@@ -35,7 +35,7 @@ class AttendedEncoderConfig:
     """Factor on the learning rate of those layers."""
     frozen_in_training_mode: bool = False
     """What is frozen drops values, layers and stretches of sound (SpecAugment) in training, as in the public code,
-    though it learns nothing from that."""
+    though it learns nothing from that. (There the layers that learn are left out now and then, too; here never.)"""
     window_rows: int = 0
     """Rows of faces or of sound that are seen, one after another; 0: all, as of words. Of faces the backbone takes a
     number of its own."""
@@ -168,7 +168,7 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         learning = self.config.trainable_layers
         if not learning:
             return last_hidden_state(self.backbone, **inputs)[0]
-        return hidden_states(self.backbone, **inputs)[-1 - learning][0]
+        return below_top_layers(self.backbone, learning, **inputs)[0]
 
     def _one(self, values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values))[None].to(self.projection.weight.device)

@@ -110,9 +110,23 @@ def transformer_layers(backbone: nn.Module) -> list[nn.Module]:
     raise BackboneError(f"{type(backbone).__name__} has no list of {count} Transformer layers.")
 
 
-def hidden_states(backbone: nn.Module, **inputs: Tensor) -> tuple[Tensor, ...]:
-    """Tokens [B, tokens, D] before the first Transformer layer and after each."""
-    return cast("tuple[Tensor, ...]", backbone(**inputs, output_hidden_states=True).hidden_states)
+def below_top_layers(backbone: nn.Module, count: int, **inputs: Tensor) -> Tensor:
+    """Tokens [B, tokens, D] that the last `count` Transformer layers are given.
+
+    Heard at the first of them that runs: in training HuBERT leaves out layers now and then.
+    """
+    heard: list[Tensor] = []
+
+    def hear(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        heard.append(cast(Tensor, given[0] if given else named["hidden_states"]))
+
+    hooks = [layer.register_forward_pre_hook(hear, with_kwargs=True) for layer in transformer_layers(backbone)[-count:]]
+    try:
+        after = last_hidden_state(backbone, **inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return heard[0] if heard else after
 
 
 def last_hidden_state(backbone: nn.Module, **inputs: Tensor) -> Tensor:

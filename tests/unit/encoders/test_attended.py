@@ -164,6 +164,27 @@ def test_what_is_kept_is_what_would_be_computed_to_the_bit(view: Modality, top: 
     assert not torch.equal(logits(clips), anew)
 
 
+def test_layers_that_are_left_out_in_training_do_not_move_the_others(bundle: BackboneStore) -> None:
+    """HuBERT with all its layers left out: what the layers that learn are given is what came before them all."""
+    encoder = encoder_of(bundle, Modality.AUDIO, trainable_layers=1, frozen_in_training_mode=True).train()
+    backbone = cast(Any, encoder.backbone)
+    backbone.config.layerdrop, backbone.config.apply_spec_augment = 1.0, False
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for name in ("hidden_dropout", "attention_dropout", "feat_proj_dropout"):
+        setattr(backbone.config, name, 0.0)
+    (clip,) = clips_of(Modality.AUDIO, 1)
+    (tokens,) = encoder.collate([clip])["tokens"]
+    encoder.eval()
+    heard: list[torch.Tensor] = []
+    first = transformer_layers(encoder.backbone)[0]
+    hook = first.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    encoder.collate([clip])
+    hook.remove()
+    torch.testing.assert_close(tokens, heard[0][0])
+
+
 def test_nothing_is_kept_of_windows_that_change_or_layers_that_drop(bundle: BackboneStore) -> None:
     clip = clips_of(Modality.AUDIO, 1)
     for settings in ({}, {"frozen_in_training_mode": True}):
