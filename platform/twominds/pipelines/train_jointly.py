@@ -70,7 +70,8 @@ def train_jointly(
 ) -> None:
     """Trains the joint model on every worker; the first saves what it falls apart into, the ensemble last."""
     output, store = recipe.task.output, BackboneStore(uri=config.models)
-    clips = {view: read_examples(config.features, view, config.protocol, output) for view in recipe.views}
+    # Pictures and sound of a split may be more than memory holds.
+    clips = {view: read_examples(config.features, view, config.protocol, output, on_disk=True) for view in recipe.views}
     on_epoch = reporter(config, recipe, JOINTLY, stage.fit.epochs, workers, lines)
     of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume, "workers": workers}
     encoders = _encoders(config, recipe, stage, clips, store)

@@ -28,6 +28,7 @@ from twominds.records import Features, Modality, Split, View, modality_of
 from twominds.results import tables
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts, is_labelled, labelled_rows, labels_fingerprint
+from twominds.results.on_disk import values_on_disk
 from twominds.tasks import Classes, Intensities
 from twominds.training.classical import fit_classical, measure
 from twominds.training.deepspeed import DeepSpeedConfig
@@ -228,16 +229,31 @@ def _roles(recipe: Recipe, view: View, media: MediaConfig, store: BackboneStore)
 
 
 def read_examples(
-    features_uri: str, view: View, protocol: SelectionProtocol, output: Classes | Intensities
+    features_uri: str, view: View, protocol: SelectionProtocol, output: Classes | Intensities, *, on_disk: bool = False
 ) -> EncoderClips:
-    """The features and labels of one view, absent ones included, of the splits that the protocol may see."""
+    """The features and labels of one view, absent ones included, of the splits that the protocol may see.
+
+    Args:
+        features_uri: The folder.
+        view: Whose.
+        protocol: Says which splits.
+        output: What labels are of.
+        on_disk: Leave what the features hold on this machine's disk (`results.on_disk`), rather than in memory.
+    """
+    values = values_on_disk(features_uri, view, visible_splits(protocol)) if on_disk else None
+
+    def of_row(row: tables.Row) -> Features:
+        item = tables.features_from_row(row, view)
+        return item if values is None else replace(item, values=values.get(item.clip_id))
 
     def examples(rows: list[tables.Row]) -> tuple[list[Features], Targets]:
-        features = [tables.features_from_row(row, view) for row in rows]
+        features = [of_row(row) for row in rows]
         labels = [said for row in rows if (said := tables.labels_from_row(row)) is not None]
         return features, Targets.of(labels, [item.points_s for item in features], output)
 
     columns = ["participant_id", *(field.name for field in tables.features_fields(view))]
+    if on_disk:
+        columns.remove(f"{view}_values")
     return labelled_rows(features_uri, columns, protocol).map(examples)
 
 

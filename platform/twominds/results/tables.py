@@ -219,7 +219,7 @@ def features_to_row(features: Features) -> Row:
 
 def features_from_row(row: Row, view: View) -> Features:
     """One view's features of a row."""
-    values = row[f"{view}_values"]
+    values = row.get(f"{view}_values")
     return Features(
         clip_id=row["clip_id"],
         view=view,
