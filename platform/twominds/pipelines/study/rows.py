@@ -70,22 +70,21 @@ def _trained_jointly(
     recipe: Recipe, runs: Sequence[StudyRun | Unmade], folder: str, protocol: SelectionProtocol
 ) -> RowModels:
     """The models of a system that is trained already: those of its one training, or of all of them together."""
-    there = [run for run in runs if isinstance(run, StudyRun)]
-    apart = [RowModels(recipe=run.recipe, parts=run.parts, uri=run.ensemble, protocol=protocol) for run in there]
-    if len(runs) == 1:
-        return replace(apart[0], recipe=recipe)
     systems = [other.name for other in (recipe, *recipe.also)]
     letters = dict(zip(systems, ascii_lowercase if len(systems) > 1 else ("",), strict=False))
-    by_name = {f"{letters[run.recipe.name]}{run.recipe.encoder_seed}": run for run in apart}
+    by_name: dict[str, RowModels] = {}
+    lost: dict[str, str] = {}
+    for own, run in zip(recipe.runs, runs, strict=True):
+        if isinstance(run, Unmade):
+            lost[str(own.encoder_seed)] = run.reason
+        else:  # which may be another recipe's, that is trained alike
+            models = RowModels(recipe=own, parts=run.parts, uri=run.ensemble, protocol=protocol)
+            by_name[f"{letters[own.name]}{own.encoder_seed}"] = models
+    if len(runs) == 1:
+        return replace(next(iter(by_name.values())), recipe=recipe)
     parts = (replace(part, name=f"{part.view}.{name}") for name, run in by_name.items() for part in run.parts)
-    asked = zip(recipe.runs, runs, strict=True)
-    lost = {str(run.encoder_seed): done.reason for run, done in asked if isinstance(done, Unmade)}
-    identity = [
-        to_json(recipe.grids),
-        to_json(recipe.decision),
-        {n: r.ensemble.card.artifact_id for n, r in by_name.items()},
-        lost,
-    ]
+    made_of = {name: [run.uri, run.ensemble.card.artifact_id] for name, run in by_name.items()}
+    identity = [to_json(recipe.grids), to_json(recipe.decision), recipe.reports, made_of, lost]
     uri = f"{folder}/fusions/{fingerprint(identity)}"
     return RowModels(recipe=recipe, parts=tuple(parts), uri=uri, protocol=protocol, runs=by_name, lost=lost)
 

@@ -165,6 +165,10 @@ def test_rows_of_several_trainings(tmp_path: Path, ray_here: "RayHere") -> None:
     clips = [
         ClipEmbeddings(clip=clip, by_encoder={uri: of[i] for uri, of in seen.items()}) for i, clip in enumerate(CLIPS)
     ]
+    # The second system's training is that of a row with another name, which is trained alike.
+    (own, alike) = runs[both.name]
+    assert isinstance(alike, StudyRun)
+    runs[both.name] = [own, replace(alike, recipe=replace(alike.recipe, name="elsewhere"))]
     made_runs = Made(parts={}, runs={name: tuple(of) for name, of in runs.items()})
     models = models_of([single, both], made_runs, clips, str(tmp_path / "study"), "validation")
     assert train_rows([*models.values()], clips, 0.0, lambda: None) == {}
