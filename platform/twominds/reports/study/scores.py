@@ -1,6 +1,6 @@
 """The statistics of a study: scores with intervals, differences, groups, calibration. Numbers alone, no layout."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ class RowScore:
 
     row: RowResult
     section: str
-    """`baseline`, `unimodal`, `multimodal`, or `ablation`: fewer modalities than the study's largest row."""
+    """`baseline`, `unimodal`, `multimodal`, or `ablation`: fewer modalities than the largest row of its system."""
     splits: Mapping[Split, SplitScore]
     average: float | None
     """Mean of validation and test; None where one is missing."""
@@ -126,7 +126,6 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
         raise ValueError("a report needs labelled clips of validation or test")
     draws = {split: _bootstrap(found, task) for split, found in points.items()}
     best = _best_unimodal(results, points)
-    largest = max(len(row.views) for row in results.rows)
     rows: list[RowScore] = []
     for row in results.rows:
         found = {
@@ -144,7 +143,7 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
         rows.append(
             RowScore(
                 row=row,
-                section=_section(row, largest),
+                section=_section(row, results.rows),
                 splits=found,
                 average=average,
                 over_unimodal=over,
@@ -240,9 +239,11 @@ def _by_model(answers: Answers, truth: npt.NDArray[Any], metric: Resampled) -> t
     return tuple(metric(truth, row) for row in answers.predictions)
 
 
-def _section(row: RowResult, largest: int) -> str:
+def _section(row: RowResult, rows: Sequence[RowResult]) -> str:
     if len(row.views) < 2:
         return "unimodal" if row.views else "baseline"
+    system = row.recipe.partition("/")[0]  # a table may be of several
+    largest = max(len(other.views) for other in rows if other.recipe.partition("/")[0] == system)
     return "multimodal" if len(row.views) == largest else "ablation"
 
 

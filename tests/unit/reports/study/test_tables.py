@@ -6,6 +6,7 @@ from tests.unit.reports.study.test_report import FACE, FUSION, MAJORITY, RESULTS
 from upath import UPath
 
 from twominds.recipes.recipe import PublishedScores
+from twominds.records import Modality
 from twominds.reports.study.csv_tables import table_rows
 from twominds.reports.study.protocol import protocol
 from twominds.reports.study.report import write_report
@@ -52,6 +53,15 @@ def test_what_the_usual_threshold_gives_stands_beside_the_chosen_one() -> None:
     write_report(replace(RESULTS, rows=rows), str(folder))
     told = json.loads((folder / "results.json").read_text())["rows"]
     assert [row["at_half"].get("test") for row in told] == [None, None, None, pytest.approx(at_half)]
+
+
+def test_a_row_is_an_ablation_beside_larger_rows_of_its_own_system_alone() -> None:
+    views = Modality.SCENE, *FUSION.views
+    other = replace(FUSION, recipe="other/1", views=views)
+    rows = (MAJORITY, FACE, TEXT, FUSION, other)
+    assert [row.section for row in score_study(replace(RESULTS, rows=rows)).rows][3:] == ["multimodal", "multimodal"]
+    rows = (MAJORITY, FACE, TEXT, FUSION, replace(other, recipe="r/4"))
+    assert [row.section for row in score_study(replace(RESULTS, rows=rows)).rows][3:] == ["ablation", "multimodal"]
 
 
 def test_the_protocol_says_what_was_chosen_on_validation_and_how_the_paper_came_by_its_numbers() -> None:
