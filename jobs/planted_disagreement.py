@@ -26,7 +26,7 @@ from twominds.workspace import Workspace, require
 ROWS = ("conflict-aware/demo/leya-pooled", "conflict-aware/demo/leya-pooled-no-conflict")
 """With the differences, and without."""
 SHARES = SplitShares(validation=0.15, test=0.35)
-"""Of a few hundred clips, BAH's share for validation would be too few."""
+"""How clips are split: more for validation than in BAH, whose share of a few hundred would be too few to choose on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class PlantedDisagreementConfig:
     """Draw the corpora, train both rows with five seeds on each, and print what the test split says."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the corpora with the disagreement."""
+    """Corpora that are drawn with the disagreement, one from each seed."""
     nothing: tuple[int, ...] = (0,)
-    """Of the corpora without signal."""
+    """Corpora that are drawn without signal, one from each seed."""
     clips: int = 600
     """Videos in each."""
     rows: tuple[str, ...] = ROWS

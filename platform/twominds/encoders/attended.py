@@ -111,11 +111,11 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         return self
 
     def keep(self, limit_bytes: int) -> None:
-        """See `Encoder.keep`."""
+        """Keeps the tokens of clips that come again; see `Encoder.keep`."""
         self._kept, self._room_bytes = {}, limit_bytes
 
     def seen(self, item: Features) -> list[Features]:
-        """See `Encoder.seen`."""
+        """Windows at places that are the same share of the way through in all clips; see `Encoder.seen`."""
         rows, windows = self.config.window_rows, self.config.windows
         if item.values is None or windows == 1 or not rows or len(item.values) <= rows:
             return [item]

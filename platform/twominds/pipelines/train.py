@@ -179,11 +179,14 @@ def _train_parts(plan: _Plan, workers: Workers, current: tuple[str, FitState | N
     for part in plan.parts:
         resume = current[1] if current[0] == name_of(config, part) else None
         try:
-            if part != JOINTLY or recipe.joint is None:
-                if not workers.agreed(not config.retrain and trained_alone(config, recipe, part) is not None):
-                    train_view(config, recipe, part, workers, resume, lines)
-            elif not untrained and (config.retrain or not trained_jointly(config, recipe, recipe.joint)):
-                train_jointly(config, recipe, recipe.joint, workers, resume, lines)
+            joint = recipe.joint if part == JOINTLY else None
+            there = trained_alone(config, recipe, part) if joint is None else trained_jointly(config, recipe, joint)
+            if workers.agreed(there is not None and not config.retrain):
+                continue
+            if joint is None:
+                train_view(config, recipe, part, workers, resume, lines)
+            elif not untrained:
+                train_jointly(config, recipe, joint, workers, resume, lines)
         except (TrainingError, ArtifactError) as error:  # of a loss all workers see; or the first cannot save it
             what = "joint model" if part == JOINTLY else f"{part} encoder"
             untrained.append(f"The {what} could not be trained. {error}")

@@ -30,7 +30,7 @@ class TrainConfig:
     views: tuple[View, ...] = ()
     """Which encoders; by default those of the recipe."""
     seed: int | None = None
-    """Of a recipe that trains jointly: one of its seeds; by default the first."""
+    """Seed of a joint training, of its encoders and its fusion; by default the first of the recipe's."""
     keep_gib: float = 2.0
     """Memory for what the frozen layers of jointly trained encoders say of clips, from epoch to epoch; 0: none, and all
     is computed again, to the same numbers."""

@@ -16,7 +16,7 @@ from twominds.records import Modality, View
 FACE, AUDIO, TEXT = Modality.FACE, Modality.AUDIO, Modality.TEXT
 
 SEEDS = (42, 2025, 7777)
-"""Of every row but the ensemble."""
+"""Each row but the ensemble is trained once with each of these, and reports the mean."""
 
 _HOW = (
     "The paper says that validation chose epoch and threshold, but the public code that is left of it (a fork's) "
@@ -97,7 +97,7 @@ def _blend_chosen(top: Recipe, frozen: Recipe) -> Recipe:
 
 
 def _views(*views: View) -> Callable[[Recipe, Recipe], Recipe]:
-    """Of some modalities alone; without words there is no head of theirs to blend in."""
+    """Looks at some modalities alone; without words there is no head of theirs to blend in."""
 
     def changed(top: Recipe, frozen: Recipe) -> Recipe:
         del frozen
@@ -142,4 +142,4 @@ ROWS: dict[str, tuple[str, PublishedScores | None, Callable[[Recipe, Recipe], Re
     "face-text": ("faces and words (Table 5)", _on_validation(73.4), _views(FACE, TEXT)),
     "audio-text": ("sound and words (Table 5)", _on_validation(73.6), _views(AUDIO, TEXT)),
 }
-"""Of each row what it is, what the paper prints (macro F1), and how it is made of the checkpoints A and B."""
+"""The rows by name: what each is, what the paper prints (macro F1), and how it is made of the checkpoints A and B."""

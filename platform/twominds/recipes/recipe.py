@@ -196,8 +196,8 @@ class Recipe:
     published: PublishedScores | None = None
     """What the paper got."""
     also: tuple["Recipe", ...] = ()
-    """Of a system that is trained jointly: others, whose models are members of its ensemble with the same weight as its
-    own (ConflictAwareAH's two checkpoints)."""
+    """Other systems, whose models are members of the ensemble with the same weight as its own, where all are trained
+    jointly (ConflictAwareAH's two checkpoints)."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where the text encoder starts from a model that other token ids were made for.

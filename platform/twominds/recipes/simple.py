@@ -200,7 +200,7 @@ def words() -> Recipe:
 
 
 def words_demo() -> Recipe:
-    """The same on the real all-MiniLM, as a debug model of GoEmotions knows no words."""
+    """`words` on the real all-MiniLM: a debug model of GoEmotions knows no words."""
     features = {Modality.TEXT: TextRowsFeaturesConfig(backbone="text.all_minilm")}
     told = "A/H per clip: mean and deviation of all-MiniLM's tokens, calibrated logistic regression"
     return replace(words(), name="simple/demo/words", description=told, features=features)
