@@ -83,7 +83,7 @@ class Step:
     """Over all its seeds; None where it was not trained with all."""
     candidate: Candidate
     status: str
-    rank: tuple[float, float] | None = None
+    rank: tuple[float, float, float] | None = None
     """What the search's winner has the most of; None where it was not trained with all."""
 
 
@@ -202,7 +202,7 @@ def steps(folder: Path, side: Side) -> list[Step]:
             row: dict[str, Any] = json.loads(line)
             seconds = runs.until(row["over"])
             step = Step(seconds=seconds, mean_score=row["mean_score"], candidate=row["candidate"], status="finished")
-            found.append(replace(step, rank=(row["mean_score"], 0.0)))
+            found.append(replace(step, rank=(row["mean_score"], 0.0, 0.0)))
         return found
     stores = [SearchStore(str(run)) for run in (folder / "search").glob("*")]
     outcomes = [outcome for store in stores for outcome in store.outcomes()]

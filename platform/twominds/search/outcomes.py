@@ -60,9 +60,13 @@ class Outcome:
         """The objective over the seeds that are done: to be compared with others only where these are all."""
         return candidate_score(self.scores, std_penalty)
 
-    def rank(self, std_penalty: float) -> tuple[float, float]:
-        """What the best of the finished has the most of: score, and of equals (small splits have many) less loss."""
-        return self.score(std_penalty), -statistics.fmean(result.selection_loss for result in self.results)
+    def rank(self, std_penalty: float) -> tuple[float, float, float]:
+        """What the best of the finished has the most of: score; of equals (small splits have many) less loss; then age.
+
+        No two are equal, so whoever looks for the best finds the one whose models were kept.
+        """
+        loss = statistics.fmean(result.selection_loss for result in self.results)
+        return self.score(std_penalty), -loss, -self.over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,6 @@ class SearchResults:
         done = [outcome for outcome in self.outcomes if outcome.status == "finished"]
         return sorted(done, key=self.rank, reverse=True)
 
-    def rank(self, outcome: Outcome) -> tuple[float, float]:
+    def rank(self, outcome: Outcome) -> tuple[float, float, float]:
         """What the best finished candidate has the most of."""
         return outcome.rank(self.std_penalty)

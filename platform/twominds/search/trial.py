@@ -51,7 +51,7 @@ class Rules:
     score_name: str = "MF1"
     """What people call the metric."""
 
-    def rank(self, outcome: Outcome) -> tuple[float, float]:
+    def rank(self, outcome: Outcome) -> tuple[float, float, float]:
         """What the best finished candidate has the most of."""
         return outcome.rank(self.std_penalty)
 

@@ -71,14 +71,10 @@ class EncoderSearchConfig(TuningConfig):
 class Trial:
     """A candidate that was trained."""
 
-    candidate: Candidate
+    outcome: Outcome
     folder: str
     """Its artifact, without tensors where it was beaten."""
     card: Card
-
-    def rank(self) -> tuple[float, float]:
-        """What the best candidate has the most of: the score on what selects, and of equals the lower loss."""
-        return self.card.metrics["selection_score"], -self.card.metrics["selection_loss"]
 
 
 def search_encoder(config: EncoderSearchConfig) -> Summary:
@@ -127,12 +123,13 @@ def search_encoder(config: EncoderSearchConfig) -> Summary:
         with cluster(config.address) as cpus:
             run_trials(_train, parameters, plan, config, rules, trials_store, cpus=cpus)
     outcomes = trials_store.outcomes()
-    trials = [_trial(outcome, trials_store) for outcome in outcomes if outcome.status == "finished"]
+    finished = [outcome for outcome in outcomes if outcome.status == "finished"]
+    trials = [_trial(outcome, trials_store) for outcome in sorted(finished, key=rules.rank, reverse=True)]
     if not trials:
         reasons = {outcome.reason for outcome in outcomes} | {incident.cause for incident in trials_store.incidents()}
         raise SearchError(f"None of the candidates could be trained: {' '.join(sorted(reasons))} See {run_uri}.")
     write_trials(run_uri, [_row(trial) for trial in trials])
-    best = max(trials, key=Trial.rank)
+    best = trials[0]
     card = replace(best.card, metrics={**best.card.metrics, "candidates_searched": len(trials)})
     model_card.save(f"{config.output}/{view}", artifacts.load_tensors(best.folder), card)
     return _summary(config, recipe, trials, tried=len(outcomes), run_uri=run_uri)
@@ -169,27 +166,28 @@ def _train(
 
 def _trial(outcome: Outcome, store: SearchStore) -> Trial:
     folder = str(store.candidate(outcome.candidate).folder)
-    return Trial(candidate=outcome.candidate, folder=folder, card=artifacts.read_card(folder))
+    return Trial(outcome=outcome, folder=folder, card=artifacts.read_card(folder))
 
 
 def _row(trial: Trial) -> dict[str, Any]:
     """A trial's row in the table of all trials."""
     metrics = trial.card.metrics
     measured = ("selection_score", "selection_loss", "validation_score", "best_epoch")
-    return {**trial.candidate, **{name: metrics[name] for name in measured}}
+    return {**trial.outcome.candidate, **{name: metrics[name] for name in measured}}
 
 
 def _summary(config: EncoderSearchConfig, recipe: Recipe, trials: list[Trial], *, tried: int, run_uri: str) -> Summary:
+    """What is printed; `trials` come the best first."""
     table = Table("rank", recipe.task.score_name, "loss", "candidate")
-    ranked = sorted(trials, key=Trial.rank, reverse=True)
-    for rank, trial in enumerate(ranked[:5], start=1):
+    for rank, trial in enumerate(trials[:5], start=1):
         shown = [
             f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in trial.candidate.items()
+            for name, value in trial.outcome.candidate.items()
         ]
-        score, minus_loss = trial.rank()
-        table.add_row(str(rank), f"{score:.3f}", f"{-minus_loss:.3f}", ", ".join(shown))
-    best = ranked[0].card
+        metrics = trial.card.metrics
+        score, loss = metrics["selection_score"], metrics["selection_loss"]
+        table.add_row(str(rank), f"{score:.3f}", f"{loss:.3f}", ", ".join(shown))
+    best = trials[0].card
     where = f"{config.output}/{config.view}"
     summary = Summary(title=f"Search of the {config.view} encoder of {recipe.name}", where=where, tables=[table])
     summary.add("candidates trained", f"{len(trials)} of {tried}")

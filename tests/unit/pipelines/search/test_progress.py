@@ -104,6 +104,19 @@ def test_only_the_best_keeps_its_models(tmp_path: Path, monkeypatch: pytest.Monk
     assert store.candidate({"d": 1}).result(42) is not None
 
 
+def test_of_equals_those_models_are_kept_that_the_end_looks_for_whoever_is_told_of_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SearchStore(str(tmp_path))
+    search = progress(store, monkeypatch, now=0.0)
+    later, earlier = over(store, 2, 0.7, 0.7), over(store, 1, 0.7, 0.7)  # Tune tells of trials in its own order
+    search.on_trial_complete(1, [], later)
+    search.on_trial_complete(2, [], earlier)
+    kept = {path.parent.name for path in tmp_path.rglob("*.safetensors")}
+    best = max(store.outcomes(), key=RULES.rank)
+    assert kept == {store.candidate(best.candidate).folder.name} == {store.candidate({"d": 1}).folder.name}
+
+
 def test_a_candidate_that_is_drawn_twice_counts_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
