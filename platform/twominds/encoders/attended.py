@@ -14,11 +14,15 @@ from twominds.encoders.encoder import EncoderOutput
 from twominds.encoders.huggingface import FineTunedEncoder, below_top_layers, last_hidden_state, transformer_layers
 from twominds.encoders.pooling import AttentionPooling
 from twominds.errors import ConfigError
+from twominds.features.audio import SAMPLE_RATE_HZ
 from twominds.features.extractor import normalize_images
 from twominds.features.face_images import decoded
 from twominds.records import Features, Modality, modality_of
 
 _WINDOWS_SEED = 42
+
+_HEARD_AT_ONCE = 30 * SAMPLE_RATE_HZ
+"""Samples at most; longer sound goes through the frozen layers in equal parts (attention costs its square)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,11 @@ class AttendedEncoderConfig:
     though it learns nothing from that. (There the layers that learn are left out now and then, too; here never.)"""
     window_rows: int = 0
     """Rows of faces or of sound that are seen, one after another; 0: all, as of words. Of faces the backbone takes a
-    number of its own."""
+    number of its own. (The public code has the sound of the frames that are seen; the paper seems to hear the clip.)"""
+    words_s: float = 0.0
+    """Of words those that are said so many seconds from where that stretch begins; 0: all. All are seen, too, where
+    none is said then or nobody knows when they were said (Table 4; there it is the chunks of a transcript that overlap
+    with the stretch, which are some seconds long)."""
     windows: int = 1
     """How many stretches of so many rows are looked at where a clip is scored: the first one, or several at random
     places, which are the same share of the way through in all clips (section 4.3: 5)."""
@@ -59,6 +67,8 @@ class AttendedEncoderConfig:
             raise ConfigError(f"backbone_lr_scale must be positive, it is {self.backbone_lr_scale}.")
         if self.window_rows < 0:
             raise ConfigError(f"window_rows must not be negative, it is {self.window_rows}.")
+        if self.words_s < 0 or (self.words_s and self.window_rows):
+            raise ConfigError(f"words_s must be 0 or more, and 0 of faces and sound, it is {self.words_s}.")
         if self.windows < 1 or (self.windows > 1 and not self.window_rows):
             raise ConfigError(f"windows must be 1, or several of some window_rows, it is {self.windows}.")
         if self.head_dim < 1 or (self.dim or 1) < 1:
@@ -114,14 +124,24 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         """Keeps the tokens of clips that come again; see `Encoder.keep`."""
         self._kept, self._room_bytes = {}, limit_bytes
 
+    def stretch(self, item: Features, row: int, time_s: float) -> Features:
+        """See `Encoder.stretch`; the special tokens around words are seen with any of them."""
+        if item.values is None or item.times_s is None or not self.config.words_s:
+            return super().stretch(item, row, time_s)
+        said = (item.times_s >= time_s) & (item.times_s < time_s + self.config.words_s)
+        if not said[1:-1].any():
+            return item
+        said[[0, -1]] = True
+        return replace(item, values=item.values[said], times_s=item.times_s[said])
+
     def seen(self, item: Features) -> list[Features]:
         """Windows at places that are the same share of the way through in all clips; see `Encoder.seen`."""
         rows, windows = self.config.window_rows, self.config.windows
-        if item.values is None or windows == 1 or not rows or len(item.values) <= rows:
-            return [item]
-        last = len(item.values) - rows
+        last = len(item.values) - rows if rows and item.values is not None else 0
+        if windows == 1 or last <= 0:
+            return [self.stretch(item, 0, 0.0)]
         starts = (np.random.default_rng(_WINDOWS_SEED).random(windows) * (last + 1)).astype(int)
-        return [replace(item, values=item.values[start : start + rows]) for start in starts]
+        return [self.stretch(item, int(start), 0.0) for start in starts]
 
     def stack(self, values: Sequence[npt.NDArray[Any]]) -> dict[str, Tensor]:
         """`tokens` [B, T, D] that the frozen layers make of each clip by itself, and bool [B, T]: which are there.
@@ -144,7 +164,8 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
     def _of_frozen_layers(self, rows: npt.NDArray[Any]) -> Tensor:
         """Tokens [T, D] of one clip below the layers that learn; kept where the same rows come again."""
         drops = self.training and self.config.frozen_in_training_mode
-        again = self._room_bytes > 0 and not drops and not (self.training and self.window_rows)
+        others = self.training and (self.window_rows or self.config.words_s)  # another stretch every time
+        again = self._room_bytes > 0 and not drops and not others
         if again and (found := self._kept.get(id(rows))) is not None and found[0] is rows:
             return found[1]
         tokens = self._frozen_tokens(rows)
@@ -161,10 +182,16 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
                 frames = torch.from_numpy(pictures)[None].to(self.projection.weight.device)
                 inputs = {"pixel_values": normalize_images(frames)}
             case Modality.AUDIO:
-                inputs = {"input_values": self._one(rows[: self.window_rows or None].ravel())}
+                heard = rows[: self.window_rows or None].ravel()
+                parts = np.array_split(heard, -(-len(heard) // _HEARD_AT_ONCE))
+                return torch.cat([self._below(input_values=self._one(part)) for part in parts])
             case _:
                 ids = self._one(rows)
                 inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return self._below(**inputs)
+
+    def _below(self, **inputs: Tensor) -> Tensor:
+        """Tokens [T, D] of one clip below the layers that learn."""
         learning = self.config.trainable_layers
         if not learning:
             return last_hidden_state(self.backbone, **inputs)[0]

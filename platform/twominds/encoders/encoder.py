@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -60,8 +60,7 @@ class Encoder(nn.Module, ABC):
     backbone_lr_scale: float = 1.0
     """Factor on the learning rate of a fine-tuned backbone."""
     window_rows: int = 0
-    """How many rows of its features, one after another, it sees; 0: all. Of longer features it takes the first ones,
-    but a joint training shows it others every time (`training.joint`)."""
+    """How many rows of its features, one after another, it sees; 0: all. See `stretch`."""
 
     @property
     def view(self) -> View:
@@ -78,6 +77,21 @@ class Encoder(nn.Module, ABC):
         An encoder without such layers keeps nothing.
         """
         del limit_bytes
+
+    def stretch(self, item: Features, row: int, time_s: float) -> Features:
+        """What it sees of a clip's features where those who see `window_rows` of them see those from `row` on.
+
+        A joint training shows it another stretch every time (`training.joint`), and the first one where it validates.
+
+        Args:
+            item: The features.
+            row: The first of the rows.
+            time_s: When that is, in seconds from the clip's beginning.
+        """
+        del time_s
+        if item.values is None or not self.window_rows:
+            return item
+        return replace(item, values=item.values[row : row + self.window_rows])
 
     def seen(self, item: Features) -> list[Features]:
         """What of a present clip's features is looked at where it is scored: all at once, or several stretches."""

@@ -164,7 +164,8 @@ def fit_jointly(
         stage.fit,
         seed=seed,
         loss=JointLoss(fusion=stage.loss, fusion_weight=stage.fusion_weight, heads=stage.heads),
-        objective=recipe.objective,
+        # Of the epochs the best one is that with the best threshold.
+        objective=replace(recipe.objective, thresholds=recipe.grids.thresholds),
         device=device,
         scored_on=examples.scored_on,
         **of_fit,

@@ -23,7 +23,7 @@ from twominds.fusion.catalog import build_fusion
 from twominds.fusion.conflict import ConflictFusionConfig, Form
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.checkpoints import UNUSED, State, explained, fill, renamed
-from twominds.recipes.conflict_aware import AUDIO, FACE, TEXT, TEXT_BLEND, VIEWS
+from twominds.recipes.conflict_aware import AUDIO, FACE, TEXT, TEXT_BLEND, VIEWS, above
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.recipes.stages import TrainJointly
 from twominds.records import View
@@ -148,7 +148,7 @@ def _recipe(read: _Checkpoint) -> Recipe:
         encoders=encoders,
         fusion=replace(recipe.fusion, model=read.config, seeds=(1,)),
         stages=(replace(stage, blend={TEXT: read.blend}),),
-        decision=recipe.decision.with_step(Threshold(value=read.threshold)),
+        decision=recipe.decision.with_step(Threshold(value=above(read.threshold))),
     )
 
 

@@ -44,8 +44,8 @@ VIDEO_FILTER: View = "text.video_filter"
 FRAMES_PER_S = 24.0
 """Of BAH's videos: the published radii are in frames."""
 RADII = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 100, 150)
-THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(11))
-"""The values that were tried, in frames and in probabilities."""
+THRESHOLDS = tuple(sorted((round(0.2 + 0.05 * i, 2) for i in range(11)), key=lambda value: abs(value - 0.5)))
+"""The values that were tried, in frames and in probabilities, those nearest to .5 first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 They are chosen one after another, as HSEmotion's code does: the weights (with the threshold that suits them) on the
 answers as they are, then the radius of the smoothing together with the threshold, then from where on one is overruled.
-Of equally good values the one that changes least is taken. The test split has no part in it.
+Of equally good values the one that changes least is taken, of thresholds the one that the recipe names first. The test
+split has no part in it.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ class Grids:
     radii: tuple[float, ...] = ()
     """Radii of the smoothing, in the unit of the recipe's `Smooth`."""
     thresholds: tuple[float, ...] = ()
-    """Of two classes, probabilities of the last from which it is the answer."""
+    """Of two classes, probabilities of the last from which it is the answer; the first of equals is taken."""
     confidences: tuple[float, ...] = ()
     """Probabilities above which the recipe's `Overrule` overrules; 1 is never reached."""
 
@@ -118,7 +119,7 @@ def fit_post_processing(
     if (step := grids.weight_step) is not None:
         start = _with_weights(start, said, truth, grids, metric, step)
     radii = sorted(grids.radii) or [None]
-    thresholds = sorted(grids.thresholds, key=lambda value: abs(value - 0.5)) or [None]
+    thresholds = grids.thresholds or (None,)
     start = _best([_with(start, radius, threshold) for radius, threshold in product(radii, thresholds)], score)
     if grids.confidences:
         rule = start.decision.step(Overrule)

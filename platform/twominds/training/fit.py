@@ -9,7 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ class _Run:
         if deepspeed is not None:  # the engine takes a model apart; the caller's stays whole
             model = copy.deepcopy(model)
         self.config, self.seed, self.workers = config, seed, workers
-        self.loss, self.criterion, self.device = loss, objective.loss, device
+        self.loss, self.objective, self.device = loss, objective, device
         self.scored_on: Sequence[Examples] = ()
         self.class_weights: Tensor | None = None
         self.optimizer = make_optimizer(
@@ -151,28 +151,27 @@ class _Run:
     def _descend(self, train: Examples, order: Tensor) -> float:
         self.steps.model.train()
         labels, total = train.labels, torch.zeros((), device=self.device)
+        weights = self.objective.weights_of_mean(self.class_weights)
         for window in _split(order, self.config.batch_size * self.config.accumulate):
             for indices in _split(window, self.config.batch_size):
                 own = self.workers.own(indices)
-                share = share_of(labels[own.to(self.device)], labels[window.to(self.device)], self.class_weights)
+                share = share_of(labels[own.to(self.device)], labels[window.to(self.device)], weights)
                 if len(own) == 0:  # of a short batch: others may wait for this forward pass, which counts for nothing
                     own = indices[:1]
                 with self._autocast():
-                    output = self.steps.model(self._input(train, own, window))
+                    parted = isinstance(train, PartedExamples)
+                    output = self.steps.model(train.part(own, window, weights) if parted else train.batch(own))
                     loss = share * self.loss(
                         output,
                         labels[own.to(self.device)],
                         class_weights=self.class_weights,
                         label_smoothing=self.config.label_smoothing,
-                        criterion=self.criterion,
+                        criterion=self.objective.loss,
                     )
                 self.steps.backward(loss)
                 total += loss.detach() * len(window)
             self.steps.step()
         return float(self.workers.add_up(total)) / len(order)
-
-    def _input(self, train: Examples, own: Tensor, window: Tensor) -> Any:
-        return train.part(own, window, self.class_weights) if isinstance(train, PartedExamples) else train.batch(own)
 
     def _score(self, split: Examples) -> tuple[float, float]:
         """Loss and score."""

@@ -136,9 +136,8 @@ class _Together:
         self.config = config = trainings[0].config  # for what all share
         self.epochs = 0
         class_weights = objective.class_weights(train.labels) if config.class_weights else None
-        self.clip_weights = (
-            torch.ones(len(train), device=device) if class_weights is None else class_weights[train.labels]
-        )
+        weights = objective.weights_of_mean(class_weights)
+        self.clip_weights = torch.ones(len(train), device=device) if weights is None else weights[train.labels]
         configs = [training.config for training in trainings]
         loss_of_one, settings = _loss_of_one(losses, configs, class_weights, objective, device)
         first = torch.arange(min(config.batch_size, len(train)))

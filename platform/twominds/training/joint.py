@@ -5,7 +5,7 @@ made one by one is what the joint model said.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 import numpy as np
@@ -171,8 +171,8 @@ class JointExamples:
     """Features of several views for a `JointModel`, collated batch by batch.
 
     Points of clips that have none of the views are in `left_out`; where a clip has some, the others are masked.
-    Encoders that see a part of the rows (`Encoder.window_rows`) all see the same part of a clip, the first one or, with
-    `anywhere`, one that the order of the step's points chooses: each epoch deals it anew, to all workers alike.
+    Encoders that see a part of a clip (`Encoder.stretch`) all see the same part, the first one or, with `anywhere`, one
+    that the order of the step's points chooses: each epoch deals it anew, to all workers alike.
     """
 
     in_memory = False
@@ -197,7 +197,7 @@ class JointExamples:
             raise TrainingError(f"No clip has any of {', '.join(encoders)}: there is nothing to train on.")
         self._encoders, self._features, self._device = dict(encoders), dict(features), torch.device(device)
         self._anywhere = anywhere
-        self._shown: dict[View, list[Features]] = {view: list(features[view]) for view in encoders}
+        self._shown = {view: [of.stretch(item, 0, 0.0) for item in features[view]] for view, of in encoders.items()}
         self._targets = targets.select(present)
         self._mask = there[self._targets.owners]
         self.labels = self._targets.values.to(device)
@@ -242,7 +242,7 @@ class JointExamples:
                 if (values := self._features[view][clip].values) is not None
             ]
             start = int(chance * (max(min(rows, default=0), 0) + 1))
-            for view in windowed:
-                item = self._features[view][clip]
-                if item.values is not None:
-                    self._shown[view][clip] = replace(item, values=item.values[start:])
+            times = (self._features[view][clip].times_s for view in windowed)
+            start_s = next((float(times_s[start]) for times_s in times if times_s is not None), 0.0) if start else 0.0
+            for view, encoder in self._encoders.items():
+                self._shown[view][clip] = encoder.stretch(self._features[view][clip], start, start_s)

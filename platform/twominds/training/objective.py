@@ -21,8 +21,10 @@ from twominds.tasks import AH_VIDEO, Classes, Task
 from twominds.training.losses import Number, balanced_class_weights, cross_entropy_of_logits
 from twominds.training.metrics import Metric, majority, metric_of
 
-CriterionName = Literal["cross_entropy", "sigmoid_cross_entropy", "mse", "pearson", "ccc"]
-"""The loss of the logits. `sigmoid_cross_entropy` takes each class for a question of its own."""
+CriterionName = Literal["cross_entropy", "sigmoid_cross_entropy", "binary_cross_entropy", "mse", "pearson", "ccc"]
+"""The loss of the logits. `sigmoid_cross_entropy` takes each class for a question of its own, `binary_cross_entropy`
+two classes for one question: there the weight of the classes is that of a yes (torch's `pos_weight`), and the mean is
+over points rather than over weights."""
 
 _SMALL = 1e-7
 """Added to a deviation before it divides (HSEmotion's public code)."""
@@ -40,13 +42,18 @@ class Objective:
     """How much each intensity counts in the loss, in parts of their sum (HSEmotion); None: all the same."""
     chosen_by: str = ""
     """Name of the metric that chooses epochs and candidates, where it is not the task's."""
+    thresholds: tuple[float, ...] = ()
+    """Of two classes: a model is as good as the best of these makes it (ConflictAwareAH's epochs); none: the more
+    probable class is the answer."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where the loss is not one of such outputs, or the weights are none of intensities."""
-        of_classes = self.name in ("cross_entropy", "sigmoid_cross_entropy")
+        of_classes = self.name in ("cross_entropy", "sigmoid_cross_entropy", "binary_cross_entropy")
         if of_classes != isinstance(self.task.output, Classes):
             kind = "classes" if of_classes else "intensities"
             raise ConfigError(f"The loss {self.name} is one of {kind}, which {self.task.name} is not about.")
+        if self.num_outputs != 2 and (self.thresholds or self.name == "binary_cross_entropy"):
+            raise ConfigError(f"Thresholds and binary_cross_entropy are for two classes, not for {self.num_outputs}.")
         weights = self.output_weights
         if weights is None:
             return
@@ -80,6 +87,10 @@ class Objective:
         """Weights [C] that balance the classes of the training labels [N]; None of intensities."""
         return balanced_class_weights(labels, self.num_outputs) if isinstance(self.task.output, Classes) else None
 
+    def weights_of_mean(self, class_weights: Tensor | None) -> Tensor | None:
+        """The weight of each class [C] in the mean that `loss` takes; None: every point counts the same."""
+        return None if self.name == "binary_cross_entropy" else class_weights
+
     def loss(
         self, logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, label_smoothing: Number = 0.0
     ) -> Tensor:
@@ -93,6 +104,10 @@ class Objective:
         """
         if self.name == "cross_entropy":
             return cross_entropy_of_logits(logits, labels, class_weights, label_smoothing)
+        if self.name == "binary_cross_entropy":
+            truth = labels.to(logits) * (1 - label_smoothing) + label_smoothing / 2
+            yes = None if class_weights is None else class_weights[1] / class_weights[0]
+            return F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], truth, pos_weight=yes)
         if self.name == "sigmoid_cross_entropy":
             truth = F.one_hot(labels, self.num_outputs).to(logits)
             truth = truth * (1 - label_smoothing) + label_smoothing / 2
@@ -127,7 +142,11 @@ class Objective:
         """
         truth = torch.cat([labels.cpu(), left_out]).numpy()
         guesses = np.broadcast_to(constant, (len(left_out), *constant.shape))
-        return self.metric(truth, np.concatenate([self.answers(logits), guesses]))
+        answers = [self.answers(logits)]
+        if self.thresholds:
+            probabilities = activated(logits, self.task.output)[:, -1].double().cpu().numpy()
+            answers = [(probabilities >= threshold).astype(np.int64) for threshold in self.thresholds]
+        return max(self.metric(truth, np.concatenate([of_split, guesses])) for of_split in answers)
 
 
 def _mse(predicted: Tensor, truth: Tensor) -> Tensor:

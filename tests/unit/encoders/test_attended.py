@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from twominds.backbones import BackboneStore, BundleEntry, add_to_bundle
+from twominds.encoders import attended
 from twominds.encoders.attended import AttendedEncoder, AttendedEncoderConfig
 from twominds.encoders.embedding import embed
 from twominds.encoders.huggingface import load_backbone, transformer_layers
@@ -48,9 +49,8 @@ def bundle(store: BackboneStore, tmp_path_factory: pytest.TempPathFactory) -> Ba
 
 def encoder_of(store: BackboneStore, view: View, **settings: Any) -> AttendedEncoder:
     torch.manual_seed(0)
-    config = AttendedEncoderConfig(
-        backbone=ROLES[view], head_dim=6, window_rows=6 if view is Modality.AUDIO else 4, **settings
-    )
+    rows: dict[View, int] = {Modality.FACE: 4, Modality.AUDIO: 6, Modality.TEXT: 0}
+    config = AttendedEncoderConfig(**{"backbone": ROLES[view], "head_dim": 6, "window_rows": rows[view], **settings})
     example = cast(Features, None)  # it has a backbone: the example is not looked at
     encoder = AttendedEncoder.pretrained(config, num_outputs=2, store=store, example=example)
     encoder.view = view
@@ -207,6 +207,44 @@ def test_no_more_is_kept_than_there_is_room_for(bundle: BackboneStore) -> None:
     assert not encoder.collate(clips[1:2])["tokens"].any()
 
 
+def test_words_are_those_that_are_said_from_the_stretch_on_or_all(bundle: BackboneStore) -> None:
+    encoder = encoder_of(bundle, Modality.TEXT, words_s=2.0).eval()
+    ids, times_s = np.arange(10, 18), np.array([0.5, 0.5, 1.0, 2.5, 3.0, 9.0, 9.5, 9.5])
+    clip = Features(clip_id="a", view=Modality.TEXT, presence=PRESENT, values=ids, times_s=times_s)
+
+    def seen(time_s: float, item: Features = clip) -> list[int]:
+        values = encoder.stretch(item, 25, time_s).values
+        assert values is not None
+        return cast("list[int]", values.tolist())
+
+    assert seen(0.0) == [10, 11, 12, 17], "the special tokens are there with any of the words"
+    assert seen(2.5) == [10, 13, 14, 17]
+    assert seen(4.5) == ids.tolist(), "none is said then"
+    assert seen(0.0, replace(clip, times_s=None)) == ids.tolist()
+    (first,) = embed(encoder, [clip])
+    (alone,) = embed(encoder, [replace(clip, values=np.array([10, 11, 12, 17]), times_s=None)])
+    assert first.vectors is not None
+    assert alone.vectors is not None
+    np.testing.assert_array_equal(first.vectors, alone.vectors)
+
+
+@pytest.mark.parametrize("top", [0, 1])
+def test_sound_of_a_whole_clip_is_heard_in_equal_parts(
+    top: int, bundle: BackboneStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(bundle, Modality.AUDIO, window_rows=0, trainable_layers=top).eval()
+    heard = (0.1 * np.random.default_rng(0).normal(size=(20, 200))).astype(np.float32)
+
+    def tokens(rows: npt.NDArray[np.float32]) -> torch.Tensor:
+        of_clip = Features(clip_id="a", view=Modality.AUDIO, presence=PRESENT, values=rows)
+        return encoder.collate(encoder.seen(of_clip))["tokens"][0]
+
+    whole, halves = tokens(heard), [tokens(heard[:10]), tokens(heard[10:])]
+    assert len(whole) > 3 * len(tokens(heard[:6]))
+    monkeypatch.setattr(attended, "_HEARD_AT_ONCE", 3_900)
+    torch.testing.assert_close(tokens(heard), torch.cat(halves))
+
+
 @pytest.mark.parametrize("view", [Modality.FACE, Modality.AUDIO])
 def test_several_windows_are_what_each_of_them_is_alone(view: Modality, bundle: BackboneStore) -> None:
     encoder = encoder_of(bundle, view, windows=3).eval()
@@ -260,7 +298,13 @@ def test_published_sizes() -> None:
 
 
 def test_settings_that_are_none_are_refused(bundle: BackboneStore) -> None:
-    for settings in ({"trainable_layers": -1}, {"backbone_lr_scale": 0.0}, {"dropout": 1.0}, {"windows": 3}):
+    for settings in (
+        {"trainable_layers": -1},
+        {"backbone_lr_scale": 0.0},
+        {"dropout": 1.0},
+        {"windows": 3},
+        {"words_s": -1.0},
+    ):
         with pytest.raises(ConfigError):
             AttendedEncoderConfig(backbone="x", **cast(Any, settings))
     with pytest.raises(ConfigError, match="two classes, not for 3"):

@@ -4,6 +4,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from twominds.encoders.attended import AttendedEncoderConfig
@@ -55,10 +56,11 @@ def test_published_numbers_are_the_sheets() -> None:
     zero, half, ours, one = cells("| alpha 0 /")
     assert alphas == pytest.approx([zero, half, one])
     assert ours == pytest.approx(69.0), "of which Table 6 prints 69.2"
-    without, _ = cells("| no conflict")
+    without, window_words = cells("| no conflict")
     table_6 = re.search(r"1/3/5 windows \.(\d+)/\.(\d+)/\.(\d+); single \.\d+; ensemble \.(\d+)", text)
     assert table_6 is not None
     *of_windows, ensemble, no_conflict = published("single", "windows-3", "windows-5", "ensemble", "no-conflict")
+    assert [scores.test for scores in published("window-words")] == pytest.approx([window_words])
     assert [scores.test for scores in (*of_windows, ensemble)] == [int(x) / 10 for x in table_6.groups()]
     assert no_conflict.test == pytest.approx(without)
     assert ensemble.private == pytest.approx(cells("| Private 161")[-1])
@@ -77,12 +79,13 @@ def test_each_row_is_the_checkpoint_but_for_what_it_is_about() -> None:
     assert base.encoders == find_recipe("conflict-aware/top-2").encoders
     assert base.fusion.seeds == SEEDS
     assert base.reports == "single"
-    for name in ("no-conflict", "alpha-0", "alpha-0.5", "alpha-1", "windows-3", "windows-5", "face", "audio-text"):
+    names = ("no-conflict", "alpha-0", "alpha-0.5", "alpha-1", "windows-3", "windows-5", "face", "audio-text")
+    for name in (*names, "window-words", "whole-sound", "whole-words"):
         other = row(name)
         differing = {field.name for field in fields(Recipe) if getattr(base, field.name) != getattr(other, field.name)}
-        about = {"no": {"fusion"}, "alpha": {"stages"}, "windows": {"encoders"}}.get(
-            name.split("-")[0], {"fusion", "stages"}
-        )
+        of_rows = {"no": {"fusion"}, "alpha": {"stages"}, "windows": {"encoders"}, "window": {"encoders"}}
+        of_rows |= {"whole-sound": {"encoders"}, "whole-words": {"features"}}
+        about = of_rows.get(name, of_rows.get(name.split("-")[0], {"fusion", "stages"}))
         assert differing - {"name", "description", "published"} <= about, name
         assert (differing & about) or name == "audio-text", name
     model = row("no-conflict").fusion.model
@@ -114,7 +117,10 @@ def test_the_ensemble_is_both_checkpoints_with_five_windows() -> None:
 
 
 def test_the_threshold_is_chosen_where_the_public_code_looks_for_it() -> None:
-    assert (THRESHOLDS[0], THRESHOLDS[-1], len(THRESHOLDS)) == (0.25, 0.74, 50)
+    expected = np.arange(25, 75) / 100
+    assert np.allclose(THRESHOLDS, expected, atol=1e-12)
+    no = [np.asarray(value) >= ours for value, ours in zip(expected.tolist(), THRESHOLDS, strict=True)]
+    assert not np.any(no), "what is at the threshold is not above it"
     assert {recipe.grids.thresholds for recipe in find_study("conflict-aware/all")} == {THRESHOLDS}
     chosen = [recipe.name for recipe in find_study("conflict-aware/all") if recipe.grids.weight_step]
     assert chosen == ["conflict-aware/alpha-chosen"]

@@ -62,13 +62,21 @@ def test_smoothing_is_chosen_where_truth_is_smooth() -> None:
 
 
 def test_without_noise_nothing_is_smoothed() -> None:
-    """Of equally good values the one that changes least is taken."""
+    """Of equally good values the one that changes least is taken, of thresholds the first."""
     start = of("face", decision=Decision(steps=(Smooth(radius=0.5),)))
     found = fit_post_processing(
-        [noisy(0, noise=0.0)], start, Grids(radii=(1.0, 0.0, 0.2), thresholds=(0.4, 0.5, 0.6)), MACRO, of_classes=True
+        [noisy(0, noise=0.0)], start, Grids(radii=(1.0, 0.0, 0.2), thresholds=(0.5, 0.4, 0.6)), MACRO, of_classes=True
     )
     assert found.decision.step(Smooth).radius == 0.0
     assert found.decision.threshold == 0.5
+
+
+def test_of_equally_good_thresholds_the_first_is_kept() -> None:
+    """As a loop that keeps what is better alone: ConflictAwareAH's sweep goes up from .25."""
+    clips = [clip(np.array([0.1, 0.42, 0.9, 0.3]), truth=np.array([0, 1, 1, 0]))]
+    sweep = tuple(np.nextafter(np.arange(25, 75) / 100, 1).tolist())
+    found = fit_post_processing(clips, of("face"), Grids(thresholds=sweep), MACRO, of_classes=True)
+    assert found.decision.threshold == pytest.approx(0.30), "above .30 is not what is .30"
 
 
 def test_radius_and_threshold_are_chosen_together() -> None:

@@ -18,7 +18,7 @@ from twominds.training.examples import FusionExamples
 from twominds.training.fit import EpochReport, FitConfig, FitResult, fit
 from twominds.training.fit_state import FitState
 from twominds.training.losses import FusionLoss, loss_of_logits
-from twominds.training.objective import Objective
+from twominds.training.objective import CriterionName, Objective
 from twominds.training.optim import OptimizerName, SchedulerName
 
 FACE, TEXT = Modality.FACE, Modality.TEXT
@@ -266,13 +266,16 @@ def test_validation_loss_is_the_plain_cross_entropy() -> None:
     assert result.validation_loss == pytest.approx(-(3 * np.log(p) + np.log(1 - p)) / 4, rel=1e-6)
 
 
-def test_accumulated_batches_equal_one_large_batch() -> None:
-    config = replace(CONFIG, optimizer="sgd", class_weights=False, epochs=2)
+@pytest.mark.parametrize("criterion", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("class_weights", [False, True])
+def test_accumulated_batches_equal_one_large_batch(criterion: CriterionName, class_weights: bool) -> None:
+    config = replace(CONFIG, optimizer="sgd", class_weights=class_weights, epochs=2)
+    objective = Objective(criterion=criterion)
     steps: list[dict[str, Tensor]] = []
     for settings in ({"batch_size": 16, "accumulate": 1}, {"batch_size": 4, "accumulate": 4}):
         plain = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0)
         model = build_fusion(plain, dims=TRAIN.inputs.dims, num_outputs=2)
-        fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), objective=Objective())
+        fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), objective=objective)
         steps.append(model.state_dict())
     for name, tensor in steps[0].items():
         torch.testing.assert_close(tensor, steps[1][name])

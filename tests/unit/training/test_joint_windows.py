@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tests.unit.training.test_joint import CONFIGS, FIT, FUSION, Clips, clips, e
 
 from twominds.artifacts import Card
 from twominds.encoders.artifact import load_encoder, save_encoder, save_renamed
+from twominds.encoders.audio import AudioEncoder, AudioEncoderConfig
 from twominds.encoders.embedding import embed
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ConfigError
@@ -89,6 +91,28 @@ def test_validation_sees_the_beginning_and_the_same_state_the_same_rows() -> Non
     assert rows(fixed)[:, 0, 0].tolist() == [0, 0]
     assert rows(anywhere)[:, 0, 0].tolist() != [0, 0]
     assert torch.equal(rows(anywhere), rows(anywhere))
+
+
+class Timed(AudioEncoder):
+    """Remembers where it was shown."""
+
+    def stretch(self, item: Features, row: int, time_s: float) -> Features:
+        return replace(item, values=np.full((1, 5), time_s, np.float32))
+
+
+def test_who_sees_no_rows_is_told_when_the_others_begin() -> None:
+    """Of a rate of 25 a second, the middle of a row is its time."""
+    found, targets = numbered({FACE: [30] * 4, AUDIO: [7] * 4})
+    found[FACE] = [replace(item, times_s=(np.arange(30) + 0.5) / 25) for item in found[FACE]]
+    of_views = windowed(4)
+    timed = Timed(cast("AudioEncoderConfig", CONFIGS[AUDIO]), num_outputs=2, architecture={"input_dim": 5})
+    examples = JointExamples({**of_views, AUDIO: timed}, found, targets, anywhere=True)
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        inputs = examples.batch(torch.tensor(order)).inputs
+        rows, times_s = (next(iter(inputs[view].values()))[:, 0].flatten(1)[:, 0] for view in (FACE, AUDIO))
+        expected = torch.where(rows > 0, (rows + 0.5) / 25, 0.0)
+        torch.testing.assert_close(times_s, expected)
+        assert len(set(times_s.tolist())) > 1
 
 
 def blended_model(of_views: Mapping[View, Encoder], weight: float) -> JointModel:

@@ -67,6 +67,34 @@ def test_sigmoid_cross_entropy_by_hand() -> None:
     assert loss.item() == pytest.approx(total / sum(weights[label] for label in labels))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_binary_cross_entropy_by_hand(weighted: bool) -> None:
+    """One question; smoothing goes half-way to don't know, a yes counts negatives over positives, points are alike."""
+    logits, labels, smoothing = drawn(7, 2), [0, 1, 1, 0, 1, 1, 0], 0.1
+    objective = Objective(criterion="binary_cross_entropy")
+    weights = objective.class_weights(torch.tensor([0] * 30 + [1] * 20)) if weighted else None
+    total = 0.0
+    for (no, yes), label in zip(cast("list[list[float]]", logits.tolist()), labels, strict=True):
+        chance, truth = 1 / (1 + math.exp(no - yes)), label * (1 - smoothing) + smoothing / 2
+        total -= (1.5 if weighted else 1.0) * truth * math.log(chance) + (1 - truth) * math.log(1 - chance)
+    loss = objective.loss(logits, torch.tensor(labels), class_weights=weights, label_smoothing=smoothing)
+    assert loss.item() == pytest.approx(total / len(labels))
+    assert objective.weights_of_mean(torch.ones(2)) is None
+    with pytest.raises(ConfigError, match="two classes, not for 8"):
+        Objective(task=EXPRESSION, criterion="binary_cross_entropy")
+
+
+def test_the_best_of_some_thresholds_is_the_score() -> None:
+    logits, labels, left_out = drawn(60, 2), torch.arange(60) % 3 % 2, torch.tensor([1, 0, 0])
+    thresholds = tuple((np.arange(25, 75) / 100).tolist())
+    chance = 1 / (1 + np.exp(logits[:, 0].numpy() - logits[:, 1].numpy()))
+    truth = [*labels.tolist(), *left_out.tolist()]
+    by_hand = [f1_score(truth, [*(chance > t).astype(int), 0, 0, 0], average="macro") for t in thresholds]
+    score = Objective(thresholds=thresholds).score(labels, left_out, logits, np.asarray(0))
+    assert score == pytest.approx(max(by_hand))
+    assert score > Objective().score(labels, left_out, logits, np.asarray(0))
+
+
 @pytest.mark.parametrize(("task", "low", "high"), [(MIMICRY, 0.0, 1.0), (WIDE, -1.0, 3.0)])
 def test_losses_of_intensities(task: Task, low: float, high: float) -> None:
     logits, outputs = drawn(40, task.num_outputs), task.num_outputs
