@@ -50,7 +50,8 @@ def bundle(store: BackboneStore, tmp_path_factory: pytest.TempPathFactory) -> Ba
 def encoder_of(store: BackboneStore, view: View, **settings: Any) -> AttendedEncoder:
     torch.manual_seed(0)
     rows: dict[View, int] = {Modality.FACE: 4, Modality.AUDIO: 6, Modality.TEXT: 0}
-    config = AttendedEncoderConfig(**{"backbone": ROLES[view], "head_dim": 6, "window_rows": rows[view], **settings})
+    config = AttendedEncoderConfig(backbone=ROLES[view], head_dim=6, window_rows=rows[view])
+    config = replace(config, **settings)
     example = cast(Features, None)  # it has a backbone: the example is not looked at
     encoder = AttendedEncoder.pretrained(config, num_outputs=2, store=store, example=example)
     encoder.view = view

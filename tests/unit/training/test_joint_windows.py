@@ -112,7 +112,7 @@ def test_who_sees_no_rows_is_told_when_the_others_begin() -> None:
         rows, times_s = (next(iter(inputs[view].values()))[:, 0].flatten(1)[:, 0] for view in (FACE, AUDIO))
         expected = torch.where(rows > 0, (rows + 0.5) / 25, 0.0)
         torch.testing.assert_close(times_s, expected)
-        assert len(set(times_s.tolist())) > 1
+        assert times_s.max() > times_s.min()
 
 
 def blended_model(of_views: Mapping[View, Encoder], weight: float) -> JointModel:

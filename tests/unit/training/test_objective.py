@@ -88,7 +88,7 @@ def test_the_best_of_some_thresholds_is_the_score() -> None:
     logits, labels, left_out = drawn(60, 2), torch.arange(60) % 3 % 2, torch.tensor([1, 0, 0])
     thresholds = tuple((np.arange(25, 75) / 100).tolist())
     chance = 1 / (1 + np.exp(logits[:, 0].numpy() - logits[:, 1].numpy()))
-    truth = [*labels.tolist(), *left_out.tolist()]
+    truth = torch.cat([labels, left_out]).numpy()
     by_hand = [f1_score(truth, [*(chance > t).astype(int), 0, 0, 0], average="macro") for t in thresholds]
     score = Objective(thresholds=thresholds).score(labels, left_out, logits, np.asarray(0))
     assert score == pytest.approx(max(by_hand))

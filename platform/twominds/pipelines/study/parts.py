@@ -293,6 +293,7 @@ class PartsMaker:
             to_json(recipe.encoder_fits[view]),
             recipe.encoder_seed,
             self._config.protocol,
+            *recipe.objective.chosen,
         )
 
     def _training(self, recipe: Recipe, features: str, name: str) -> TrainConfig:
@@ -347,6 +348,7 @@ class PartsMaker:
             [to_json(config) for config in configs],
             run.encoder_seed,
             self._config.protocol,
+            *run.objective.chosen,
         )
 
     def _say(self, text: str) -> None:

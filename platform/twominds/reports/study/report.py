@@ -171,7 +171,8 @@ def _terminal_table(scores: StudyScores) -> Table:
     theirs = ["paper (val / test)"] if any_paper else []
     title = f"{words(scores.task.metric).axis} [95 % CI over people]"
     title = title[0].upper() + title[1:]
-    table = Table("recipe", *measured, *theirs, "test − best unimodal", "no score (val / test)", title=title)
+    name = Column("recipe", no_wrap=True)  # rows of one system begin alike: it is the end that tells them apart
+    table = Table(name, *measured, *theirs, "test − best unimodal", "no score (val / test)", title=title)
     for score in scores.rows:
         found = [score.splits.get(split) for split in REPORTED]
         theirs = [" / ".join(points(value) for value in paper(score.row)[:2]) if score.row.published else NONE]
