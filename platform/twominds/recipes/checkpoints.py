@@ -1,12 +1,17 @@
 """Tensors of published checkpoints under our names: what is missing, strange or of another shape is said in theirs."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from pathlib import Path
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
+from twominds.artifacts import Card
+from twominds.backbones import file_sha256
 from twominds.errors import ArtifactError
+from twominds.recipes.recipe import Recipe
+from twominds.training.selection import SelectionProtocol
 
 State = dict[str, Tensor]
 
@@ -42,6 +47,23 @@ def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> State:
         old = next((old for old in _TODAY if ours.endswith(old)), "")
         found[ours.removesuffix(old) + _TODAY.get(old, "")] = tensor
     return found
+
+
+def imported_card(
+    kind: Literal["encoder", "ensemble"], recipe: Recipe, files: Sequence[Path], selected_on: SelectionProtocol
+) -> Card:
+    """The card of what is made of the authors' files, with their digests.
+
+    Args:
+        kind: What it is.
+        recipe: The system that it belongs to.
+        files: The authors'.
+        selected_on: What the authors say they chose it on.
+    """
+    imported = {file.name: f"sha256 {file_sha256(file)}" for file in files}
+    return Card(
+        kind=kind, task=recipe.task, recipe=recipe.name, config={}, data={"imported": imported}, selected_on=selected_on
+    )
 
 
 def theirs(name: str, names: Mapping[str, str]) -> str:

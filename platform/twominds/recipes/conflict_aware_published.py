@@ -8,12 +8,12 @@ says that validation chose them; the fork's own settings choose on the public te
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from twominds.artifacts import Card, to_json
-from twominds.backbones import BackboneStore, file_sha256
+from twominds.backbones import BackboneStore
 from twominds.backbones.state_dicts import read_checkpoint, read_state_dict
 from twominds.encoders.artifact import save_encoder, used_backbone
 from twominds.encoders.attended import AttendedEncoder, AttendedEncoderConfig
@@ -22,7 +22,7 @@ from twominds.errors import ArtifactError
 from twominds.fusion.catalog import build_fusion
 from twominds.fusion.conflict import ConflictFusionConfig, Form
 from twominds.recipes.catalog import find_recipe
-from twominds.recipes.checkpoints import UNUSED, State, explained, fill, renamed
+from twominds.recipes.checkpoints import UNUSED, State, explained, fill, imported_card, renamed
 from twominds.recipes.conflict_aware import AUDIO, FACE, TEXT, TEXT_BLEND, VIEWS, above
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.recipes.stages import TrainJointly
@@ -70,7 +70,7 @@ def import_checkpoint(uri: str, file: Path, store: BackboneStore) -> Card:
         encoder = _encoder(view, parts[view], recipe, store, what)
         roles = [role for role in recipe.frozen_roles([view]) if role != WHISPER or store.has(role)]
         card = replace(
-            _card("encoder", recipe, file),
+            imported_card("encoder", recipe, [file], "validation"),
             config={"features": to_json(recipe.features), "media": to_json(recipe.media)},
             backbones=tuple(used_backbone(store, role) for role in roles),
         )
@@ -89,7 +89,7 @@ def import_checkpoint(uri: str, file: Path, store: BackboneStore) -> Card:
         members=(Member(name=name, weight=1 - read.blend), view_member(TEXT, read.blend)),
     )
     states = {name: fusion.state_dict(), TEXT: view_state(TEXT, recipe.task.num_outputs)}
-    card = _card("ensemble", recipe, file)
+    card = imported_card("ensemble", recipe, [file], "validation")
     return save_ensemble(f"{uri}/ensemble", states, config, dims=dims, encoders=encoders, card=card)
 
 
@@ -173,14 +173,3 @@ def _encoder(view: View, state: State, recipe: Recipe, store: BackboneStore, wha
         }
     fill(encoder, tensors, names, what)
     return encoder
-
-
-def _card(kind: Any, recipe: Recipe, file: Path) -> Card:
-    return Card(
-        kind=kind,
-        task=recipe.task,
-        recipe=recipe.name,
-        config={},
-        data={"imported": {file.name: f"sha256 {file_sha256(file)}"}},
-        selected_on="validation",
-    )

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 
 from twominds.artifacts import Card, to_json
-from twominds.backbones import BackboneStore, file_sha256
+from twominds.backbones import BackboneStore
 from twominds.backbones.state_dicts import read_checkpoint, read_state_dict
 from twominds.encoders.artifact import load_encoder, save_encoder, used_backbone
 from twominds.encoders.audio import AudioEncoderConfig
@@ -30,8 +30,8 @@ from twominds.fusion.catalog import build_fusion
 from twominds.fusion.transformer import TransformerFusionConfig
 from twominds.media.reader import MediaConfig
 from twominds.recipes.catalog import find_recipe
-from twominds.recipes.checkpoints import UNUSED, State, explained, fill, renamed
-from twominds.recipes.recipe import WHISPER, Recipe
+from twominds.recipes.checkpoints import UNUSED, State, explained, fill, imported_card, renamed
+from twominds.recipes.recipe import WHISPER
 from twominds.records import Modality, View
 from twominds.scoring.ensemble import save_ensemble
 from twominds.scoring.members import EnsembleConfig, seed_name
@@ -89,7 +89,7 @@ def import_encoder(uri: str, view: View, file: Path, store: BackboneStore) -> Ca
     fill(encoder, tensors, names, what)
     roles = [r for r in replace(recipe, media=media).frozen_roles([view]) if r != WHISPER or store.has(r)]
     card = replace(
-        _card("encoder", recipe, [file]),
+        imported_card("encoder", recipe, [file], "validation+test"),
         config={"features": to_json(recipe.features), "media": to_json(media)},
         backbones=tuple(used_backbone(store, role) for role in roles),
     )
@@ -124,23 +124,13 @@ def import_ensemble(uri: str, files: Sequence[Path], encoders: Mapping[View, str
             raise ArtifactError(f"{files[0]} takes {modality} embeddings of {dim} values, the encoder makes {made}.")
     ensemble = EnsembleConfig(fusion=config, inputs="emb", views=tuple(dims), media=_media())
     states = {seed_name(seed): model.tensors for seed, model in enumerate(read, start=1)}
-    return save_ensemble(uri, states, ensemble, dims=dims, encoders=encoders, card=_card("ensemble", recipe, files))
+    card = imported_card("ensemble", recipe, files, "validation+test")
+    return save_ensemble(uri, states, ensemble, dims=dims, encoders=encoders, card=card)
 
 
 def _media() -> MediaConfig:
     """As the public code reads videos: the scene is cropped, and full frames stand in for faces that are not found."""
     return replace(find_recipe("leya").media, scene_fit="crop", min_face_frames=0)
-
-
-def _card(kind: Any, recipe: Recipe, files: Sequence[Path]) -> Card:
-    return Card(
-        kind=kind,
-        task=recipe.task,
-        recipe=recipe.name,
-        config={},
-        data={"imported": {file.name: f"sha256 {file_sha256(file)}" for file in files}},
-        selected_on="validation+test",
-    )
 
 
 def _scene(state: State) -> tuple[AnyEncoderConfig, Architecture]:

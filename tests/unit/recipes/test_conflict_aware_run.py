@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -68,9 +68,15 @@ def trained(
     return made.ensemble(recipe), [{view: columns[view][i] for view in VIEWS} for i in range(CLIPS)]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layers", [0, 1])
-def test_it_runs(layers: int, features: dict[View, list[Features]], tiny_bundle: str) -> None:
+def test_it_runs(
+    layers: int, precision: Literal["fp32", "bf16"], features: dict[View, list[Features]], tiny_bundle: str
+) -> None:
     recipe = find_recipe("conflict-aware/demo")
+    (stage,) = recipe.stages
+    assert isinstance(stage, TrainJointly)
+    recipe = replace(recipe, stages=(replace(stage, fit=replace(stage.fit, precision=precision)),))
     encoders = {
         view: replace(cast("Any", of_view), trainable_layers=layers) for view, of_view in recipe.encoders.items()
     }

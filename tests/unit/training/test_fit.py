@@ -39,8 +39,8 @@ def examples(clips: int, seed: int) -> FusionExamples:
 TRAIN, VALIDATION = examples(50, 0), examples(30, 1)
 
 
-def model_of(seed: int = 0) -> Fusion:
-    config = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, prototypes_per_class=2, dropout=0.1)
+def model_of(seed: int = 0, dropout: float = 0.1) -> Fusion:
+    config = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, prototypes_per_class=2, dropout=dropout)
     return build_fusion(config, dims=TRAIN.inputs.dims, num_outputs=2, seed=seed)
 
 
@@ -269,16 +269,14 @@ def test_validation_loss_is_the_plain_cross_entropy() -> None:
 @pytest.mark.parametrize("criterion", ["cross_entropy", "binary_cross_entropy"])
 @pytest.mark.parametrize("class_weights", [False, True])
 def test_accumulated_batches_equal_one_large_batch(criterion: CriterionName, class_weights: bool) -> None:
+    objective, steps = Objective(criterion=criterion), list[dict[str, Tensor]]()
     config = replace(CONFIG, optimizer="sgd", class_weights=class_weights, epochs=2)
-    objective = Objective(criterion=criterion)
-    steps: list[dict[str, Tensor]] = []
-    for settings in ({"batch_size": 16, "accumulate": 1}, {"batch_size": 4, "accumulate": 4}):
-        plain = TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0)
-        model = build_fusion(plain, dims=TRAIN.inputs.dims, num_outputs=2)
-        fit(model, TRAIN, VALIDATION, replace(config, **settings), seed=0, loss=FusionLoss(), objective=objective)
+    for size, accumulate in ((16, 1), (4, 4)):
+        model = model_of(dropout=0.0)
+        settings = replace(config, batch_size=size, accumulate=accumulate)
+        fit(model, TRAIN, VALIDATION, settings, seed=0, loss=FusionLoss(), objective=objective)
         steps.append(model.state_dict())
-    for name, tensor in steps[0].items():
-        torch.testing.assert_close(tensor, steps[1][name])
+    torch.testing.assert_close(steps[0], steps[1])
 
 
 def test_evaluation_in_small_batches_gives_the_same() -> None:
@@ -306,8 +304,7 @@ def test_a_loss_that_is_not_a_number_ends_with_a_sentence() -> None:
 
 def test_bf16_trains_and_keeps_fp32_weights() -> None:
     result, weights = trained(config=replace(CONFIG, precision="bf16"))
-    assert len(result.history) == 6
-    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+    assert (len(result.history), {tensor.dtype for tensor in weights.values()}) == (6, {torch.float32})
 
 
 @pytest.mark.parametrize(("precision", "product"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
