@@ -14,13 +14,14 @@ them (correlations times 100), except in `scores.csv` and `results.json`.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from posixpath import commonpath
 from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 from upath import UPath
 
 from twominds.reports.page import render
-from twominds.reports.study.cells import NONE, estimate, points, signed
+from twominds.reports.study.cells import NONE, estimate, points
 from twominds.reports.study.comparison import RESULTS, SCORES, Comparison, OtherReport
 from twominds.reports.study.csv_tables import as_csv, group_rows, score_rows, table_rows
 from twominds.reports.study.metric_words import words
@@ -167,16 +168,20 @@ def _json_comparison(comparison: Comparison) -> dict[str, object]:
 
 def _terminal_table(scores: StudyScores) -> Table:
     any_paper = any(score.row.published for score in scores.rows)
-    measured = [Column(split_name(split), no_wrap=True) for split in REPORTED]
-    theirs = ["paper (val / test)"] if any_paper else []
+    theirs = [Column("paper (val / test)", overflow="fold")] if any_paper else []
     title = f"{words(scores.task.metric).axis} [95 % CI over people]"
     title = title[0].upper() + title[1:]
-    name = Column("recipe", no_wrap=True)  # rows of one system begin alike: it is the end that tells them apart
-    table = Table(name, *measured, *theirs, "test − best unimodal", "no score (val / test)", title=title)
+    places = [score.row.recipe.rpartition("/")[0] for score in scores.rows if "/" in score.row.recipe]
+    system = commonpath(places) if places else ""
+    if system:  # a terminal has 80 columns, and rows of one system begin alike: it is the end that tells them apart
+        title += f"\nof {system}"
+    whole = [Column(name, no_wrap=True) for name in ("recipe", *map(split_name, REPORTED))]
+    table = Table(*whole, *theirs, Column("no score (val / test)", overflow="fold"), title=title)
     for score in scores.rows:
+        cells = [score.row.recipe.removeprefix(f"{system}/")]
         found = [score.splits.get(split) for split in REPORTED]
-        theirs = [" / ".join(points(value) for value in paper(score.row)[:2]) if score.row.published else NONE]
-        over = NONE if score.over_unimodal is None else signed(score.over_unimodal.value)
-        cells = [NONE if split is None else estimate(split.score, digits=1) for split in found]
-        table.add_row(score.row.recipe, *cells, *(theirs if any_paper else []), over, unseen(score))
+        cells += [NONE if split is None else estimate(split.score, digits=1) for split in found]
+        if any_paper:
+            cells += [" / ".join(points(value) for value in paper(score.row)[:2]) if score.row.published else NONE]
+        table.add_row(*cells, unseen(score))
     return table
