@@ -50,7 +50,8 @@ def import_conflict_aware(config: ImportConfig, console: Console) -> None:
     uri = f"{config.output}/ensemble"
     places = f"--ensemble {shlex.quote(uri)} --models {shlex.quote(config.models)}"
     for line in (
-        f"ensemble: {uri} ({card.artifact_id}, {card.weights} weights, selected on {card.selected_on})",
+        f"ensemble: {uri} ({card.artifact_id}, {card.weights} weights)",
+        f"selected on {card.selected_on}, as the paper says; the public code's own default is the test split",
         f"Next: python jobs/score.py --videos FOLDER --output {shlex.quote(config.output)}/scores {places}",
     ):
         console.print(line, highlight=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """A backbone, a projection of its tokens, attention pooling: one branch of ConflictAwareAH (sections 3.2 to 3.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -11,7 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twominds.encoders.encoder import EncoderOutput
-from twominds.encoders.huggingface import FineTunedEncoder, below_top_layers, last_hidden_state, transformer_layers
+from twominds.encoders.huggingface import (
+    FineTunedEncoder,
+    below_top_layers,
+    last_hidden_state,
+    last_norm,
+    transformer_layers,
+)
 from twominds.encoders.pooling import AttentionPooling
 from twominds.errors import ConfigError
 from twominds.features.audio import SAMPLE_RATE_HZ
@@ -39,7 +46,8 @@ class AttendedEncoderConfig:
     """Factor on the learning rate of those layers."""
     frozen_in_training_mode: bool = False
     """What is frozen drops values, layers and stretches of sound (SpecAugment) in training, as in the public code,
-    though it learns nothing from that. (There the layers that learn are left out now and then, too; here never.)"""
+    though it learns nothing from that. (There the layers that learn are left out now and then, too; here never. Sound
+    that is too short for SpecAugment is heard whole.)"""
     window_rows: int = 0
     """Rows of faces or of sound that are seen, one after another; 0: all, as of words. Of faces the backbone takes a
     number of its own. (The public code has the sound of the frames that are seen; the paper seems to hear the clip.)"""
@@ -184,11 +192,24 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
             case Modality.AUDIO:
                 heard = rows[: self.window_rows or None].ravel()
                 parts = np.array_split(heard, -(-len(heard) // _HEARD_AT_ONCE))
-                return torch.cat([self._below(input_values=self._one(part)) for part in parts])
+                with self._hearing(min(map(len, parts))):
+                    return torch.cat([self._below(input_values=self._one(part)) for part in parts])
             case _:
                 ids = self._one(rows)
                 inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return self._below(**inputs)
+
+    @contextmanager
+    def _hearing(self, samples: int) -> Generator[None]:
+        """SpecAugment masks ten tokens at a time, and refuses sound that has no more."""
+        backbone, config = cast(Any, self.backbone), cast(Any, self.backbone).config
+        whole = int(backbone._get_feat_extract_output_lengths(torch.tensor(samples))) <= config.mask_time_length
+        before = config.apply_spec_augment
+        config.apply_spec_augment = before and not whole
+        try:
+            yield
+        finally:
+            config.apply_spec_augment = before
 
     def _below(self, **inputs: Tensor) -> Tensor:
         """Tokens [T, D] of one clip below the layers that learn."""
@@ -201,7 +222,7 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         return torch.from_numpy(np.ascontiguousarray(values))[None].to(self.projection.weight.device)
 
     def _through_top_layers(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """What the layers that learn make of tokens, and VideoMAE's last normalisation of that."""
+        """What the layers that learn make of tokens, and the backbone's last normalisation of that."""
         if not self.config.trainable_layers:
             return tokens
         bias: dict[str, Tensor] = {}
@@ -210,7 +231,7 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         for layer in transformer_layers(self.backbone)[-self.config.trainable_layers :]:
             output = cast("Tensor | tuple[Tensor, ...]", layer(tokens, **bias))
             tokens = output[0] if isinstance(output, tuple) else output
-        norm: nn.Module | None = getattr(self.backbone, "layernorm", None)
+        norm = last_norm(self.backbone)
         return tokens if norm is None else norm(tokens)
 
 

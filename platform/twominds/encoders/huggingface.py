@@ -129,6 +129,13 @@ def below_top_layers(backbone: nn.Module, count: int, **inputs: Tensor) -> Tenso
     return heard[0] if heard else after
 
 
+def last_norm(backbone: nn.Module) -> nn.Module | None:
+    """What normalises the tokens of the last Transformer layer: VideoMAE's and the larger wav2vec2's; else nothing."""
+    if getattr(cast(Any, backbone).config, "do_stable_layer_norm", False):
+        return cast(nn.Module, cast(Any, backbone).encoder.layer_norm)
+    return cast("nn.Module | None", getattr(backbone, "layernorm", None))
+
+
 def last_hidden_state(backbone: nn.Module, **inputs: Tensor) -> Tensor:
     """Output tokens of a forward pass: [B, tokens, D]."""
     return cast(Tensor, backbone(**inputs).last_hidden_state)

@@ -14,6 +14,7 @@ from twominds.errors import ConfigError
 from twominds.features.extractor import extract_present
 from twominds.features.face_track import missing_video, nothing_to_see, track_blocks
 from twominds.media.container import MediaFile
+from twominds.media.dense import frame_times
 from twominds.media.reader import MediaConfig, build_detector
 from twominds.records import PRESENT, ByteArray, ClipMedia, Features, Modality, Times, View, absent
 
@@ -45,9 +46,9 @@ class FaceImagesFeaturesConfig:
 class FaceImagesFeatures:
     """Video -> `values` uint8 [T, L] with `times_s` [T]: a JPEG file per frame, filled up with zeros to the longest.
 
-    A frame without a face is there whole, as everywhere; of the corpus's own crops (`detector` `corpus`) there are
-    those that there are. A clip in which no frame has a face (of `media.min_face_score`) is absent, unless
-    `media.min_face_frames` is 0. `decoded` makes pictures of rows.
+    Row k is the frame at k / rate_hz. One without a face is there whole, as everywhere; of the corpus's own crops
+    (`detector` `corpus`) the nearest in time stands in where a frame has none. A clip in which no frame has a face (of
+    `media.min_face_score`) is absent, unless `media.min_face_frames` is 0. `decoded` makes pictures of rows.
     """
 
     view: View = Modality.FACE
@@ -97,15 +98,22 @@ class FaceImagesFeatures:
                 seen += int((block.detected & (block.scores >= media.min_face_score)).sum())
                 files += [encoded(crop, config.quality) for crop in block.crops]
                 times.append(block.times_s)
+            times_s = frame_times(file, rate_hz=config.rate_hz)
         if not files or (not seen and media.min_face_frames):
             reason = "no face was found in any frame" if files else nothing_to_see(clip, self._detector)
             return Features(clip_id=clip.clip_id, view=self.view, presence=absent(reason))
         rows = np.zeros((len(files), max(map(len, files))), np.uint8)
         for row, content in zip(rows, files, strict=True):
             row[: len(content)] = content
-        return Features(
-            clip_id=clip.clip_id, view=self.view, presence=PRESENT, values=rows, times_s=np.concatenate(times)
-        )
+        values = rows[nearest(np.concatenate(times), times_s)]
+        return Features(clip_id=clip.clip_id, view=self.view, presence=PRESENT, values=values, times_s=times_s)
+
+
+def nearest(times_s: Times, wanted_s: Times) -> npt.NDArray[np.int64]:
+    """Which of some ascending times is the nearest to each wanted one; of two the earlier."""
+    after = np.searchsorted(times_s, wanted_s).clip(1, max(len(times_s) - 1, 1))
+    earlier = wanted_s - times_s[after - 1] <= times_s[after % len(times_s)] - wanted_s + 1e-9
+    return np.where(earlier, after - 1, after).clip(0, len(times_s) - 1)
 
 
 def encoded(picture: ByteArray, quality: int) -> ByteArray:

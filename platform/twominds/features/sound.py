@@ -1,5 +1,6 @@
 """Sound as it is, in rows of equal length: for encoders that train a backbone of their own on stretches of it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -32,8 +33,9 @@ class SoundFeaturesConfig:
 class SoundFeatures:
     """Sound -> `values` float32 [T, 16000 / rate_hz] with `times_s` [T]; row k begins k / rate_hz after the beginning.
 
-    Amplitudes are as decoded, in [-1, 1]. There is silence where the file has none, such as before a track that begins
-    late.
+    Amplitudes are as decoded, in [-1, 1]. There are as many rows as the picture has frames at this rate: there is
+    silence where no sound was read, such as before a track that begins late and after `media.max_audio_s`, and what is
+    heard before or after the picture is left out. Without a picture there are rows while there is sound.
     """
 
     view: View = Modality.AUDIO
@@ -58,9 +60,10 @@ class SoundFeatures:
     def _rows(self, clip: ClipMedia) -> Features:
         heard, step = cast("FloatArray", clip.audio), round(SAMPLE_RATE_HZ / self.config.rate_hz)
         begin = round(clip.audio_start_s * SAMPLE_RATE_HZ)
-        length = max(begin + len(heard), round(clip.duration_s * SAMPLE_RATE_HZ), 1)
+        length = max(math.ceil(round(clip.duration_s * SAMPLE_RATE_HZ, 6)), 1)
         sound = np.zeros(-(-length // step) * step, np.float32)
-        sound[max(begin, 0) : max(begin + len(heard), 0)] = heard[max(-begin, 0) :]
+        end = min(begin + len(heard), len(sound))
+        sound[max(begin, 0) : max(end, 0)] = heard[max(-begin, 0) : max(end - begin, 0)]
         rows = sound.reshape(-1, step)
         times_s = (np.arange(len(rows)) + 0.5) * step / SAMPLE_RATE_HZ
         return present_features(clip, self.view, values=rows, times_s=times_s, rows=None)

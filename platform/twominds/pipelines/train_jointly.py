@@ -4,7 +4,7 @@ What is saved is what views by themselves and a search would have saved, at the 
 and serve is the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack, cast
 
@@ -32,7 +32,7 @@ from twominds.pipelines.train_view import (
 )
 from twominds.recipes.recipe import Recipe
 from twominds.recipes.stages import TrainJointly, learning_views
-from twominds.records import View
+from twominds.records import Features, View
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts
 from twominds.scoring.ensemble import save_ensemble
@@ -197,12 +197,24 @@ def _encoders(
     config: TrainConfig, recipe: Recipe, stage: TrainJointly, clips: ClipsByView, store: BackboneStore
 ) -> dict[View, Encoder]:
     """What the joint model begins with."""
-    new = () if stage.start == "trained" else learning_views(stage, recipe.views)
+    views = () if stage.start == "trained" else learning_views(stage, recipe.views)
+    new = new_encoders(recipe, {view: clips[view].train[0] for view in views}, store)
     return {
-        view: new_encoder(recipe, view, clips[view].train[0], store)
-        if view in new
-        else load_encoder(alone_uri(config, recipe, view))[0]
-        for view in recipe.views
+        view: new[view] if view in new else load_encoder(alone_uri(config, recipe, view))[0] for view in recipe.views
+    }
+
+
+def new_encoders(
+    recipe: Recipe, features: Mapping[View, Sequence[Features]], store: BackboneStore
+) -> dict[View, Encoder]:
+    """Encoders of one model before its training; see `new_encoder`.
+
+    Each has a seed of its own: with one all would begin as the same map, and be anything but independent.
+    """
+    seeds = {view: recipe.encoder_seed + recipe.views.index(view) for view in features}
+    return {
+        view: new_encoder(replace(recipe, encoder_seed=seeds[view]), view, of_view, store)
+        for view, of_view in features.items()
     }
 
 

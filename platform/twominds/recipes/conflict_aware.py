@@ -2,8 +2,15 @@
 
 `conflict-aware` is checkpoint B (frozen backbones, label smoothing), `conflict-aware/top-2` checkpoint A (the last two
 layers of each learn), both with the text's own head blended in. Numbers are those of the paper, of its model card, and
-where these are silent of a declared fork of its code. Not as there: faces and sound are looked at 25 times a second in
-videos of any rate, selection is on validation alone, and an absent modality is masked.
+of a declared fork of its code. Where they differ: the fork's six tokens as the fusion (its size is that of the paper's
+model), its 0.6 for the text's head, its sound of the frames that are seen and 128 tokens of the words.
+
+Not as there. Faces and sound are looked at 25 times a second in videos of any rate, in stretches of 16 that are one
+after another in time. Faces are found here, and a frame without one is there whole (`--detector corpus`: the nearest
+of the corpus's crops stands in). Validation alone selects, and an ensemble's threshold is chosen on the joined answer
+of all windows, not the mean of its parts'. An absent modality is masked; rows without a modality have no part for it.
+The last batch of an epoch is not dropped, and a short step is divided by what it holds. Training is in float32 unless
+`fit.precision` is bf16; a loss that is no number ends it.
 
 Over the encoders of another system (`over_encoders`) settings and search are ours: `conflict` is one of the dimensions,
 so the stability search says over several seeds whether the differences help.

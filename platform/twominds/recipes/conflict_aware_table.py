@@ -1,7 +1,7 @@
 """ConflictAwareAH's Tables 3 to 6: each row a recipe derived from one of its two checkpoints.
 
 Every row but the ensemble is trained with three seeds, and reports their mean: the paper has one training each, and its
-code no seed at all. Rows that differ in how they answer alone are trained again, as each chooses its own epoch.
+code no seed at all. Rows that differ in windows, or in a weight that is chosen afterwards, train the same models again.
 """
 
 from collections.abc import Callable

@@ -25,6 +25,9 @@ from twominds.training.examples import Targets
 
 State = Mapping[str, Tensor]
 
+_STANDS_IN = 1e-6
+"""Least weight of a fusion beside views' own heads, so that it answers where those views are absent, as in training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
@@ -82,7 +85,7 @@ def assemble(recipe: Recipe, by_seed: Mapping[int, State], dims: Mapping[View, i
     members, states, dims = list[Member](), dict[str, State](), dict(dims)
     if recipe.blend is None:
         for seed, state in by_seed.items():
-            weight = (1 - sum(heads.values())) / len(by_seed)
+            weight = max(1 - sum(heads.values()), _STANDS_IN) / len(by_seed)
             members.append(Member(name=seed_name(seed), views=fusion.views, weight=weight))
             states[seed_name(seed)] = state
         members += [view_member(view, weight) for view, weight in heads.items()]
@@ -112,8 +115,9 @@ def chosen_on(made: Assembly, recipe: Recipe, clips: Sequence[SaidClip]) -> Asse
     found = fit_post_processing(
         clips, made.post_processing, recipe.grids, recipe.objective.metric, of_classes=of_classes
     )
+    least = _STANDS_IN if recipe.joint is not None and recipe.joint.blend else 0.0
     weighed = zip(made.config.members, found.weights, strict=True)
-    members = tuple(replace(member, weight=weight) for member, weight in weighed)
+    members = tuple(replace(member, weight=weight or least) for member, weight in weighed)
     return replace(made, config=replace(made.config, members=members, decision=found.decision))
 
 

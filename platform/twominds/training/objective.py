@@ -106,7 +106,9 @@ class Objective:
             return cross_entropy_of_logits(logits, labels, class_weights, label_smoothing)
         if self.name == "binary_cross_entropy":
             truth = labels.to(logits) * (1 - label_smoothing) + label_smoothing / 2
-            yes = None if class_weights is None else class_weights[1] / class_weights[0]
+            # Where only one answer is known there is nothing to balance.
+            balanced = class_weights is not None and bool((class_weights > 0).all())
+            yes = class_weights[1] / class_weights[0] if class_weights is not None and balanced else None
             return F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], truth, pos_weight=yes)
         if self.name == "sigmoid_cross_entropy":
             truth = F.one_hot(labels, self.num_outputs).to(logits)

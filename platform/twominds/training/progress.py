@@ -182,6 +182,11 @@ def seeded(seed: int, epoch: int, device: torch.device, rank: int = 0) -> Genera
     def order_of(length: int) -> Tensor:
         return torch.randperm(length, generator=generator)
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(dropout)
-        yield order_of
+    before = np.random.get_state()  # Hugging Face's SpecAugment draws what sound it masks from there
+    np.random.seed(dropout % 2**32)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(dropout)
+            yield order_of
+    finally:
+        np.random.set_state(before)

@@ -19,7 +19,10 @@ from twominds.encoders.pooling import AttentionPooling
 from twominds.errors import ConfigError
 from twominds.features.extractor import normalize_images
 from twominds.features.face_images import decoded, encoded
+from twominds.fusion.catalog import build_fusion
+from twominds.fusion.conflict import ConflictFusionConfig
 from twominds.records import PRESENT, Features, Modality, View
+from twominds.training.progress import seeded
 
 Make = Callable[..., Features]
 ROLES: dict[View, str] = {
@@ -29,16 +32,23 @@ ROLES: dict[View, str] = {
 }
 
 
+CONVOLUTIONS: dict[str, Any] = {
+    "conv_dim": (8, 8, 8),
+    "conv_kernel": (10, 3, 2),
+    "conv_stride": (5, 4, 2),
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
 @pytest.fixture(scope="session")
 def bundle(store: BackboneStore, tmp_path_factory: pytest.TempPathFactory) -> BackboneStore:
     """With a HuBERT-base, whose first convolution is normalised over time."""
     from transformers import HubertConfig, HubertModel
 
     torch.manual_seed(1)
-    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
-    convolutions: dict[str, Any] = {"conv_dim": (8, 8, 8), "conv_kernel": (10, 3, 2), "conv_stride": (5, 4, 2)}
-    positions: dict[str, Any] = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
-    config = HubertConfig(intermediate_size=32, mask_time_length=2, **sizes, **convolutions, **positions)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, **CONVOLUTIONS}
+    config = HubertConfig(intermediate_size=32, mask_time_length=2, **sizes)
     folder = tmp_path_factory.mktemp("hubert")
     cast(Any, HubertModel(config)).save_pretrained(folder)
     add_to_bundle(
@@ -88,9 +98,11 @@ def tokens_by_themselves(store: BackboneStore, clip: Features) -> npt.NDArray[np
         return backbone(**{names[clip.modality]: given}).last_hidden_state[0].double().numpy()
 
 
+@pytest.mark.parametrize("top", [0, 2])
 @pytest.mark.parametrize("view", ROLES)
-def test_tokens_are_projected_pooled_and_headed_by_hand(view: Modality, bundle: BackboneStore) -> None:
-    encoder, clips = encoder_of(bundle, view).eval(), clips_of(view)
+def test_tokens_are_projected_pooled_and_headed_by_hand(view: Modality, top: int, bundle: BackboneStore) -> None:
+    """Whether the last layers run by themselves or not, the tokens are those of Hugging Face's own pass."""
+    encoder, clips = encoder_of(bundle, view, trainable_layers=top).eval(), clips_of(view)
     p = {name: tensor.double().numpy() for name, tensor in encoder.state_dict().items()}
     with torch.no_grad():
         output = encoder(encoder.collate(clips))
@@ -105,13 +117,60 @@ def test_tokens_are_projected_pooled_and_headed_by_hand(view: Modality, bundle: 
         np.testing.assert_allclose(output.logits[i].numpy(), [0.0, z.item()], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("top", [0, 2])
 @pytest.mark.parametrize("view", ROLES)
-def test_a_clip_alone_is_as_in_a_batch(view: Modality, bundle: BackboneStore) -> None:
-    encoder, clips = encoder_of(bundle, view).eval(), clips_of(view, 4)
+def test_a_clip_alone_is_as_in_a_batch(view: Modality, top: int, bundle: BackboneStore) -> None:
+    encoder, clips = encoder_of(bundle, view, trainable_layers=top).eval(), clips_of(view, 4)
     with torch.no_grad():
         together = encoder(encoder.collate(clips)).embedding
         alone = torch.cat([encoder(encoder.collate([clip])).embedding for clip in clips])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_the_norm_after_the_last_layer_of_the_larger_models_is_not_left_out() -> None:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, **CONVOLUTIONS}
+    backbone = Wav2Vec2Model(Wav2Vec2Config(intermediate_size=32, do_stable_layer_norm=True, **sizes)).eval()
+    backbone.encoder.layer_norm.weight.data.uniform_(0.5, 2)
+    config = AttendedEncoderConfig(backbone="audio.large", trainable_layers=2)
+    encoder = AttendedEncoder(config, num_outputs=2, architecture={"backbone": {"hidden_size": 16}}, backbone=backbone)
+    encoder.view = Modality.AUDIO
+    clips = clips_of(Modality.AUDIO)
+    inputs = encoder.eval().collate(clips)
+    with torch.no_grad():
+        whole = backbone(torch.from_numpy(cast(Any, clips[0].values).ravel())[None]).last_hidden_state
+        expected = encoder.pooling(encoder.projection(whole), torch.ones(whole.shape[:2], dtype=torch.bool))[0]
+        torch.testing.assert_close(encoder(inputs).embedding[0], expected)
+
+
+def test_sound_that_is_too_short_for_specaugment_is_heard_whole(bundle: BackboneStore) -> None:
+    encoder = encoder_of(bundle, Modality.AUDIO, frozen_in_training_mode=True, trainable_layers=0).train()
+    config = cast(Any, encoder.backbone).config
+    config.mask_time_length, config.mask_time_prob = 10, 0.9
+    for rows in range(1, 20):
+        sound = np.ones((rows, 173), np.float32)
+        clip = Features(clip_id="a", view=Modality.AUDIO, presence=PRESENT, values=sound)
+        encoder.window_rows = 0
+        assert encoder.collate([clip])["tokens"].isfinite().all()
+    assert config.apply_spec_augment
+
+
+def test_an_epochs_specaugment_is_the_same_again(bundle: BackboneStore) -> None:
+    encoder = encoder_of(bundle, Modality.AUDIO, frozen_in_training_mode=True).train()
+    cast(Any, encoder.backbone).config.mask_time_prob = 0.4
+    before = cast(Any, np.random.get_state())[1]
+    epochs: list[torch.Tensor] = []
+    for epoch in (1, 1, 2):
+        np.random.random(3)  # what others drew must not matter
+        with seeded(42, epoch, torch.device("cpu")):
+            epochs.append(encoder.collate(clips_of(Modality.AUDIO, 1))["tokens"])
+    assert torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0], epochs[2])
+    with seeded(42, 1, torch.device("cpu")):
+        np.random.random(3)
+    np.testing.assert_array_equal(cast(Any, np.random.get_state())[1], before)
 
 
 def test_padding_gets_no_attention() -> None:
@@ -296,6 +355,16 @@ def test_published_sizes() -> None:
         )
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in branch.named_children()}
     assert (3 * parts["projection"], 3 * parts["pooling"], parts["classifier"]) == (1_771_776, 2_304, 395_777)
+    model = ConflictFusionConfig(project=False, one_logit=True)
+    fusion = build_fusion(model, dims=dict.fromkeys(("face", "audio", "text"), 768), num_outputs=2)
+    above = 3 * (parts["projection"] + parts["pooling"]) + parts["classifier"]
+    learning = above + sum(p.numel() for p in fusion.parameters())
+    assert learning == 13_993_474, "all but the backbones"
+    of_layers = [
+        sum(p.numel() for layer in transformer_layers(cast(nn.Module, model))[-2:] for p in layer.parameters())
+        for model in models.values()
+    ]
+    assert learning + sum(of_layers) == 56_519_170, "with the last two layers of each"
 
 
 def test_settings_that_are_none_are_refused(bundle: BackboneStore) -> None:

@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.unit.features.test_face_track import Lit, video
 
 from twominds.artifacts import to_json
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
 from twominds.features.catalog import backbones_of, build_extractor, features_from_json, streams
-from twominds.features.face_images import FaceImagesFeatures, FaceImagesFeaturesConfig, decoded, encoded
+from twominds.features.face_images import FaceImagesFeatures, FaceImagesFeaturesConfig, decoded, encoded, nearest
 from twominds.media.container import MediaFile
 from twominds.media.dense import frame_blocks
 from twominds.media.faces import crop_faces
@@ -60,6 +61,25 @@ def test_a_clip_without_a_face_is_absent(store: BackboneStore, make_clip: MakeCl
     assert images(store, clip, MediaConfig(min_face_frames=0)).presence.present
     corpus = make_clip(video=clip.video, face_crops_uri=str(tmp_path / "nowhere"))
     assert "no face crop of any" in images(store, corpus, MediaConfig(detector="corpus")).presence.reason
+
+
+def test_the_nearest_of_the_corpuss_crops_stands_in(store: BackboneStore, make_clip: MakeClip, tmp_path: Path) -> None:
+    """Frames 2 and 6 of nine have crops: the clock goes on, so that sound at the same rows is of the same time."""
+    path = video(tmp_path / "a.mp4", [70] * 9)
+    for number, light in ((2, 40), (6, 200)):
+        Image.new("RGB", (64, 64), (light, light, light)).save(tmp_path / f"frame-{number}.jpg")
+    clip = make_clip(video=str(path), face_crops_uri=str(tmp_path))
+    found = images(store, clip, MediaConfig(detector="corpus"))
+    assert found.values is not None
+    assert found.times_s is not None
+    np.testing.assert_allclose(found.times_s, np.arange(9) / 25)
+    lights = decoded(found.values, 8).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(lights, [40] * 5 + [200] * 4, atol=3)
+
+
+def test_nearest_by_hand() -> None:
+    assert nearest(np.array([0.2]), np.array([0.0, 0.2, 9.0])).tolist() == [0, 0, 0]
+    assert nearest(np.array([0.2, 0.6, 0.7]), np.array([0.0, 0.4, 0.41, 0.66, 0.9])).tolist() == [0, 0, 1, 2, 2]
 
 
 def test_colours_stay_and_sizes_change() -> None:

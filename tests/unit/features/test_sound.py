@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
 from twominds.features.catalog import backbones_of, build_extractor, features_from_json, streams
 from twominds.features.sound import SoundFeatures, SoundFeaturesConfig
+from twominds.media.dense import regular_times
 from twominds.records import ClipMedia, Features, FloatArray
 
 MakeClip = Callable[..., ClipMedia]
@@ -35,13 +37,14 @@ def test_a_row_is_the_sound_of_a_25th_of_a_second(store: BackboneStore, make_cli
 
 @pytest.mark.parametrize("start_s", [0.05, -0.05])
 def test_time_zero_is_the_pictures(start_s: float, store: BackboneStore, make_clip: MakeClip) -> None:
-    """Before a track that begins late there is silence; of one that begins early the beginning is cut off."""
+    """Before a track that begins late there is silence; of one that begins early, or lasts longer, the rest is cut."""
     sound = ramp(3_200)
     found = rows_of(store, make_clip(audio=sound, audio_start_s=start_s, duration_s=0.2))
     assert found.values is not None
     heard = found.values.ravel()
     expected = np.concatenate([np.zeros(800, np.float32), sound]) if start_s > 0 else sound[800:]
-    np.testing.assert_array_equal(heard[: len(expected)], expected)
+    assert len(heard) == 3_200
+    np.testing.assert_array_equal(heard[: len(expected)], expected[: len(heard)])
     assert not heard[len(expected) :].any()
 
 
@@ -49,6 +52,23 @@ def test_silence_lasts_as_long_as_the_picture(store: BackboneStore, make_clip: M
     found = rows_of(store, make_clip(audio=ramp(1_600), duration_s=2.0))
     assert found.values is not None
     assert len(found.values) == 50
+
+
+@pytest.mark.parametrize("start_s", [-3.0, -0.5, 0.0, 0.3, 2.5])
+@pytest.mark.parametrize("duration", ["1/5", "1", "3/10", "29/30", "1001/1000", "10010/999"])
+def test_there_are_as_many_rows_as_frames(
+    duration: str, start_s: float, store: BackboneStore, make_clip: MakeClip
+) -> None:
+    """However long the sound is: a stretch of rows is the same stretch of both."""
+    duration_s = float(Fraction(duration))
+    frames = regular_times(Fraction(duration), 25.0)
+    found = rows_of(store, make_clip(audio=ramp(32_000), audio_start_s=start_s, duration_s=duration_s))
+    assert found.values is not None
+    assert found.values.shape == (len(frames), 640)
+    heard, begin = found.values.ravel(), round(start_s * 16_000)
+    for place in (0, len(heard) // 2, len(heard) - 1):
+        there = 0 <= place - begin < 32_000
+        assert heard[place] == (ramp(32_000)[place - begin] if there else 0)
 
 
 def test_sound_that_is_none_is_absent(store: BackboneStore, make_clip: MakeClip) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import combinations
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -11,11 +12,9 @@ from tests.unit.recipes.test_hsemotion_run import CLIPS, Everywhere, made_up_cli
 
 from twominds.backbones import BackboneStore
 from twominds.encoders.embedding import embed
-from twominds.encoders.encoder import Encoder
 from twominds.features.catalog import build_extractor
 from twominds.media.reader import MediaConfig
-from twominds.pipelines.train_jointly import fit_jointly
-from twominds.pipelines.train_view import new_encoder
+from twominds.pipelines.train_jointly import fit_jointly, new_encoders
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.conflict_aware import TEXT_BLEND, VIEWS
 from twominds.recipes.recipe import Recipe
@@ -60,7 +59,7 @@ def trained(
         for view, of_view in features.items()
     }
     store = BackboneStore(uri=uri)
-    encoders: dict[View, Encoder] = {view: new_encoder(recipe, view, features[view], store) for view in VIEWS}
+    encoders = new_encoders(recipe, features, store)
     model, result = fit_jointly(recipe, stage, encoders, splits)
     assert len(result.history) == 2
     made = assemble(recipe, {42: model.fusion.state_dict()}, model.fusion.dims, recipe.media)
@@ -98,6 +97,16 @@ def test_it_runs(
     for said, score in zip(ensemble.probabilities(silent)[0], ensemble.score(silent), strict=True):
         assert isinstance(score, Score)
         np.testing.assert_allclose(score.probabilities, said, atol=1e-9)
+
+
+def test_branches_begin_independently(features: dict[View, list[Features]], tiny_bundle: str) -> None:
+    recipe, store = find_recipe("conflict-aware/demo"), BackboneStore(uri=tiny_bundle)
+    once, again = (new_encoders(recipe, features, store) for _ in range(2))
+    queries = [once[view].state_dict()["pooling.query.weight"] for view in VIEWS]
+    for one, other in combinations(queries, 2):
+        assert not torch.equal(one, other)
+    for view in VIEWS:
+        torch.testing.assert_close(once[view].state_dict(), again[view].state_dict(), rtol=0, atol=0)
 
 
 def test_what_is_read_are_stretches_of_one_clock(features: dict[View, list[Features]]) -> None:

@@ -15,7 +15,7 @@ from tests.unit.training.test_workers import curve
 from torch import distributed, nn
 
 from twominds.fusion.catalog import build_fusion
-from twominds.fusion.simple import AttentionSumConfig
+from twominds.fusion.conflict import ConflictFusionConfig
 from twominds.training.fit import FitResult, fit
 from twominds.training.joint import JointExamples, JointLoss, JointModel
 from twominds.training.losses import FusionLoss
@@ -23,6 +23,7 @@ from twominds.training.objective import Objective
 from twominds.training.workers import ALONE, Workers
 
 LOSS = JointLoss(fusion=FusionLoss(prototype_weight=0.0), fusion_weight=0.5, heads={FACE: 0.2, AUDIO: 0.5})
+OBJECTIVE = Objective(criterion="binary_cross_entropy", thresholds=(0.3, 0.4, 0.5, 0.6))
 CONFIG = replace(
     FIT,
     epochs=3,
@@ -44,7 +45,7 @@ def trained(seed: int, workers: Workers = ALONE) -> tuple[JointModel, FitResult]
         encoder.window_rows = 2
         encoder.answers = True
     fusion = build_fusion(
-        AttentionSumConfig(hidden_dim=8, dropout=0.0),
+        ConflictFusionConfig(hidden_dim=8, head_dim=8, num_heads=2, dropout=0.0),
         dims={view: encoder.embedding_dim for view, encoder in of_views.items()},
         num_outputs=2,
         seed=seed,
@@ -56,7 +57,7 @@ def trained(seed: int, workers: Workers = ALONE) -> tuple[JointModel, FitResult]
         if isinstance(module, nn.LSTM):
             module.dropout = 0.0
     seen, validation = JointExamples(of_views, found, targets, anywhere=True), JointExamples(of_views, found, targets)
-    result = fit(model, seen, validation, CONFIG, seed=3, loss=LOSS, objective=Objective(), workers=workers)
+    result = fit(model, seen, validation, CONFIG, seed=3, loss=LOSS, objective=OBJECTIVE, workers=workers)
     return model, result
 
 
