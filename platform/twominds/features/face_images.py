@@ -102,11 +102,11 @@ class FaceImagesFeatures:
         if not files or (not seen and media.min_face_frames):
             reason = "no face was found in any frame" if files else nothing_to_see(clip, self._detector)
             return Features(clip_id=clip.clip_id, view=self.view, presence=absent(reason))
+        files = [files[i] for i in nearest(np.concatenate(times), times_s)]
         rows = np.zeros((len(files), max(map(len, files))), np.uint8)
         for row, content in zip(rows, files, strict=True):
             row[: len(content)] = content
-        values = rows[nearest(np.concatenate(times), times_s)]
-        return Features(clip_id=clip.clip_id, view=self.view, presence=PRESENT, values=values, times_s=times_s)
+        return Features(clip_id=clip.clip_id, view=self.view, presence=PRESENT, values=rows, times_s=times_s)
 
 
 def nearest(times_s: Times, wanted_s: Times) -> npt.NDArray[np.int64]:

@@ -115,9 +115,10 @@ def chosen_on(made: Assembly, recipe: Recipe, clips: Sequence[SaidClip]) -> Asse
     found = fit_post_processing(
         clips, made.post_processing, recipe.grids, recipe.objective.metric, of_classes=of_classes
     )
-    least = _STANDS_IN if recipe.joint is not None and recipe.joint.blend else 0.0
+    blended = recipe.joint is not None and recipe.joint.blend
+    least = {seed_name(seed): _STANDS_IN for seed in recipe.fusion.seeds} if blended else {}
     weighed = zip(made.config.members, found.weights, strict=True)
-    members = tuple(replace(member, weight=weight or least) for member, weight in weighed)
+    members = tuple(replace(member, weight=weight or least.get(member.name, 0.0)) for member, weight in weighed)
     return replace(made, config=replace(made.config, members=members, decision=found.decision))
 
 
