@@ -52,9 +52,9 @@ class AttendedEncoderConfig:
     """Rows of faces or of sound that are seen, one after another; 0: all, as of words. Of faces the backbone takes a
     number of its own. (The public code has the sound of the frames that are seen; the paper seems to hear the clip.)"""
     words_s: float = 0.0
-    """Of words those that are said so many seconds from where that stretch begins; 0: all. All are seen, too, where
-    none is said then or nobody knows when they were said (Table 4; there it is the chunks of a transcript that overlap
-    with the stretch, which are some seconds long)."""
+    """Seconds of the words that are read, from where the stretch of faces and sound begins; 0: the whole transcript.
+    It is read whole, too, where nothing is said then, or nobody knows when it was said. (Table 4 reads the chunks of
+    the transcript that overlap with the stretch, which are some seconds long.)"""
     windows: int = 1
     """How many stretches of so many rows are looked at where a clip is scored: the first one, or several at random
     places, which are the same share of the way through in all clips (section 4.3: 5)."""
@@ -133,7 +133,10 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
         self._kept, self._room_bytes = {}, limit_bytes
 
     def stretch(self, item: Features, row: int, time_s: float) -> Features:
-        """See `Encoder.stretch`; the special tokens around words are seen with any of them."""
+        """Cuts the rows that are seen out of faces and sound, and the tokens that are said then out of words.
+
+        The special tokens around the words stay. See `Encoder.stretch`.
+        """
         if item.values is None or item.times_s is None or not self.config.words_s:
             return super().stretch(item, row, time_s)
         said = (item.times_s >= time_s) & (item.times_s < time_s + self.config.words_s)
@@ -201,7 +204,7 @@ class AttendedEncoder(FineTunedEncoder[AttendedEncoderConfig]):
 
     @contextmanager
     def _hearing(self, samples: int) -> Generator[None]:
-        """SpecAugment masks ten tokens at a time, and refuses sound that has no more."""
+        """Turns SpecAugment off for sound that is too short: it masks several tokens at a time, and refuses no more."""
         backbone, config = cast(Any, self.backbone), cast(Any, self.backbone).config
         whole = int(backbone._get_feat_extract_output_lengths(torch.tensor(samples))) <= config.mask_time_length
         before = config.apply_spec_augment

@@ -73,7 +73,7 @@ def align(
     for start in range(0, len(points), _CHUNK):
         some = points[start : start + _CHUNK]
         if how == "nearest":
-            found[start : start + _CHUNK] = rows[_nearest(times_s, some)]
+            found[start : start + _CHUNK] = rows[nearest(times_s, some)]
         elif how == "linear":
             found[start : start + _CHUNK] = _between(rows, times_s, some)
         else:
@@ -81,11 +81,12 @@ def align(
     return found.reshape(*grid.shape, rows.shape[1])
 
 
-def _nearest(times_s: Times, points: Times) -> npt.NDArray[np.intp]:
+def nearest(times_s: Times, points: Times) -> npt.NDArray[np.intp]:
+    """The row of each point [P]: whose time [T], ascending, is the nearest; of two that are as near the earlier."""
     after = np.clip(np.searchsorted(times_s, points), 0, len(times_s) - 1)
     before = np.maximum(after - 1, 0)
-    nearest = np.where(points - times_s[before] <= times_s[after] - points, before, after)
-    return np.searchsorted(times_s, times_s[nearest])  # of rows at one time the first
+    found = np.where(points - times_s[before] <= times_s[after] - points, before, after)
+    return np.searchsorted(times_s, times_s[found])  # of rows at one time the first
 
 
 def _between(rows: npt.NDArray[np.floating], times_s: Times, points: Times) -> npt.NDArray[np.float64]:
@@ -100,8 +101,8 @@ def _between(rows: npt.NDArray[np.floating], times_s: Times, points: Times) -> n
 def _means(rows: npt.NDArray[np.floating], times_s: Times, points: Times, window_s: float) -> npt.NDArray[np.float64]:
     first = np.searchsorted(times_s, points - window_s / 2, side="left")
     end = np.searchsorted(times_s, points + window_s / 2, side="right")
-    nearest = _nearest(times_s, points)
-    first, end = np.where(first < end, first, nearest), np.where(first < end, end, nearest + 1)
+    row = nearest(times_s, points)
+    first, end = np.where(first < end, first, row), np.where(first < end, end, row + 1)
     low, high = int(first.min()), int(end.max())  # points near each other need rows near each other
     sums = np.zeros((high - low + 1, rows.shape[1]))
     np.cumsum(rows[low:high], axis=0, dtype=np.float64, out=sums[1:])

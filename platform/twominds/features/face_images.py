@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
+from twominds.features.align import nearest
 from twominds.features.extractor import extract_present
 from twominds.features.face_track import missing_video, nothing_to_see, track_blocks
 from twominds.media.container import MediaFile
@@ -102,18 +103,12 @@ class FaceImagesFeatures:
         if not files or (not seen and media.min_face_frames):
             reason = "no face was found in any frame" if files else nothing_to_see(clip, self._detector)
             return Features(clip_id=clip.clip_id, view=self.view, presence=absent(reason))
-        files = [files[i] for i in nearest(np.concatenate(times), times_s)]
+        seen_at = np.rint(np.concatenate(times) * config.rate_hz)  # in rows, which are as far apart as they look
+        files = [files[i] for i in nearest(seen_at, np.arange(len(times_s), dtype=np.float64))]
         rows = np.zeros((len(files), max(map(len, files))), np.uint8)
         for row, content in zip(rows, files, strict=True):
             row[: len(content)] = content
         return Features(clip_id=clip.clip_id, view=self.view, presence=PRESENT, values=rows, times_s=times_s)
-
-
-def nearest(times_s: Times, wanted_s: Times) -> npt.NDArray[np.int64]:
-    """Which of some ascending times is the nearest to each wanted one; of two the earlier."""
-    after = np.searchsorted(times_s, wanted_s).clip(1, max(len(times_s) - 1, 1))
-    earlier = wanted_s - times_s[after - 1] <= times_s[after % len(times_s)] - wanted_s + 1e-9
-    return np.where(earlier, after - 1, after).clip(0, len(times_s) - 1)
 
 
 def encoded(picture: ByteArray, quality: int) -> ByteArray:

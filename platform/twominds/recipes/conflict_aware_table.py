@@ -20,7 +20,7 @@ SEEDS = (42, 2025, 7777)
 """Each row but the ensemble is trained once with each of these, and reports the mean."""
 
 CHUNK_S = 5.0
-"""Of words that are near to faces: about the length of a chunk of a transcript, whose ends the features do not keep."""
+"""How many seconds of words the row `window-words` reads: about a chunk of a transcript, whose ends features lose."""
 
 _HOW = (
     "The paper says that validation chose epoch and threshold, but the public code that is left of it (a fork's) "

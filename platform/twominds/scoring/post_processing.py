@@ -33,7 +33,8 @@ class Grids:
     radii: tuple[float, ...] = ()
     """Radii of the smoothing, in the unit of the recipe's `Smooth`."""
     thresholds: tuple[float, ...] = ()
-    """Of two classes, probabilities of the last from which it is the answer; the first of equals is taken."""
+    """Probabilities that are tried as the one from which the last of two classes is the answer, the preferred first: of
+    equally good ones that is taken."""
     confidences: tuple[float, ...] = ()
     """Probabilities above which the recipe's `Overrule` overrules; 1 is never reached."""
 

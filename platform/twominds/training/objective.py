@@ -43,8 +43,8 @@ class Objective:
     chosen_by: str = ""
     """Name of the metric that chooses epochs and candidates, where it is not the task's."""
     thresholds: tuple[float, ...] = ()
-    """Of two classes: a model is as good as the best of these makes it (ConflictAwareAH's epochs); none: the more
-    probable class is the answer."""
+    """Probabilities from which the last of two classes is tried as the answer where models are compared: each is worth
+    what the best of them makes of it (ConflictAwareAH's choice of epochs). None: the more probable class answers."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where the loss is not one of such outputs, or the weights are none of intensities."""
@@ -106,9 +106,10 @@ class Objective:
             return cross_entropy_of_logits(logits, labels, class_weights, label_smoothing)
         if self.name == "binary_cross_entropy":
             truth = labels.to(logits) * (1 - label_smoothing) + label_smoothing / 2
-            # Where only one answer is known there is nothing to balance.
-            balanced = class_weights is not None and bool((class_weights > 0).all())
-            yes = class_weights[1] / class_weights[0] if class_weights is not None and balanced else None
+            yes = None
+            if class_weights is not None:  # where only one answer is known there is nothing to balance
+                balance = class_weights[1] / class_weights[0]
+                yes = torch.where((class_weights > 0).all(), balance, torch.ones_like(balance))
             return F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], truth, pos_weight=yes)
         if self.name == "sigmoid_cross_entropy":
             truth = F.one_hot(labels, self.num_outputs).to(logits)

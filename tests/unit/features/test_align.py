@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import interp1d  # pyright: ignore[reportUnknownVariableType]
 
-from twominds.features.align import How, align
+from twominds.features.align import How, align, nearest
 
 RNG = np.random.default_rng(0)
 TIMES = np.sort(RNG.uniform(0, 10, 40))
@@ -96,3 +96,8 @@ def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> 
     arguments: dict[str, Any] = {"rows": ROWS, "times_s": TIMES, "grid": GRID, "how": "nearest", **options}
     with pytest.raises(ValueError, match=message):
         align(**arguments)
+
+
+def test_nearest_by_hand() -> None:
+    assert nearest(np.array([2.0]), np.array([0.0, 2.0, 90.0])).tolist() == [0, 0, 0]
+    assert nearest(np.array([2.0, 6.0, 7.0]), np.array([0.0, 4.0, 4.1, 6.6, 9.0])).tolist() == [0, 0, 1, 2, 2]

@@ -13,7 +13,7 @@ from twominds.artifacts import to_json
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError
 from twominds.features.catalog import backbones_of, build_extractor, features_from_json, streams
-from twominds.features.face_images import FaceImagesFeatures, FaceImagesFeaturesConfig, decoded, encoded, nearest
+from twominds.features.face_images import FaceImagesFeatures, FaceImagesFeaturesConfig, decoded, encoded
 from twominds.media.container import MediaFile
 from twominds.media.dense import frame_blocks
 from twominds.media.faces import crop_faces
@@ -75,11 +75,6 @@ def test_the_nearest_of_the_corpuss_crops_stands_in(store: BackboneStore, make_c
     np.testing.assert_allclose(found.times_s, np.arange(9) / 25)
     lights = decoded(found.values, 8).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(lights, [40] * 5 + [200] * 4, atol=3)
-
-
-def test_nearest_by_hand() -> None:
-    assert nearest(np.array([0.2]), np.array([0.0, 0.2, 9.0])).tolist() == [0, 0, 0]
-    assert nearest(np.array([0.2, 0.6, 0.7]), np.array([0.0, 0.4, 0.41, 0.66, 0.9])).tolist() == [0, 0, 1, 2, 2]
 
 
 def test_colours_stay_and_sizes_change() -> None:

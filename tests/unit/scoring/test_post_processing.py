@@ -62,7 +62,7 @@ def test_smoothing_is_chosen_where_truth_is_smooth() -> None:
 
 
 def test_without_noise_nothing_is_smoothed() -> None:
-    """Of equally good values the one that changes least is taken, of thresholds the first."""
+    """A perfect clip is left as it is: the radius that changes least and the first threshold win among equals."""
     start = of("face", decision=Decision(steps=(Smooth(radius=0.5),)))
     found = fit_post_processing(
         [noisy(0, noise=0.0)], start, Grids(radii=(1.0, 0.0, 0.2), thresholds=(0.5, 0.4, 0.6)), MACRO, of_classes=True
@@ -72,7 +72,7 @@ def test_without_noise_nothing_is_smoothed() -> None:
 
 
 def test_of_equally_good_thresholds_the_first_is_kept() -> None:
-    """As a loop that keeps what is better alone: ConflictAwareAH's sweep goes up from .25."""
+    """ConflictAwareAH's sweep goes up from .25 and replaces the best by what is better alone, never by an equal."""
     clips = [clip(np.array([0.1, 0.42, 0.9, 0.3]), truth=np.array([0, 1, 1, 0]))]
     sweep = tuple(np.nextafter(np.arange(25, 75) / 100, 1).tolist())
     found = fit_post_processing(clips, of("face"), Grids(thresholds=sweep), MACRO, of_classes=True)

@@ -101,7 +101,7 @@ class Timed(AudioEncoder):
 
 
 def test_who_sees_no_rows_is_told_when_the_others_begin() -> None:
-    """Of a rate of 25 a second, the middle of a row is its time."""
+    """An encoder without rows of its own gets the time of the first row that the others see, at 25 rows a second."""
     found, targets = numbered({FACE: [30] * 4, AUDIO: [7] * 4})
     found[FACE] = [replace(item, times_s=(np.arange(30) + 0.5) / 25) for item in found[FACE]]
     of_views = windowed(4)
