@@ -49,6 +49,9 @@ from twominds.training.bootstrap import RESAMPLES, SEED
 if TYPE_CHECKING:
     from twominds.reports.charts import Plot
 
+WHOLE_NAME = 20
+"""Longest name of a recipe that is printed in one line; where one is longer names fold, so that numbers fit beside."""
+
 FILES = ("table.md", "table.csv", "groups.csv", SCORES, RESULTS, "report.html")
 
 
@@ -168,17 +171,19 @@ def _json_comparison(comparison: Comparison) -> dict[str, object]:
 
 def _terminal_table(scores: StudyScores) -> Table:
     any_paper = any(score.row.published for score in scores.rows)
-    theirs = [Column("paper (val / test)", overflow="fold")] if any_paper else []
+    theirs = [Column("paper\n(val /\ntest)", overflow="fold")] if any_paper else []
     title = f"{words(scores.task.metric).axis} [95 % CI over people]"
     title = title[0].upper() + title[1:]
     places = [score.row.recipe.rpartition("/")[0] for score in scores.rows if "/" in score.row.recipe]
     system = commonpath(places) if places else ""
     if system:  # a terminal has 80 columns, and rows of one system begin alike: it is the end that tells them apart
         title += f"\nof {system}"
-    whole = [Column(name, no_wrap=True) for name in ("recipe", *map(split_name, REPORTED))]
-    table = Table(*whole, *theirs, Column("no score (val / test)", overflow="fold"), title=title)
-    for score in scores.rows:
-        cells = [score.row.recipe.removeprefix(f"{system}/")]
+    names = [score.row.recipe.removeprefix(f"{system}/") for score in scores.rows]
+    name = Column("recipe", no_wrap=max(map(len, names)) <= WHOLE_NAME, overflow="fold")
+    measured = [Column(split_name(split), no_wrap=True) for split in REPORTED]
+    table = Table(name, *measured, *theirs, Column("no score\n(val /\ntest)", overflow="fold"), title=title)
+    for called, score in zip(names, scores.rows, strict=True):
+        cells = [called]
         found = [score.splits.get(split) for split in REPORTED]
         cells += [NONE if split is None else estimate(split.score, digits=1) for split in found]
         if any_paper:

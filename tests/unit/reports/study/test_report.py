@@ -1,7 +1,6 @@
 """A study's report against a small table worked out by hand."""
 
 import csv
-import io
 import json
 import re
 from dataclasses import replace
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from upath import UPath
 
 from twominds.recipes.recipe import PublishedScores
@@ -382,17 +380,3 @@ def test_a_report_is_written_although_a_row_lacks_everything(tmp_path: Path) -> 
     assert (found["recipe"], found["note"], found["splits"]) == ("r/4", "The audio encoder diverged.", {})
     for name in ("table.md", "report.html"):
         assert "The audio encoder diverged." in (tmp_path / name).read_text()
-
-
-def test_eighty_columns_tell_the_rows_of_one_system_apart(tmp_path: Path) -> None:
-    ends = {"r/1": "face", "r/2": "windows-5", "r/3": "window-words"}
-    named = {old: f"conflict-aware/demo/{end}" for old, end in ends.items()}
-    rows = tuple(replace(row, recipe=named.get(row.recipe, row.recipe)) for row in RESULTS.rows)
-    summary = write_report(replace(RESULTS, rows=rows, headline=named["r/3"]), str(tmp_path))
-    console = Console(width=80, file=io.StringIO(), record=True)
-    summary.show(console)
-    printed = console.export_text()
-    assert "of conflict-aware/demo\n" in re.sub(" +\n", "\n", printed)
-    for name in ("majority", *ends.values()):
-        assert re.search(rf"^│ {name} ", printed, re.MULTILINE), printed
-    assert "…" not in printed, "numbers are whole, too"
