@@ -17,7 +17,7 @@ from rich.console import Console
 from twominds.backbones import BackboneStore
 from twominds.errors import ConfigError, TwomindsError
 from twominds.pipelines.job import in_sentences
-from twominds.recipes.conflict_aware_published import import_checkpoint
+from twominds.recipes.conflict_aware_published import WINDOWS, import_checkpoint
 from twominds.workspace import Workspace, require
 
 
@@ -31,6 +31,9 @@ class ImportConfig:
     """The bundle of pre-trained weights."""
     output: str = field(default_factory=lambda: f"{Workspace.default().root.rstrip('/')}/conflict-aware")
     """Folder for `encoders/<modality>` and `ensemble`; local or s3://."""
+    windows: int = WINDOWS
+    """How many stretches of faces and sound are looked at where a clip is scored: 1, the first, or several at random
+    places, of whose answers the mean is taken, as in the paper."""
 
     def __post_init__(self) -> None:
         if not Path(self.file).is_file():
@@ -43,10 +46,13 @@ def import_conflict_aware(config: ImportConfig, console: Console) -> None:
     Raises:
         ArtifactError: it is something else.
         BackboneError: it is not plain weights, or the bundle lacks a backbone.
+        ConfigError: there are no windows.
     """
     require(config.models, what="bundle of weights", made_by="python jobs/fetch_models.py")
     with console.status(f"reading {Path(config.file).name}"):
-        card = import_checkpoint(config.output, Path(config.file), BackboneStore(uri=config.models))
+        card = import_checkpoint(
+            config.output, Path(config.file), BackboneStore(uri=config.models), windows=config.windows
+        )
     uri = f"{config.output}/ensemble"
     places = f"--ensemble {shlex.quote(uri)} --models {shlex.quote(config.models)}"
     for line in (

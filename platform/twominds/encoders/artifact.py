@@ -6,7 +6,7 @@ from typing import Any
 from twominds import artifacts, model_card
 from twominds.artifacts import Card, UsedBackbone, fingerprint
 from twominds.backbones import BackboneStore
-from twominds.encoders.catalog import ENCODERS, EncodersConfig, encoders_from_json
+from twominds.encoders.catalog import ENCODERS, AnyEncoderConfig, EncodersConfig, encoders_from_json
 from twominds.encoders.encoder import Encoder
 from twominds.errors import ArtifactError, BackboneError
 from twominds.records import View
@@ -78,8 +78,12 @@ def save_renamed(uri: str, target: str, view: View) -> Card:
     return model_card.save(target, artifacts.load_tensors(uri), renamed)
 
 
-def load_encoder(uri: str) -> tuple[Encoder, Card]:
+def load_encoder(uri: str, config: AnyEncoderConfig | None = None) -> tuple[Encoder, Card]:
     """The encoder at `uri`, in eval mode on the CPU, and its card.
+
+    Args:
+        uri: Folder of the artifact.
+        config: In the place of the artifact's own, with which it has the same tensors.
 
     Raises:
         ArtifactError: there is none, it is something else, or its tensors do not fit its card.
@@ -88,7 +92,7 @@ def load_encoder(uri: str) -> tuple[Encoder, Card]:
     if card.kind != "encoder":
         raise ArtifactError(f"The artifact at {uri} is an {card.kind}, not an encoder.")
     view: View = card.architecture["modality"]  # what a view was called when each modality had one
-    config = encoders_from_json(card.config["encoders"])[view]
+    config = config or encoders_from_json(card.config["encoders"])[view]
     encoder = ENCODERS[type(config)].from_architecture(
         config, num_outputs=card.task.num_outputs, architecture=card.architecture["encoder"]
     )

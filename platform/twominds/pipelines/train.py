@@ -48,6 +48,8 @@ class _Plan:
     config: TrainConfig
     parts: tuple[str, ...]
     """In this order: views, and the joint model last."""
+    weights_from: str = ""
+    """See `train_jointly`."""
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -75,11 +77,12 @@ def train_encoders(config: TrainConfig) -> Summary:
     return _summary(plan.config, plan.recipe, trained=plan.parts)
 
 
-def train_several(configs: Sequence[TrainConfig]) -> list[str]:
+def train_several(configs: Sequence[TrainConfig], weights_from: Sequence[str] = ()) -> list[str]:
     """Does what several commands say by one group of workers, whose start takes longer than to train a small encoder.
 
     Args:
         configs: Workers, GPUs and the cluster are those of the first.
+        weights_from: Of each, where a joint training may find its weights (`train_jointly`); "": nowhere.
 
     Returns:
         Of each, why it came to nothing; "" where all is trained. The others are trained all the same.
@@ -90,9 +93,9 @@ def train_several(configs: Sequence[TrainConfig]) -> list[str]:
     """
     plans: list[_Plan] = []
     reasons: list[str] = []
-    for config in configs:
+    for config, place in zip(configs, weights_from or [""] * len(configs), strict=True):
         try:
-            plans.append(_planned(config))
+            plans.append(replace(_planned(config), weights_from=place))
             reasons.append("")
         except MissingInputError as error:
             reasons.append(str(error))
@@ -186,7 +189,7 @@ def _train_parts(plan: _Plan, workers: Workers, current: tuple[str, FitState | N
             if joint is None:
                 train_view(config, recipe, part, workers, resume, lines)
             elif not untrained:
-                train_jointly(config, recipe, joint, workers, resume, lines)
+                train_jointly(config, recipe, joint, workers, resume, lines, plan.weights_from)
         except (TrainingError, ArtifactError) as error:  # of a loss all workers see; or the first cannot save it
             what = "joint model" if part == JOINTLY else f"{part} encoder"
             untrained.append(f"The {what} could not be trained. {error}")

@@ -35,7 +35,8 @@ from twominds.recipes.stages import TrainJointly, learning_views
 from twominds.records import Features, View
 from twominds.results.about import read_about
 from twominds.results.labelled import clip_counts
-from twominds.scoring.ensemble import save_ensemble
+from twominds.scoring.ensemble import Ensemble, save_ensemble
+from twominds.scoring.members import seed_name
 from twominds.scoring.post_processing import SaidClip
 from twominds.search.assembly import Assembly, assemble, chosen_on, said_of
 from twominds.training.examples import FeatureExamples
@@ -66,23 +67,48 @@ def check_jointly(config: TrainConfig, recipe: Recipe) -> None:
 
 
 def train_jointly(
-    config: TrainConfig, recipe: Recipe, stage: TrainJointly, workers: Workers, resume: FitState | None, lines: Queue
+    config: TrainConfig,
+    recipe: Recipe,
+    stage: TrainJointly,
+    workers: Workers,
+    resume: FitState | None,
+    lines: Queue,
+    weights_from: str = "",
 ) -> None:
-    """Trains the joint model on every worker; the first saves what it falls apart into, the ensemble last."""
+    """Trains the joint model on every worker; the first saves what it falls apart into, the ensemble last.
+
+    Args:
+        config: The command.
+        recipe: The system, with one seed.
+        stage: Its joint stage.
+        workers: Who trains.
+        resume: State of an interrupted training.
+        lines: Where lines go.
+        weights_from: Folder of encoders and their `ensemble`, which may be of the same training but for what does not
+            bear on weights: then theirs are taken, and what follows the training is all that is done.
+    """
     output, store = recipe.task.output, BackboneStore(uri=config.models)
     # Pictures and sound of a split may be more than memory holds.
     clips = {view: read_examples(config.features, view, config.protocol, output, on_disk=True) for view in recipe.views}
-    on_epoch = reporter(config, recipe, JOINTLY, stage.fit.epochs, workers, lines)
-    of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume, "workers": workers}
-    encoders = _encoders(config, recipe, stage, clips, store)
-    for encoder in encoders.values():
-        encoder.keep(int(config.keep_gib * 2**30 / len(encoders)))
-    model, result = fit_jointly(recipe, stage, encoders, clips, device=workers.device, **of_fit)
-    for encoder in encoders.values():
-        encoder.keep(0)
-    if not workers.first:
-        return
-    best = f"best epoch {result.best_epoch} of {len(result.history)}"
+    source = _same_training(config, recipe, weights_from) if weights_from else None
+    if workers.agreed(source is not None):
+        if not workers.first or source is None:
+            return
+        model, result = _trained_before(recipe, stage, weights_from, source)
+        model.to(workers.device)
+        best = f"weights of {source.recipe}, which is trained alike, best epoch {result.best_epoch}"
+    else:
+        on_epoch = reporter(config, recipe, JOINTLY, stage.fit.epochs, workers, lines)
+        of_fit: FitOptions = {"on_epoch": on_epoch, "resume": resume, "workers": workers}
+        encoders = _encoders(config, recipe, stage, clips, store)
+        for encoder in encoders.values():
+            encoder.keep(int(config.keep_gib * 2**30 / len(encoders)))
+        model, result = fit_jointly(recipe, stage, encoders, clips, device=workers.device, **of_fit)
+        for encoder in encoders.values():
+            encoder.keep(0)
+        if not workers.first:
+            return
+        best = f"best epoch {result.best_epoch} of {len(result.history)}"
     lines.put(f"{JOINTLY}: {best}, validation {recipe.task.score_name} {result.validation_score:.3f}")
     made_of = _fit_fingerprint(config, recipe, stage)
     for view in learning_views(stage, recipe.views):
@@ -105,6 +131,7 @@ def train_jointly(
         config={},
         data={
             "fit": made_of,
+            "training": _training_fingerprint(config, recipe),
             "trained": JOINTLY,
             "features": _data_fingerprint(config.features, recipe, config.protocol),
             **clip_counts(recipe.task, known.train, known.validation),
@@ -113,7 +140,9 @@ def train_jointly(
             "validation_score_mean": result.validation_score,
             "validation_score_std": 0.0,
             "validation_score": {str(seed): result.validation_score},
+            "validation_loss": result.validation_loss,
             "selection_score_mean": result.selection_score,
+            "selection_loss": result.selection_loss,
             "best_epoch": result.best_epoch,
         },
         selected_on=config.protocol,
@@ -148,15 +177,8 @@ def fit_jointly(
         of_fit: What `fit` takes.
     """
     (seed,) = recipe.fusion.seeds
-    dims = {view: encoders[view].embedding_dim for view in recipe.views}
-    fusion = build_fusion(recipe.fusion.model, dims=dims, num_outputs=recipe.task.num_outputs, seed=seed)
-    learning = learning_views(stage, recipe.views)
-    ordered = {view: encoders[view] for view in recipe.views}
-    frozen = [view for view in recipe.views if view not in learning]
-    model = JointModel(ordered, fusion, frozen, stage.blend)
-    for view in learning:
-        ordered[view].answers = view in stage.heads
-    examples = _together(clips, ordered, device)
+    model = _joint_model(recipe, stage, encoders)
+    examples = _together(clips, {view: encoders[view] for view in recipe.views}, device)
     result = fit(
         model,
         examples.train,
@@ -171,6 +193,36 @@ def fit_jointly(
         **of_fit,
     )
     return model, result
+
+
+def _joint_model(recipe: Recipe, stage: TrainJointly, encoders: Mapping[View, Encoder]) -> JointModel:
+    """Encoders and a new fusion as one model."""
+    (seed,) = recipe.fusion.seeds
+    ordered = {view: encoders[view] for view in recipe.views}
+    dims = {view: encoder.embedding_dim for view, encoder in ordered.items()}
+    fusion = build_fusion(recipe.fusion.model, dims=dims, num_outputs=recipe.task.num_outputs, seed=seed)
+    learning = learning_views(stage, recipe.views)
+    for view in learning:
+        ordered[view].answers = view in stage.heads
+    return JointModel(ordered, fusion, [view for view in ordered if view not in learning], stage.blend)
+
+
+def _trained_before(recipe: Recipe, stage: TrainJointly, uri: str, card: Card) -> tuple[JointModel, FitResult]:
+    """The joint model of another recipe's training, as this recipe looks at clips."""
+    (seed,) = recipe.fusion.seeds
+    encoders = {view: load_encoder(f"{uri}/{view}", recipe.encoders[view])[0] for view in recipe.views}
+    model = _joint_model(recipe, stage, encoders)
+    model.fusion.load_state_dict(Ensemble.load(f"{uri}/ensemble").models[seed_name(seed)].state_dict())
+    metrics = card.metrics
+    result = FitResult(
+        best_epoch=metrics["best_epoch"],
+        validation_score=metrics["validation_score_mean"],
+        validation_loss=metrics["validation_loss"],
+        selection_score=metrics["selection_score_mean"],
+        selection_loss=metrics["selection_loss"],
+        history=(),
+    )
+    return model.eval(), result
 
 
 def _together(
@@ -243,13 +295,31 @@ def _said(
 def trained_jointly(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -> Card | None:
     """The card of an ensemble that is already there, trained on these features by this recipe, with its encoders."""
     try:
-        card = artifacts.read_card(config.ensemble)
-        encoders = {str(view): artifacts.read_card(f"{config.output}/{view}").artifact_id for view in recipe.views}
-        same = card.data.get("fit") == _fit_fingerprint(config, recipe, stage)
+        card = _of_same_data(config, recipe, config.output, config.ensemble)
+        return card if card and card.data.get("fit") == _fit_fingerprint(config, recipe, stage) else None
     except ArtifactError:
         return None
-    same = same and card.data.get("features") == _data_fingerprint(config.features, recipe, config.protocol)
-    same = same and card.architecture.get("encoders") == encoders and card.selected_on == config.protocol
+
+
+def _same_training(config: TrainConfig, recipe: Recipe, uri: str) -> Card | None:
+    """The card of the ensemble at `uri`, if all that bears on its weights is what it would be here."""
+    try:
+        card = _of_same_data(config, recipe, uri, f"{uri}/ensemble")
+        return card if card and card.data.get("training") == _training_fingerprint(config, recipe) else None
+    except ArtifactError:
+        return None
+
+
+def _of_same_data(config: TrainConfig, recipe: Recipe, encoders: str, ensemble: str) -> Card | None:
+    """The card of an ensemble, if it was trained on these features, and the encoders are its own.
+
+    Raises:
+        ArtifactError: there is no ensemble, or not all of its encoders.
+    """
+    card = artifacts.read_card(ensemble)
+    ids = {str(view): artifacts.read_card(f"{encoders}/{view}").artifact_id for view in recipe.views}
+    same = card.data.get("features") == _data_fingerprint(config.features, recipe, config.protocol)
+    same = same and card.architecture.get("encoders") == ids and card.selected_on == config.protocol
     return card if same else None
 
 
@@ -258,8 +328,18 @@ def _data_fingerprint(features_uri: str, recipe: Recipe, protocol: SelectionProt
 
 
 def _fit_fingerprint(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -> str:
-    """Of all that bears on the joint training but its data: settings, seeds, and the encoders that it begins with."""
-    begun = {view: artifacts.read_card(alone_uri(config, recipe, view)).artifact_id for view in recipe.alone}
+    """Of all that bears on what is saved but the data: settings, seeds, and the encoders that it begins with."""
     configs = stage, recipe.encoders, recipe.fusion.model, recipe.decision, recipe.grids
     settings = [to_json(config) for config in configs]
+    begun = _begun(config, recipe)
     return fingerprint(settings, recipe.encoder_seed, recipe.fusion.seeds, *recipe.objective.chosen, begun)
+
+
+def _training_fingerprint(config: TrainConfig, recipe: Recipe) -> str:
+    """Of all that bears on the weights but the data."""
+    return fingerprint(recipe.joint_training, _begun(config, recipe))
+
+
+def _begun(config: TrainConfig, recipe: Recipe) -> dict[str, str]:
+    """The encoders that a joint training goes on with."""
+    return {view: artifacts.read_card(alone_uri(config, recipe, view)).artifact_id for view in recipe.alone}

@@ -138,6 +138,16 @@ def _joint(name: str, description: str, *, trainable_layers: int, label_smoothin
     )
 
 
+def with_windows(recipe: Recipe, count: int) -> Recipe:
+    """The same with so many windows of faces and sound where a clip is scored, of whose answers the mean is taken."""
+    windowed = {
+        view: replace(encoder, windows=count)
+        for view, encoder in recipe.encoders.items()
+        if isinstance(encoder, AttendedEncoderConfig) and encoder.window_rows
+    }
+    return replace(recipe, encoders={**recipe.encoders, **windowed})
+
+
 def conflict_aware_demo() -> Recipe:
     """The same system on tiny debug backbones and the real all-MiniLM, with a faster and shorter training (ours)."""
     return _demo(conflict_aware(), "conflict-aware/demo", trainable_layers=0)

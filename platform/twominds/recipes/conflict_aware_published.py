@@ -23,7 +23,7 @@ from twominds.fusion.catalog import build_fusion
 from twominds.fusion.conflict import ConflictFusionConfig, Form
 from twominds.recipes.catalog import find_recipe
 from twominds.recipes.checkpoints import UNUSED, State, explained, fill, imported_card, renamed
-from twominds.recipes.conflict_aware import AUDIO, FACE, TEXT, TEXT_BLEND, VIEWS, above
+from twominds.recipes.conflict_aware import AUDIO, FACE, TEXT, TEXT_BLEND, VIEWS, above, with_windows
 from twominds.recipes.recipe import WHISPER, Recipe
 from twominds.recipes.stages import TrainJointly
 from twominds.records import View
@@ -38,6 +38,10 @@ _FUSIONS: Mapping[str, Form] = {"fusion_transformer.": "tokens", "temporal_trans
 """What the names of the two Transformers begin with."""
 
 
+WINDOWS = 5
+"""Of faces and sound, of whose answers the published system takes the mean (section 4.3)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Checkpoint:
     state: State
@@ -46,20 +50,22 @@ class _Checkpoint:
     threshold: float
 
 
-def import_checkpoint(uri: str, file: Path, store: BackboneStore) -> Card:
+def import_checkpoint(uri: str, file: Path, store: BackboneStore, *, windows: int = WINDOWS) -> Card:
     """Turns the authors' checkpoint into three encoders and an ensemble; returns the ensemble's card.
 
     Args:
         uri: Folder of `encoders/<view>` and `ensemble`.
         file: `torch.save` of a dictionary with `model`, `best_thresh` and `args`.
         store: The bundle, for the architecture of the three backbones.
+        windows: How many stretches of faces and sound are looked at where a clip is scored.
 
     Raises:
         ArtifactError: the file has other tensors than that system.
+        ConfigError: there are no windows.
         BackboneError: the file is not plain weights, or the bundle lacks a backbone.
     """
     read, what = _read(file), f"{file} is not ConflictAwareAH"
-    recipe = _recipe(read)
+    recipe = with_windows(_recipe(read), windows)
     encoders: dict[View, str] = {view: f"{uri}/encoders/{view}" for view in VIEWS}
     parts: dict[View, State] = {view: {} for view in VIEWS}
     rest: State = {}

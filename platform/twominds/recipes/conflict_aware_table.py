@@ -1,7 +1,7 @@
 """ConflictAwareAH's Tables 3 to 6: each row a recipe derived from one of its two checkpoints.
 
 Every row but the ensemble is trained with three seeds, and reports their mean: the paper has one training each, and its
-code no seed at all. Rows that differ in windows, or in a weight that is chosen afterwards, train the same models again.
+code no seed at all. Rows that differ in windows, or in a weight that is chosen afterwards, are of the same trainings.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from dataclasses import replace
 from twominds.encoders.attended import AttendedEncoderConfig
 from twominds.features.text import TextFeaturesConfig
 from twominds.fusion.conflict import ConflictFusionConfig
+from twominds.recipes.conflict_aware import with_windows
 from twominds.recipes.recipe import PublishedScores, Recipe
 from twominds.recipes.stages import TrainJointly
 from twominds.records import Modality, View
@@ -67,13 +68,6 @@ def _without_conflict(top: Recipe, frozen: Recipe) -> Recipe:
     model = top.fusion.model
     assert isinstance(model, ConflictFusionConfig)
     return replace(top, fusion=replace(top.fusion, model=replace(model, conflict=False)))
-
-
-def _windows(recipe: Recipe, count: int) -> Recipe:
-    """With so many windows of faces and sound where a clip is scored."""
-    seen = {view: encoder for view, encoder in recipe.encoders.items() if isinstance(encoder, AttendedEncoderConfig)}
-    several = {view: replace(encoder, windows=count) for view, encoder in seen.items() if encoder.window_rows}
-    return replace(recipe, encoders={**recipe.encoders, **several})
 
 
 def _window_words(top: Recipe, frozen: Recipe) -> Recipe:
@@ -149,13 +143,21 @@ ROWS: dict[str, tuple[str, PublishedScores | None, Callable[[Recipe, Recipe], Re
         _on_test(69.2),
         lambda top, frozen: top,
     ),
-    "windows-3": ("the same, mean of three random windows (Table 6)", _on_test(69.0), lambda top, _: _windows(top, 3)),
-    "windows-5": ("the same, mean of five random windows (Table 6)", _on_test(69.0), lambda top, _: _windows(top, 5)),
-    "frozen": ("checkpoint B: frozen, smoothed labels, five windows", None, lambda _, frozen: _windows(frozen, 5)),
+    "windows-3": (
+        "the same, mean of three random windows (Table 6)",
+        _on_test(69.0),
+        lambda top, _: with_windows(top, 3),
+    ),
+    "windows-5": (
+        "the same, mean of five random windows (Table 6)",
+        _on_test(69.0),
+        lambda top, _: with_windows(top, 5),
+    ),
+    "frozen": ("checkpoint B: frozen, smoothed labels, five windows", None, lambda _, frozen: with_windows(frozen, 5)),
     "ensemble": (
         "both checkpoints, five windows each (Table 3)",
         _on_test(69.4, private=71.5),
-        lambda top, frozen: replace(_windows(top, 5), also=(_windows(frozen, 5),)),
+        lambda top, frozen: replace(with_windows(top, 5), also=(with_windows(frozen, 5),)),
     ),
     "faithful": ("checkpoint A with its frozen layers in training mode, as in the public code", None, _as_published),
     "no-conflict": ("checkpoint A without differences (Table 4)", _on_test(68.1), _without_conflict),

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
+from twominds.artifacts import to_json
 from twominds.encoders.attended import AttendedEncoderConfig
 from twominds.encoders.catalog import ENCODERS, EncodersConfig
 from twominds.encoders.classical import ClassicalTextConfig
@@ -251,6 +252,21 @@ class Recipe:
     def with_seed(self, seed: int) -> "Recipe":
         """The system by itself with this seed and no other, of its encoders and its fusion."""
         return replace(self, encoder_seed=seed, fusion=replace(self.fusion, seeds=(seed,)), also=())
+
+    @property
+    def joint_training(self) -> list[Any]:
+        """What of it bears on the weights of its joint training, but for the features: for fingerprints.
+
+        How many windows are looked at where a clip is scored, and what is chosen when the weights are there, do not.
+        """
+        encoders = {
+            view: replace(encoder, windows=1) if isinstance(encoder, AttendedEncoderConfig) else encoder
+            for view, encoder in self.encoders.items()
+        }
+        configs = self.joint, encoders, self.fusion.model
+        settings = [to_json(config) for config in configs]
+        chosen = self.grids.thresholds, self.encoder_seed, self.fusion.seeds
+        return [self.views, *settings, *chosen, *self.objective.chosen]
 
     @property
     def alone(self) -> tuple[View, ...]:

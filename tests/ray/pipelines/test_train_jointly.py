@@ -1,17 +1,13 @@
 """The job on a recipe whose encoders and fusion are one model: what it saves embeds and is scored."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from tests.unit.pipelines.test_train_jointly import VIEWS, joint_config
 
 from twominds import artifacts
-from twominds.backbones import BundleEntry, add_to_bundle
 from twominds.encoders.artifact import load_encoder
 from twominds.encoders.embedding import embed
 from twominds.errors import ConfigError
@@ -19,10 +15,7 @@ from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
 from twominds.pipelines.train import TrainConfig, train_encoders
 from twominds.pipelines.train_view import read_examples
-from twominds.recipes.catalog import find_recipe
-from twominds.records import PRESENT, Clip, Features, Modality, Score, Split, View, absent, clip_labels
-from twominds.results import tables
-from twominds.results.about import About, claim_folder
+from twominds.records import Modality, Score
 from twominds.scoring.ensemble import Ensemble
 from twominds.search.config import SearchConfig
 from twominds.search.setup import prepare
@@ -31,54 +24,10 @@ from twominds.training.metrics import macro_f1
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-VIEWS = (Modality.FACE, Modality.AUDIO)
-
-
-def features(uri: Path, models: str) -> str:
-    """Faces and voices of 60 clips, whose means say the label; some have no voice, and one has nothing."""
-    rng, rows = np.random.default_rng(0), list[tables.Row]()
-    for i in range(60):
-        split = Split.TRAIN if i < 30 else Split.VALIDATION if i < 45 else Split.TEST
-        clip = Clip(clip_id=f"{i:02}", video_uri="", split=split, labels=clip_labels(i % 2))
-        row = {name: value for name, value in tables.clip_to_row(clip).items() if name in tables.WITHOUT_WORDS}
-        for view in VIEWS:
-            values = (rng.standard_normal((3 + i % 3, 8)) + 1.5 * (i % 2)).astype(np.float32)
-            there = i != 33 and (view == Modality.FACE or i % 7 > 0)
-            presence = PRESENT if there else absent("nothing there")
-            found = Features(clip_id=clip.clip_id, view=view, presence=presence, values=values if there else None)
-            row |= tables.features_to_row(found)
-        rows.append(row)
-    fields: list[pa.Field[Any]] = [tables.CLIP_SCHEMA.field(name) for name in tables.WITHOUT_WORDS]
-    made_of: dict[View, str] = dict.fromkeys(VIEWS, "0" * 12)
-    claim_folder(
-        str(uri), About(recipe="simple/joint", corpus="drawn", fingerprint="0" * 12, models=models, parts=made_of)
-    )
-    schema = pa.schema([*fields, *tables.features_fields(*VIEWS)])
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), uri / "all.parquet")
-    return str(uri)
-
-
-def bundle(uri: Path, roles: Sequence[str]) -> str:
-    """A bundle that knows the roles; none of their files is read."""
-    uri.mkdir()
-    (uri / "empty").mkdir()
-    entry = BundleEntry(weights="debug", hub_id=None, revision="x", licence="x")
-    for role in roles:
-        add_to_bundle(str(uri), role, uri / "empty", entry)
-        (uri / "empty").mkdir(exist_ok=True)
-    return str(uri)
-
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    models = bundle(tmp_path / "models", find_recipe("simple/joint").frozen_roles())
-    return TrainConfig(
-        features=features(tmp_path / "features", models),
-        output=str(tmp_path / "encoders"),
-        ensemble=str(tmp_path / "ensemble"),
-        models=models,
-        checkpoint_interval_s=0.5,
-    )
+    return replace(joint_config(tmp_path), checkpoint_interval_s=0.5)
 
 
 def test_one_training_saves_the_encoders_and_the_ensemble(ray_session: None, config: TrainConfig) -> None:

@@ -111,16 +111,16 @@ def clip() -> dict[View, Features]:
     files = [encoded(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), 95) for _ in range(18)]
     values: dict[View, npt.NDArray[Any]] = {
         FACE: np.stack([np.pad(content, (0, 4_000 - len(content))) for content in files]),
-        AUDIO: rng.normal(scale=0.1, size=(20, 40)).astype(np.float32),
+        AUDIO: rng.normal(scale=0.1, size=(18, 40)).astype(np.float32),
         TEXT: rng.integers(2, 30, 7),
     }
     return {v: Features(clip_id="a", view=v, presence=PRESENT, values=rows) for v, rows in values.items()}
 
 
 @pytest.mark.parametrize("form", ["fusion_transformer", "temporal_transformer"])
-@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize(("old", "windows"), [(True, 1), (False, 5)])
 def test_it_says_what_the_authors_model_says(
-    form: str, old: bool, backbones: dict[str, nn.Module], store: BackboneStore, tmp_path: Path
+    form: str, old: bool, windows: int, backbones: dict[str, nn.Module], store: BackboneStore, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
     model = Theirs(backbones, form).eval()
@@ -132,7 +132,7 @@ def test_it_says_what_the_authors_model_says(
         "args": {"text_blend": ALPHA, "num_heads": 8, "dropout": 0.4},
     }
     torch.save(content, tmp_path / "best_model.pt")
-    card = import_checkpoint(str(tmp_path / "out"), tmp_path / "best_model.pt", store)
+    card = import_checkpoint(str(tmp_path / "out"), tmp_path / "best_model.pt", store, windows=windows)
     assert card.selected_on == "validation"
     assert {backbone.role for backbone in card.backbones} >= {"face.videomae_base", "audio.hubert_base"}
     ensemble, features = Ensemble.load(str(tmp_path / "out" / "ensemble")), clip()
@@ -141,12 +141,17 @@ def test_it_says_what_the_authors_model_says(
         encoder, _ = load_encoder(str(tmp_path / "out" / "ensemble" / "encoders" / view))
         (embeddings[view],) = embed(encoder, [of_view])
     (score,) = ensemble.score([embeddings])
-    with torch.no_grad():
-        frames = normalize_images(torch.from_numpy(decoded(cast(Any, features[FACE].values)[:16], 32)))[None]
-        sound = torch.from_numpy(cast(Any, features[AUDIO].values)[:16].ravel())[None]
-        expected = model.probability(frames, sound, torch.from_numpy(features[TEXT].values)[None])
+    files, sound, ids = (cast(Any, features[view].values) for view in (FACE, AUDIO, TEXT))
+    places = [0] if windows == 1 else (np.random.default_rng(42).random(windows) * (len(files) - 16 + 1)).astype(int)
+    assert len(set(places)) == (1 if windows == 1 else 3), "of three places each is looked at"
+    expected: list[float] = []
+    for start in places:
+        with torch.no_grad():
+            frames = normalize_images(torch.from_numpy(decoded(files[start : start + 16], 32)))[None]
+            heard = torch.from_numpy(sound[start : start + 16].ravel())[None]
+            expected.append(model.probability(frames, heard, torch.from_numpy(ids)[None]))
     assert isinstance(score, Score)
-    assert score.probabilities[1] == pytest.approx(expected, abs=1e-5)
+    assert score.probabilities[1] == pytest.approx(np.mean(expected), abs=1e-5)
     assert score.threshold == np.nextafter(THRESHOLD, 1), "there what is at the threshold is not above it"
     assert embeddings[FACE].probabilities is None, "no head was trained for the face alone"
 

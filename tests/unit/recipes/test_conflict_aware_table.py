@@ -100,6 +100,14 @@ def test_each_row_is_the_checkpoint_but_for_what_it_is_about() -> None:
     assert windows(row("windows-5")) == {"face": 5, "audio": 5, "text": 1}
 
 
+def test_rows_that_differ_after_the_training_alone_are_of_the_same_weights() -> None:
+    for prefix in ("conflict-aware", "conflict-aware/demo"):
+        rows = {name: find_recipe(f"{prefix}/{name}").with_seed(42) for name in ROWS}
+        trainings = {name: (recipe.features, recipe.joint_training) for name, recipe in rows.items()}
+        alike = [name for name, training in trainings.items() if training == trainings["single"]]
+        assert alike == ["single", "windows-3", "windows-5", "ensemble", "alpha-chosen"]
+
+
 def test_modalities_alone_have_the_head_of_the_words_only_where_there_are_words() -> None:
     for name in ("face", "audio", "text", "face-audio", "face-text", "audio-text"):
         recipe = row(name)

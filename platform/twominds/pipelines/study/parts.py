@@ -149,14 +149,17 @@ class PartsMaker:
             name: replace(self._training(recipe, folder, name), views=(view,))
             for name, (recipe, view, folder) in wanted.items()
         }
-        lost = self._train(configs)
+        lost = self._train(configs, {})
         parts: dict[str, StudyPart | Unmade] = {}
         for name, (recipe, view, folder) in wanted.items():
             parts[name] = lost.get(name) or self._embedded(recipe, (view,), folder, name, view)[0]
         return {key: parts[name] for key, name in asked.items()}
 
     def _runs(self, recipes: Sequence[Recipe]) -> dict[str, tuple[StudyRun | Unmade, ...]]:
-        """The trainings of recipes that are trained jointly; those that are the same are done once."""
+        """The trainings of recipes that are trained jointly; those that are the same are done once.
+
+        Those that give the same weights, too: what else differs is made of those of the first.
+        """
         runs = [(recipe.name, self._with_detector(run)) for recipe in recipes for run in recipe.runs]
         folders: dict[frozenset[tuple[View, str]], str] = {}
         for _, run in sorted(runs, key=lambda item: -len(item[1].views)):  # who has fewer views finds them there
@@ -180,7 +183,7 @@ class PartsMaker:
             )
             for place, (run, folder) in wanted.items()
         }
-        lost = self._train(configs)
+        lost = self._train(configs, self._first_of_their_weights(wanted, labels))
         found: dict[str, StudyRun | Unmade] = {}
         for place, (run, folder) in wanted.items():
             found[place] = lost.get(place) or StudyRun(
@@ -189,6 +192,18 @@ class PartsMaker:
                 ensemble=configs[place].ensemble,
             )
         return {recipe.name: tuple(found[place] for name, place in asked if name == recipe.name) for recipe in recipes}
+
+    def _first_of_their_weights(
+        self, wanted: Mapping[str, tuple[Recipe, str]], labels: Mapping[str, str]
+    ) -> dict[str, str]:
+        """By the name of a joint training, the place of another that comes before it and ends with the same weights."""
+        first: dict[str, str] = {}
+        found: dict[str, str] = {}
+        for name, (run, folder) in wanted.items():
+            source = first.setdefault(fingerprint(sorted(self._made_of(run)), labels[folder], run.joint_training), name)
+            if source != name:
+                found[name] = f"{self._config.folder}/encoders/{source}"
+        return found
 
     def _made_of(self, recipe: Recipe) -> frozenset[tuple[View, str]]:
         return frozenset((view, self._features_fingerprint(recipe, view)) for view in recipe.views)
@@ -309,12 +324,18 @@ class PartsMaker:
             protocol=config.protocol,
         )
 
-    def _train(self, configs: Mapping[str, TrainConfig]) -> dict[str, Unmade]:
-        """Trains what is missing; what comes to nothing, by its name: other rows, and seeds, can do without it."""
+    def _train(self, configs: Mapping[str, TrainConfig], weights_from: Mapping[str, str]) -> dict[str, Unmade]:
+        """Trains what is missing; what comes to nothing, by its name: other rows, and seeds, can do without it.
+
+        Args:
+            configs: By the part's name.
+            weights_from: Where a joint training may find its weights, by the name of the part.
+        """
         if not configs:
             return {}
         self._say(f"training: {len(configs)} encoders or joint models, but for those that are there")
-        reasons = dict(zip(configs, train_several([*configs.values()]), strict=True))
+        places = [weights_from.get(name, "") for name in configs]
+        reasons = dict(zip(configs, train_several([*configs.values()], places), strict=True))
         lost = {name: Unmade(reason=reason) for name, reason in reasons.items() if reason}
         for name, unmade in lost.items():
             self._say(f"no {name} of {configs[name].recipe}: {unmade.reason}")

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
+from upath import UPath
 
 from twominds import artifacts
 from twominds.artifacts import Card, fingerprint, to_json
@@ -56,6 +57,8 @@ class Jobs:
     """The modalities of every pass over the videos that made something."""
     trained: list[str] = field(default_factory=list[str])
     embedded: list[str] = field(default_factory=list[str])
+    weights_from: dict[tuple[str, int | None], str] = field(default_factory=dict[tuple[str, int | None], str])
+    """Of the joint trainings that end with the weights of another, by recipe and seed: where that other is."""
 
     def preprocess(self, config: PreprocessConfig) -> None:
         recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
@@ -85,7 +88,12 @@ class Jobs:
             ]
             pq.write_table(tables.clips_to_table(clips), file)
 
-    def train_several(self, configs: Sequence[TrainConfig]) -> list[str]:
+    def train_several(self, configs: Sequence[TrainConfig], weights_from: Sequence[str] = ()) -> list[str]:
+        made = [UPath(config.output).name for config in configs]
+        for config, source in zip(configs, weights_from, strict=True):
+            if source:
+                assert UPath(source).name in made[: made.index(UPath(config.output).name)], "it comes before"
+                self.weights_from[config.recipe, config.seed] = source
         return [self.train_encoders(config) for config in configs]
 
     def train_encoders(self, config: TrainConfig) -> str:
@@ -185,7 +193,7 @@ def test_an_encoder_that_comes_to_nothing_is_missing_alone(
 ) -> None:
     tried: list[View] = []
 
-    def train(configs: Sequence[TrainConfig]) -> list[str]:
+    def train(configs: Sequence[TrainConfig], _: Sequence[str]) -> list[str]:
         tried.extend(view for config in configs for view in config.views)
         lost = "The audio encoder could not be trained. The training loss is nan."
         return [lost if AUDIO in config.views else jobs.train_encoders(config) for config in configs]

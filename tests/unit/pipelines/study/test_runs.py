@@ -63,6 +63,10 @@ def test_each_training_of_each_seed_is_made_once_from_one_pass_over_the_videos(m
     top, frozen = runs["ensemble"]
     assert top.ensemble == runs["windows-5"][0].ensemble
     assert frozen.ensemble == runs["frozen"][0].ensemble
+    assert jobs.weights_from == {
+        ("conflict-aware/windows-5", run.recipe.encoder_seed): run.ensemble.removesuffix("/ensemble")
+        for run in runs["single"]
+    }
     assert [part.view for part in top.parts] == [FACE, AUDIO, TEXT]
     assert len({part.embeddings for part in top.parts}) == 1
     assert len(found.unique) == 3 * 9 + 3 * 2
@@ -83,7 +87,7 @@ def test_a_seed_that_comes_to_nothing_is_lost_alone(
 ) -> None:
     parts, jobs = maker
 
-    def train(configs: Sequence[TrainConfig]) -> list[str]:
+    def train(configs: Sequence[TrainConfig], _: Sequence[str]) -> list[str]:
         assert {config.workers for config in configs} == {3}
         return ["nan" if c.seed == 42 or "face" in c.recipe else jobs.train_encoders(c) for c in configs]
 
