@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from twominds import artifacts
@@ -133,7 +132,7 @@ def test_what_is_chosen_afterwards_is_made_of_weights_that_are_there(
     place, lines = trained(config, recipe_with(WEIGHED), "second", source)
     assert lines[-1].startswith("jointly: weights of simple/joint, which is trained alike, best epoch ")
     for part in (*VIEWS, "ensemble"):
-        found, again = (load_file(f"{uri}/{part}/{artifacts.TENSORS}") for uri in (place, expected))
+        found, again = (artifacts.load_tensors(f"{uri}/{part}") for uri in (place, expected))
         assert_close(found, again, rtol=0, atol=0)
         cards = [artifacts.read_card(f"{uri}/{part}") for uri in (place, expected)]
         assert cards[0] == replace(cards[1], created=cards[0].created)
