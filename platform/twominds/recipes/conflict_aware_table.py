@@ -6,6 +6,7 @@ code no seed at all. Rows that differ in windows, or in a weight that is chosen 
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from twominds.encoders.attended import AttendedEncoderConfig
 from twominds.features.text import TextFeaturesConfig
@@ -63,11 +64,16 @@ def table_row(row: str, top: Callable[[], Recipe], frozen: Callable[[], Recipe],
     )
 
 
-def _without_conflict(top: Recipe, frozen: Recipe) -> Recipe:
-    del frozen
-    model = top.fusion.model
-    assert isinstance(model, ConflictFusionConfig)
-    return replace(top, fusion=replace(top.fusion, model=replace(model, conflict=False)))
+def _fusion(**settings: Any) -> Callable[[Recipe, Recipe], Recipe]:
+    """With these settings of the fusion."""
+
+    def changed(top: Recipe, frozen: Recipe) -> Recipe:
+        del frozen
+        model = top.fusion.model
+        assert isinstance(model, ConflictFusionConfig)
+        return replace(top, fusion=replace(top.fusion, model=replace(model, **settings)))
+
+    return changed
 
 
 def _window_words(top: Recipe, frozen: Recipe) -> Recipe:
@@ -160,7 +166,13 @@ ROWS: dict[str, tuple[str, PublishedScores | None, Callable[[Recipe, Recipe], Re
         lambda top, frozen: replace(with_windows(top, 5), also=(with_windows(frozen, 5),)),
     ),
     "faithful": ("checkpoint A with its frozen layers in training mode, as in the public code", None, _as_published),
-    "no-conflict": ("checkpoint A without differences (Table 4)", _on_test(68.1), _without_conflict),
+    "no-conflict": ("checkpoint A without differences (Table 4)", _on_test(68.1), _fusion(conflict=False)),
+    "feed-forward": (
+        "the fusion of the paper's text: two layers (their width is lost, ours: 512)",
+        None,
+        _fusion(form="feed_forward"),
+    ),
+    "concat": ("the fusion of older checkpoints: all in one token", None, _fusion(form="concat")),
     "window-words": (
         "words of five seconds from the faces on, or all where there are none (Table 4)",
         _on_test(69.8),

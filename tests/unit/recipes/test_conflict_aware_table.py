@@ -79,11 +79,29 @@ def test_each_row_is_the_checkpoint_but_for_what_it_is_about() -> None:
     assert base.encoders == find_recipe("conflict-aware/top-2").encoders
     assert base.fusion.seeds == SEEDS
     assert base.reports == "single"
-    names = ("no-conflict", "alpha-0", "alpha-0.5", "alpha-1", "windows-3", "windows-5", "face", "audio-text")
+    names = (
+        "no-conflict",
+        "feed-forward",
+        "concat",
+        "alpha-0",
+        "alpha-0.5",
+        "alpha-1",
+        "windows-3",
+        "windows-5",
+        "face",
+        "audio-text",
+    )
     for name in (*names, "window-words", "whole-sound", "whole-words"):
         other = row(name)
         differing = {field.name for field in fields(Recipe) if getattr(base, field.name) != getattr(other, field.name)}
-        of_rows = {"no": {"fusion"}, "alpha": {"stages"}, "windows": {"encoders"}, "window": {"encoders"}}
+        of_rows = {
+            "no": {"fusion"},
+            "feed": {"fusion"},
+            "concat": {"fusion"},
+            "alpha": {"stages"},
+            "windows": {"encoders"},
+            "window": {"encoders"},
+        }
         of_rows |= {"whole-sound": {"encoders"}, "whole-words": {"features"}}
         about = of_rows.get(name, of_rows.get(name.split("-")[0], {"fusion", "stages"}))
         assert differing - {"name", "description", "published"} <= about, name
@@ -91,6 +109,12 @@ def test_each_row_is_the_checkpoint_but_for_what_it_is_about() -> None:
     model = row("no-conflict").fusion.model
     assert isinstance(model, ConflictFusionConfig)
     assert not model.conflict
+    forms = [row(name).fusion.model for name in ("single", "feed-forward", "concat")]
+    assert [form.form for form in forms if isinstance(form, ConflictFusionConfig)] == [
+        "tokens",
+        "feed_forward",
+        "concat",
+    ]
     assert [blend(row(f"alpha-{alpha}")) for alpha in ("0", "0.5", "1")] == [
         {"text": 0.0},
         {"text": 0.5},
