@@ -43,7 +43,7 @@ class DemoConfig:
     """Run every step at a small size; what it makes is where the jobs look by default."""
 
     clips: int = 120
-    """Drawn videos."""
+    """How many videos are drawn."""
     trials: int = 4
     """Candidates of the search, each with five seeds."""
     port: int = 8000

@@ -23,7 +23,7 @@ from twominds.workspace import Workspace, require
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """Which file, and where to."""
+    """The file, and where what is made of it goes."""
 
     file: str
     """The authors' `best_model.pt`."""

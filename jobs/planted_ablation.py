@@ -47,7 +47,7 @@ class PlantedAblationConfig:
     conflict_clips: int = 600
     """Videos in the corpus of the conflict."""
     seed: int = 0
-    """Of the corpora."""
+    """Seed of the drawn corpora."""
     output: str = field(default_factory=lambda: f"{Workspace.default().root}/planted-ablation")
     """Folder for the corpora and reports. What is there is not made again."""
     models: str = field(default_factory=lambda: Workspace.default().models)

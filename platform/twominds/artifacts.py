@@ -58,8 +58,8 @@ def from_json(kind: type[T], value: object, path: str = "") -> T:
     """A config dataclass of type `kind` back from `to_json`; unknown or ill-typed fields are an error.
 
     Args:
-        kind: The dataclass.
-        value: As JSON.
+        kind: The class of the config.
+        value: What `to_json` made of one, read back from JSON.
         path: Where in a larger one it stands, with a dot at its end, for what the error says.
 
     Raises:
@@ -81,8 +81,8 @@ def config_from_json(configs: Mapping[Modality, Sequence[type[T]]], view: View, 
 
     Args:
         configs: The classes of each modality's settings, told apart by their `kind`; the first may come without.
-        view: Whose.
-        value: As JSON.
+        view: The view that the settings are of.
+        value: What `to_json` made of them, read back from JSON.
 
     Raises:
         ArtifactError: there is no such view or kind, or a setting is not one of it.

@@ -40,7 +40,7 @@ class CardEntry:
 
     @property
     def shown(self) -> str:
-        """As a cell of a table."""
+        """A value as a cell of a table."""
         return f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value).replace("|", "/")
 
     @property
@@ -94,7 +94,7 @@ def readme(card: Card, *, test_metrics: Mapping[str, object] | None = None) -> s
     """The model card: Markdown below YAML front matter that the hub accepts.
 
     Args:
-        card: Of the artifact.
+        card: The artifact's card.
         test_metrics: What a report measured after the model was chosen, on test and perhaps on validation; see
             `metrics_of`. None: nothing.
     """
@@ -145,7 +145,7 @@ def publish(uri: str, target: str, *, test_metrics: Mapping[str, object] | None 
     It can be loaded and served like the artifact itself.
 
     Args:
-        uri: The artifact.
+        uri: Folder of the artifact.
         target: The folder: new, empty, or of an earlier push, which is replaced.
         test_metrics: What a report measured on test; see `metrics_of`.
 

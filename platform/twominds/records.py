@@ -85,7 +85,7 @@ class Labels:
         return np.where(self.known, self.values[:, 0], -1).astype(np.int64)
 
     def __len__(self) -> int:
-        """P."""
+        """P, the number of points."""
         return len(self.values)
 
     def __eq__(self, other: object) -> bool:
@@ -369,7 +369,7 @@ class Score:
     weights: str
     """`published`, or `debug` when any weight in the path is seeded random: then the score means nothing."""
     timeline: Timeline | None = None
-    """Of a task per frame."""
+    """The answers over time, where the task asks per frame."""
     contributions: Contributions | None = None
     """What each modality adds; None where it was not asked for."""
     warnings: tuple[str, ...] = ()

@@ -43,7 +43,7 @@ def write_whole(target: UPath | Path, payload: bytes | Path) -> None:
     one's is kept, whole. A writer that fails leaves the file that was there as it was.
 
     Args:
-        target: The file.
+        target: The file that is written.
         payload: What it holds, or a local file that holds it (for what is too large for the memory).
     """
     target = UPath(target)

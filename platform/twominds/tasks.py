@@ -28,11 +28,11 @@ class Intensities:
     """How much there is of each of several things, as numbers."""
 
     names: tuple[str, ...]
-    """In the order of the outputs."""
+    """What each of the outputs is, in their order."""
     low: float = 0.0
     """The least that an annotator can say."""
     high: float = 1.0
-    """The most."""
+    """The most that an annotator can say."""
 
     def __post_init__(self) -> None:
         if not self.low < self.high:

@@ -53,7 +53,7 @@ def check_files(folder: Path, sha256: Mapping[str, str], remedy: str) -> None:
     A file is read once in a process, as long as it stays what it was. Hidden files are nobody's.
 
     Args:
-        folder: Of one role.
+        folder: Folder of one role in the bundle.
         sha256: The manifest's digest of each file.
         remedy: What to do, for the error.
 

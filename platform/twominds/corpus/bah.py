@@ -92,7 +92,7 @@ def read_bah(root_uri: str, *, version: BahVersion = "v2", purpose: Purpose = "r
 
     Args:
         root_uri: The folder that holds `split/` (or `default-split/`).
-        version: Which release.
+        version: The release of BAH whose layout the tree has.
         purpose: What the clips are for; participants who did not consent to it are left out, and a note counts them.
 
     Raises:

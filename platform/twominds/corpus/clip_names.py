@@ -26,7 +26,7 @@ class ClipNames:
         """The id of the row's clip; None where it names none, or several, which is then a problem.
 
         Args:
-            row: Of a table with either column.
+            row: A row of a table with either column.
             strangers: Whether it may name clips that the corpus does not have.
         """
         column = "clip_id" if "clip_id" in row.meaning.ours else "video"

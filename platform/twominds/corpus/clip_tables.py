@@ -25,7 +25,7 @@ def read_clip_table(file: UPath, task: Task | None, *, required: bool = True) ->
     made are columns `vector.NAME` (see `vectors`).
 
     Args:
-        file: The table.
+        file: The table: CSV, Parquet or JSON lines.
         task: What the labels are to say; None: they are not looked at.
         required: Whether labels for another task are refused (see `LabelRequest`).
 

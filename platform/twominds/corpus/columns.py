@@ -79,8 +79,8 @@ def meaning_of(
 
     Args:
         columns: Their names in the table.
-        problems: Of the table.
-        known: Our names.
+        problems: What is wrong with the table so far; more is added.
+        known: The names of the columns that we read.
         outputs: The names of a task's intensities, which are ours, too.
         needs_video: Whether there must be a column `video`.
 

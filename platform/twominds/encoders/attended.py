@@ -63,7 +63,7 @@ class AttendedEncoderConfig:
     head_dim: int = 512
     """Hidden units of the head."""
     dropout: float = 0.3
-    """In the head."""
+    """Dropout probability in the head."""
     one_logit: bool = True
     """For two classes: one number z that says how much the second is preferred, as logits (0, z)."""
 

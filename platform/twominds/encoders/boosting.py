@@ -27,10 +27,10 @@ Predict = Callable[[FloatArray], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True, kw_only=True)
 class TreesConfig:
-    """Boosted trees."""
+    """Settings of boosted trees."""
 
     trees: int = 300
-    """How many."""
+    """Number of trees."""
     tree_learning_rate: float = 0.05
     """Weight of each tree."""
     tree_depth: int = 6
@@ -83,7 +83,7 @@ class BoostedTrees(nn.Module, ABC):
             inputs: [N, D].
             labels: [N], every class among them.
             weights: [N], of each clip in the loss.
-            config: The settings.
+            config: Number and shape of the trees.
             seed: Of the library's random choices.
         """
         saved = self.fit(inputs, labels, weights, config, seed)

@@ -35,7 +35,7 @@ class ClassicalTextConfig(TreesConfig):
     backbone: str = ""
     """Role of that language model in the bundle; must be the one whose tokenizer made the features. Empty for tfidf."""
     classifier: Literal["logistic_regression", "lightgbm", "catboost"] = "logistic_regression"
-    """What decides."""
+    """The classifier of the TF-IDF features."""
     vocabulary: int = 1000
     """Most n-grams that TF-IDF counts: the most frequent ones. The paper searched 100 to 10,000."""
     ngram_max: int = 2

@@ -36,7 +36,7 @@ def embed(
 
     Args:
         encoder: Moved to `device`; its training mode is left as it was.
-        features: Of the encoder's view.
+        features: Features of the encoder's view, clip by clip.
         batch_size: Most clips in one forward pass; bounds memory.
         device: Where to compute.
         precision: `bfloat16` computes matrix products in it; probabilities then move by about 1e-2.

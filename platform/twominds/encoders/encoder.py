@@ -84,8 +84,8 @@ class Encoder(nn.Module, ABC):
         A joint training shows it another stretch every time (`training.joint`), and the first one where it validates.
 
         Args:
-            item: The features.
-            row: The first of the rows.
+            item: The clip's features.
+            row: Index of the first row that is seen.
             time_s: When that is, in seconds from the clip's beginning.
         """
         del time_s
@@ -214,8 +214,8 @@ class LearnsAtOnce(Encoder):
         """What `learn` does with the clips that have the view, N of them, of every class at least one.
 
         Args:
-            clips: Their features.
-            labels: [N].
-            seed: Of random choices.
+            clips: Features of the N clips.
+            labels: int64 [N], the classes of the same clips.
+            seed: Seed of the classifier's random choices.
             device: Where the encoder is.
         """

@@ -29,7 +29,7 @@ class MambaMixer(nn.Module):
     """[B, T, D] -> [B, T, D], causal: step t sees steps 0..t, so right-padding cannot reach the real ones.
 
     Args:
-        dim: D.
+        dim: D, the length of a step's vector.
         state_dim: N, states per channel.
         conv_kernel: Width of the causal depthwise convolution before the scan.
         expand: The inner layer has `expand * dim` channels.

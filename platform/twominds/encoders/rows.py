@@ -66,7 +66,7 @@ class RowsEncoder(Encoder):
         """Builds it with random weights.
 
         Args:
-            config: Its settings.
+            config: The encoder's settings.
             num_outputs: Number of logits.
             architecture: With `input_dim`, the length D of a row.
             per_column: How many numbers are seen of each column: W of its columns.

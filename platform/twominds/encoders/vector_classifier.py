@@ -92,7 +92,7 @@ class VectorClassifier(LearnsAtOnce):
         """Builds one that has yet to `learn`, or to be filled.
 
         Args:
-            config: Its settings.
+            config: The classifier's settings.
             num_outputs: Number of classes.
             architecture: With `input_dim`, the length D of a row, and the number of `support_vectors`.
 

@@ -121,8 +121,8 @@ def build_extractor(
     """A view's extractor, with its backbone loaded where that has something to do.
 
     Args:
-        view: Whose; its name is that of the features.
-        config: Its settings.
+        view: The view; the features are called after it.
+        config: The view's settings.
         store: Where the weights are.
         device: Where it computes.
         with_pooled: Whether the fusion takes `pooled` features; else none are made.

@@ -71,9 +71,9 @@ def extract_where(
     """Features of the clips that have the view, in one call of `extract`, and absent ones of the others, in order.
 
     Args:
-        media: The clips.
-        view: Whose features.
-        presences: Of the view in each clip, which need not be that of its modality (as in `extract_present`).
+        media: The clips as they were read.
+        view: The view that the features are of.
+        presences: Whether each clip has the view, which need not be that of its modality (as in `extract_present`).
         extract: Makes the features of the clips that have it.
     """
     present = [clip for clip, presence in zip(media, presences, strict=True) if presence.present]

@@ -157,9 +157,9 @@ def track_blocks(
     While one block is looked at, a thread makes the next.
 
     Args:
-        clip: Whose.
+        clip: The clip whose faces are wanted.
         file: Its file, open.
-        detector: Who finds faces.
+        detector: What finds faces; None: the corpus's own crops are read.
         media: The size of crops, and of the frames that the detector sees.
         rate_hz: Frames a second; None: each of the video's own.
         block_frames: Frames in a block.

@@ -143,7 +143,7 @@ class TextFeatures:
         """Features of clips with a transcript, timed by its words, with a warning where not all of it was read.
 
         Args:
-            media: The clips.
+            media: The clips as they were read.
             tokens: What `tokenize` took of each.
             values: Of each, a row or an id per token.
             rows: What is pooled of each; None: nothing is.

@@ -21,7 +21,7 @@ def token_times(transcript: str, offsets: Sequence[tuple[int, int]], words: Sequ
     """The middle of the word that each token belongs to: [L].
 
     Args:
-        transcript: the text.
+        transcript: what was said.
         offsets: first character and end of each of L tokens; a special token is empty, and has the time of the first
             word before all others, of the last one after them.
         words: the text's words in time.

@@ -57,7 +57,7 @@ def build_fusion(
     Args:
         config: which model, and its settings.
         dims: D_m per view, in the order of the tokens.
-        num_outputs: C.
+        num_outputs: number of classes or intensities.
         seed: of the initial weights.
         train: inputs and labels of the training split, for `standardize`; None: the state will be loaded.
     """

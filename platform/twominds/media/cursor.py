@@ -51,8 +51,8 @@ class FrameCursor:
 
         Args:
             container: Where the stream is.
-            stream: Of pictures.
-            timeline: Its time.
+            stream: The video stream that is read.
+            timeline: When the stream's frames are shown.
             first: Tick of the first frame, where another cursor has found it: then nothing is decoded yet.
         """
         self.decoded_frames = 0

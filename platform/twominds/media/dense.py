@@ -38,7 +38,7 @@ def frame_times(file: MediaFile, *, rate_hz: float | None = None) -> Times:
     """When the frames of `frame_blocks` are shown, in seconds from the first one; decodes no other.
 
     Args:
-        file: the file.
+        file: the opened video.
         rate_hz: frames a second; None: the file's own frames.
 
     Returns:

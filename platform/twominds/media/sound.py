@@ -60,7 +60,7 @@ def read_sound(
     Of several tracks the first one (`sound_tracks`) that can be heard, else the first of which anything decodes.
 
     Args:
-        file: the file.
+        file: the opened video or sound file.
         pictures: its picture, whose time is the clip's; without one the sound begins with itself.
         max_s: sound after this is left out.
         audible: least peak of a track that can be heard.

@@ -72,7 +72,7 @@ class EvaluateConfig:
 def evaluate(config: EvaluateConfig) -> Summary:
     """Runs the job; returns what it did.
 
-    With a recipe see `run_study`.
+    With a recipe it is a study: `run_study`.
 
     Raises:
         MissingInputError: embeddings or the ensemble are not there, or no clip of validation or test has a label, or

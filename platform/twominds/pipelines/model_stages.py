@@ -64,7 +64,7 @@ class EmbedFeatures:
 
 
 class ScoreEmbeddings:
-    """The ensemble."""
+    """Scores clips by their embeddings with an ensemble."""
 
     def __init__(self, ensemble_uri: str) -> None:
         """Loads the seed models."""

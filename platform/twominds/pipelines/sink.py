@@ -153,7 +153,7 @@ def check_usable(usable: int, failures: Sequence[Failure], uri: str) -> None:
     Args:
         usable: How many clips have a result in the folder.
         failures: Why the others do not, without names.
-        uri: The folder.
+        uri: The folder of results, for what the error says.
 
     Raises:
         PipelineError: no clip has a result.

@@ -267,8 +267,8 @@ def add_outcomes(
     """The columns `fields` for every row, and the error columns with this stage's failures in them.
 
     Args:
-        table: The batch.
-        rows: Its rows.
+        table: The batch of clips.
+        rows: The same batch, row by row.
         outcomes: One for each row that had not failed before, in order.
         fields: The columns that the outcomes fill.
     """

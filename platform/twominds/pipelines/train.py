@@ -49,7 +49,7 @@ class _Plan:
     parts: tuple[str, ...]
     """In this order: views, and the joint model last."""
     weights_from: str = ""
-    """See `train_jointly`."""
+    """Where a joint training may find its weights (`train_jointly`)."""
 
     @cached_property
     def recipe(self) -> Recipe:

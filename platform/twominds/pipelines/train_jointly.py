@@ -78,12 +78,12 @@ def train_jointly(
     """Trains the joint model on every worker; the first saves what it falls apart into, the ensemble last.
 
     Args:
-        config: The command.
+        config: The settings of the job.
         recipe: The system, with one seed.
-        stage: Its joint stage.
-        workers: Who trains.
+        stage: The recipe's joint stage.
+        workers: The processes that train together.
         resume: State of an interrupted training.
-        lines: Where lines go.
+        lines: What is put here is printed.
         weights_from: Folder of encoders and their `ensemble`, which may be of the same training but for what does not
             bear on weights: then theirs are taken, and what follows the training is all that is done.
     """
@@ -169,10 +169,10 @@ def fit_jointly(
     """The joint model as the recipe says, with the weights of its best epoch.
 
     Args:
-        recipe: The system.
-        stage: Its joint stage.
-        encoders: Of all the fusion's views, as they begin; those that do not learn stay as they are.
-        clips: Of each view.
+        recipe: The system, with one seed.
+        stage: The recipe's joint stage.
+        encoders: The encoder of each of the fusion's views, as it begins; those that do not learn stay as they are.
+        clips: Features and labels of each view.
         device: Where to train.
         of_fit: What `fit` takes.
     """

@@ -87,12 +87,12 @@ def reporter(
     """What `fit` calls after each epoch: it prints a line and reports a resumable checkpoint, each now and then.
 
     Args:
-        config: Says how often.
-        recipe: The system.
+        config: Its `checkpoint_interval_s` says how often a checkpoint is taken.
+        recipe: The system that is trained.
         what: What is trained, a view's encoder or the joint model.
         epochs: How many there will be at most.
-        workers: Who trains.
-        lines: Where lines go.
+        workers: The processes that train together.
+        lines: What is put here is printed.
     """
     saved, shown = time.monotonic(), float("-inf")
 
@@ -169,10 +169,10 @@ def new_encoder(recipe: Recipe, view: View, features: Sequence[Features], store:
     """An encoder before its training, on its published backbone if it has one.
 
     Args:
-        recipe: Of it, and of the seed of its other weights.
-        view: Whose.
-        features: Of clips, some of which have the view.
-        store: Where backbones are.
+        recipe: Has the encoder's settings, and the seed of the weights that are not the backbone's.
+        view: The view whose encoder it is.
+        features: Features of clips, some of which have the view.
+        store: The bundle of backbones.
 
     Raises:
         ConfigError: it answers once a clip, where the task asks at points, and was not told to (`whole_clip`).
@@ -234,10 +234,10 @@ def read_examples(
     """The features and labels of one view, absent ones included, of the splits that the protocol may see.
 
     Args:
-        features_uri: The folder.
-        view: Whose.
+        features_uri: Folder of `jobs/preprocess.py`.
+        view: The view whose features are read.
         protocol: Says which splits.
-        output: What labels are of.
+        output: What the labels say: classes or intensities.
         on_disk: Leave what the features hold on this machine's disk (`results.on_disk`), rather than in memory.
     """
     values = values_on_disk(features_uri, view, visible_splits(protocol)) if on_disk else None

@@ -184,8 +184,8 @@ def over_encoders(base: Recipe, name: str, *, conflict: bool = True) -> Recipe:
     """Another system with conflict-aware fusion in place of its own: same encoders, inputs, seeds and training.
 
     Args:
-        base: The system.
-        name: Of the recipe.
+        base: The system whose fusion is replaced.
+        name: Name of the new recipe.
         conflict: Whether the differences are taken; without, it is what they are compared with.
     """
     own = base.fusion.model

@@ -42,10 +42,10 @@ def _on_validation(validation: float) -> PublishedScores:
 
 
 def table_row(row: str, top: Callable[[], Recipe], frozen: Callable[[], Recipe], prefix: str) -> Recipe:
-    """One row.
+    """The recipe of one row.
 
     Args:
-        row: Of `ROWS`.
+        row: Name of the row, a key of `ROWS`.
         top: Checkpoint A, some of whose layers are fine-tuned.
         frozen: Checkpoint B, whose backbones are frozen.
         prefix: What names begin with, before the row's.

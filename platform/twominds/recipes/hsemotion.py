@@ -64,7 +64,7 @@ class Face:
     """A face descriptor as the tables call it."""
 
     role: str
-    """In the catalogue of backbones."""
+    """The descriptor's role in the catalogue of backbones."""
     scores: int
     """Numbers after the embedding."""
     name: str
@@ -152,18 +152,18 @@ def row_recipe(
     """A row of one of the tables: what all of them have alike, filled in.
 
     Args:
-        table: As in the recipe's name.
-        name: Of the row.
+        table: Name of the table, as in the recipe's name.
+        name: Name of the row.
         way: How it is built.
-        number: The table's in the paper.
-        description: See `Recipe`.
-        task: See there.
+        number: Number of the table in the paper.
+        description: One line for the page of recipes.
+        task: What is recognised.
         parts: All views, also one that only overrules.
         fusion: See `blended` and `early`.
         last: The stage after the views'.
         published: What the paper got.
         face_frames: In how many frames of a clip a face is looked for, where not in all.
-        searches: Of single encoders.
+        searches: The searches of single encoders, by view.
         decision: Steps that are given.
         grids: What is chosen on validation.
     """

@@ -57,12 +57,12 @@ class FrameRow:
     published: float
     """Weighted F1 on validation, in percent."""
     threshold: float = 0.5
-    """That was chosen for it."""
+    """Probability from which A/H is the answer, as the paper chose it."""
     fused: Literal["blend", "early"] = "blend"
     weights: tuple[float, ...] = ()
-    """Of a blend, as printed."""
+    """Weights of a blend as the paper prints them."""
     radius: int | None = None
-    """Of the smoothing, in frames; None: there is none."""
+    """Radius of the smoothing, in frames; None: there is none."""
     filtered: bool = False
     """Whether the classifier of whole videos has its say."""
     linear: bool = False

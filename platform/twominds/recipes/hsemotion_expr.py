@@ -47,13 +47,13 @@ class ExpressionRow:
     published: float
     """Macro F1 on validation, in percent."""
     accuracy: float
-    """Accuracy there."""
+    """Accuracy in percent that the paper prints."""
     radius: int | None = None
-    """Of the smoothing, in frames."""
+    """Radius of the smoothing, in frames."""
     filtered: bool = False
     """Whether the descriptor's own confident scores overrule."""
     face_weight: float = 0.5
-    """Of a blend."""
+    """What the face counts in a blend."""
 
 
 ROWS: Mapping[str, ExpressionRow] = {

@@ -66,7 +66,7 @@ def import_encoder(uri: str, view: View, file: Path, store: BackboneStore) -> Ca
 
     Args:
         uri: Folder of the artifact.
-        view: Of the encoder.
+        view: The view whose encoder it is.
         file: A state dict, or a checkpoint with one in it: `torch.save` or safetensors.
         store: The bundle that the encoder will run with: the backbones whose features it takes, and for scene and text
             the architecture that the file fills.

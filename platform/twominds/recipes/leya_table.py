@@ -28,7 +28,7 @@ class PaperRow:
     what: str
     """The paper's words for features and classifier."""
     published: PublishedScores
-    """Its scores."""
+    """The scores that the paper prints for it."""
     reports: Reports = "single"
     """Whether they are of an encoder, of single fusion models or of their ensemble."""
     prototypes: bool = False

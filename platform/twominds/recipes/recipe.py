@@ -58,9 +58,9 @@ class FusionRecipe:
     model: FusionConfig
     """The paper's selected configuration: the first point of the search."""
     fit: FitConfig
-    """Its training."""
+    """How the fusion is trained."""
     loss: FusionLoss
-    """Its objective."""
+    """The loss that the fusion is trained by."""
     inputs: InputKind = "emb"
     """What of each embedding the fusion takes."""
     views: tuple[View, ...] = tuple(Modality)
@@ -95,7 +95,7 @@ class FusionRecipe:
         """This recipe with other dimensions in its space, which its first points are brought into.
 
         Args:
-            words: See `change_space`.
+            words: Dimensions as `change_space` reads them.
 
         Raises:
             ConfigError: a word is wrong, or the space has candidates that a config refuses.
@@ -119,7 +119,7 @@ class EncoderSearch:
     space: SearchSpace
     """Where the search looks."""
     sampler: Sampler = "hyperopt"
-    """How."""
+    """What draws the candidates."""
     trials: int = 40
     """Candidates, the recipe's own first, unless the search is told another number."""
 
@@ -158,7 +158,7 @@ class Recipe:
     """A whole system: from the video file to the ensemble."""
 
     name: str
-    """As in `--recipe`."""
+    """What `--recipe` calls it."""
     description: str
     """One line for the table in `recipes/README.md`."""
     source: str
@@ -320,8 +320,8 @@ class Recipe:
         """This recipe with other dimensions in the space of one encoder's search.
 
         Args:
-            view: Whose encoder.
-            words: See `change_space`.
+            view: The view whose encoder is searched.
+            words: Dimensions as `change_space` reads them.
 
         Raises:
             ConfigError: it has no search, a word is wrong, or the space has candidates that a config refuses.

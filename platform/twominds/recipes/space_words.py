@@ -26,7 +26,7 @@ def change_space(
         space: Where the recipe looks.
         words: `name=value,value` chooses among values; `name=low..high` is a range, logarithmic where the recipe's is
             or as `name=log:low..high`; `name=value` is no dimension any more.
-        configs: Whose settings these are.
+        configs: The configs that have these settings.
 
     Returns:
         The space, and the settings that have one value.

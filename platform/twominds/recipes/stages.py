@@ -53,7 +53,7 @@ class TrainJointly:
     fit: FitConfig
     """The training; the learning rate of a backbone is scaled by its encoder's `backbone_lr_scale`."""
     loss: FusionLoss
-    """Of the fusion's answer."""
+    """The loss of the fusion's answer."""
     fusion_weight: float = 1.0
     """Weight of that in the loss."""
     heads: Mapping[View, float] = field(default_factory=dict[View, float])
@@ -88,7 +88,7 @@ def check_stages(stages: Sequence[Stage], views: Sequence[View]) -> None:
     itself once at most, and by the joint stage after that only if that starts from it.
 
     Args:
-        stages: Of a recipe.
+        stages: The stages of a recipe, in its order.
         views: What its fusion takes.
 
     Raises:

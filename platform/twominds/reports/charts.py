@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """One figure."""
+    """One figure of the report."""
 
     name: str
     title: str
@@ -79,7 +79,7 @@ def offsets(splits: Sequence[Split]) -> dict[Split, float]:
 
 
 def thickness(splits: Sequence[Split]) -> float:
-    """Of each split's bar in a row."""
+    """How thick each split's bar in a row is."""
     return 0.7 if len(splits) == 1 else 0.38
 
 

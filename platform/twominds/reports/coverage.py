@@ -22,7 +22,7 @@ def add_coverage(summary: Summary, uri: str, views: Sequence[View]) -> None:
     """Adds a table of what the clips of a folder lack to a job's summary, and a line for each modality that some lack.
 
     Args:
-        summary: Of the job.
+        summary: The job's summary, to which it is added.
         uri: Folder of features, embeddings or scores, whose clips in quarantine count as well.
         views: Those that the folder holds.
     """
@@ -45,7 +45,7 @@ def coverage_table(rows: Sequence[Row], views: Sequence[View]) -> Table:
     Args:
         rows: As `clip_rows` gives them, with `label` and each modality's presence. A clip in quarantine counts as that
             alone: its modalities are unknown rather than absent.
-        views: The columns.
+        views: The views that have a column.
     """
     table = Table("split", "clips", "in quarantine", "label", *views, title="Clips, and how many of them lack what")
     for column in table.columns[1:]:

@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def render(template: str, **values: Any) -> str:
-    """The page.
+    """Fills an HTML template and returns the page.
 
     Args:
         template: Its path below `reports/`.

@@ -23,10 +23,10 @@ def submission(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Card) -
     intensities: `Filename` and a column for each.
 
     Args:
-        clip_ids: In the order of the lines.
+        clip_ids: The clips, in the order of the lines.
         scored: Cells of `score_rows.SCORE_FIELDS` by clip id. A clip that is not there has what the training labels
             say: the classes' shares and their majority (of equals the first), or the mean intensities.
-        card: Of the ensemble.
+        card: The ensemble's card.
     """
     prior, of_classes = training_prior(card), isinstance(card.task.output, Classes)
     guess: Row = {"probabilities": prior, "predicted": prior.index(max(prior))}
@@ -52,9 +52,9 @@ def segments(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Card) -> 
     """The stretches of one class that a task per frame found, as CSV: `id`, `start_s`, `end_s`, `label`, `probability`.
 
     Args:
-        clip_ids: In the order of the lines.
+        clip_ids: The clips, in the order of the lines.
         scored: Cells of `score_rows.SCORE_FIELDS` by clip id.
-        card: Of the ensemble.
+        card: The ensemble's card.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -73,9 +73,9 @@ def timeline_table(clip_ids: Sequence[str], scored: Mapping[str, Row], card: Car
     Columns: `id`; `time_s`; `p_CLASS` (or the intensity's name) for each output; of classes `label`, the decided one.
 
     Args:
-        clip_ids: In the order of the rows.
+        clip_ids: The clips, in the order of the rows.
         scored: Cells of `score_rows.SCORE_FIELDS` by clip id.
-        card: Of the ensemble.
+        card: The ensemble's card.
     """
     of_classes = isinstance(card.task.output, Classes)
     columns: dict[str, list[Any]] = {"id": [], "time_s": []}
@@ -117,10 +117,10 @@ def details(
     and `weights`, what it was scored with.
 
     Args:
-        clip_ids: In the order of the lines.
+        clip_ids: The clips, in the order of the lines.
         scored: Cells of `score_rows.scored_columns` by clip id.
         failures: Why the other clips have no score, by clip id.
-        card: Of the ensemble.
+        card: The ensemble's card.
         views: What it looks at.
     """
     buffer = io.StringIO()

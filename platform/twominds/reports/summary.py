@@ -33,7 +33,7 @@ class Summary:
         self.facts.append((what, str(value)))
 
     def show(self, console: Console | None = None) -> None:
-        """Prints it."""
+        """Prints the summary."""
         console = console or Console()
         console.rule(f"[bold]{self.title}")
         for table in self.tables:

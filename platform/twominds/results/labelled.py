@@ -58,7 +58,7 @@ def labels_fingerprint(uri: str, protocol: SelectionProtocol, *, words: bool = T
 
     Args:
         uri: Folder of features or embeddings.
-        protocol: Which splits count.
+        protocol: Says which splits are seen.
         words: Whether what is trained hangs on the corpus's words.
     """
     rows = clip_rows(uri, [*tables.LABEL_COLUMNS, "source"], visible_splits(protocol))

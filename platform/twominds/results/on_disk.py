@@ -37,8 +37,8 @@ def values_on_disk(uri: str, view: View, splits: Sequence[Split]) -> dict[str, n
 
     Args:
         uri: Folder of features; local or s3://.
-        view: Whose.
-        splits: Of the clips.
+        view: The view whose values are read.
+        splits: The splits whose clips are read.
     """
     places: dict[str, _Place] = {}
     with tempfile.NamedTemporaryFile(prefix="twominds-features-", delete=False) as file:

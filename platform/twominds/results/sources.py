@@ -28,7 +28,7 @@ def with_sources(
     """The clips with their sources as they are now: one look at each local file, one listing of each remote folder.
 
     Args:
-        clips: The corpus.
+        clips: The clips of the corpus.
         face_crops: Whether the corpus's own face crops are used, too; they then belong to the video.
         vectors: Names of the given vectors that are used, which then belong to the video, too; None: all of them.
 

@@ -163,7 +163,7 @@ _ARRAYS = (
     "audio",
     "points_s",
 )
-"""Of a decoded clip."""
+"""The columns of a decoded clip that hold arrays."""
 _GIVEN = "vector."
 """What stands before the name of a given vector among a decoded clip's arrays."""
 

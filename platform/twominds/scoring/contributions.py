@@ -64,7 +64,7 @@ def contributions(values: Array, modalities: Sequence[Modality], present: Sequen
     Args:
         values: v(S) [2^M, K'] of every subset of the modalities; an absent one changes nothing in them.
         modalities: M, in the order of the bits.
-        present: Which of them the clip has.
+        present: For each modality, whether the clip has it.
     """
     own, of_present = shapley_values(values), [i for i, there in enumerate(present) if there]
     # Models count in float32: no rounding error of theirs is to be taken for a pull or a dependence.

@@ -191,7 +191,7 @@ class Decision:
         """The ensemble's outputs [P, K], smoothed where they have times, overruled and clamped.
 
         Args:
-            outputs: Of a clip's points.
+            outputs: What is said of a clip's points.
             points_s: Their times; None: there is one, the whole clip.
             by_member: What each member says [P, K], NaN where nothing: for who overrules.
         """

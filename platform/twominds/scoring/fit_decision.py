@@ -40,8 +40,8 @@ def fit_decision(
 
     Args:
         settings: What is fitted.
-        logits: Of the S members.
-        labels: True classes.
+        logits: [S, N, 2], of the S members.
+        labels: True classes [N].
         start: Steps that are given, such as the recipe's smoothing; none of them is fitted here.
         metric: What the threshold is chosen by; None: macro F1.
 

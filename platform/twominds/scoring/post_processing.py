@@ -145,12 +145,12 @@ def cross_fitted(
     time.
 
     Args:
-        clips: Of the validation split.
+        clips: What the members say of the clips of the validation split.
         people: Who is in each clip.
-        start: See `fit_post_processing`.
-        grids: See there.
-        metric: See there.
-        of_classes: See there.
+        start: Weights and decision before anything is chosen; what has no grid stays.
+        grids: The values that are tried.
+        metric: The score that is made as high as can be.
+        of_classes: Whether the answers are classes; else they are intensities.
         folds: In so many parts, or as many as there are people.
 
     Returns:

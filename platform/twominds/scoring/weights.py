@@ -62,7 +62,7 @@ def fit_weights(
     members, _, of_point = outputs.shape
 
     def score(weights: Outputs) -> float:
-        """Of weights [S] or [S, K]."""
+        """The metric that weights [S] or [S, K] come to."""
         blend = weighted_mean(outputs, [_listed(of_member) for of_member in weights])
         if np.isnan(blend).any():
             return -np.inf

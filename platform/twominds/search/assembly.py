@@ -35,7 +35,7 @@ class Assembly:
 
     config: EnsembleConfig
     states: Mapping[str, State]
-    """Of each member by its name."""
+    """The tensors of each member, by its name."""
     dims: Mapping[View, int]
     """Length of each view's token."""
 
@@ -71,7 +71,7 @@ def assemble(recipe: Recipe, by_seed: Mapping[int, State], dims: Mapping[View, i
     Args:
         recipe: Whose stages say whether the models of the seeds are its members, or the views themselves.
         by_seed: The fusion models; none of a blend.
-        dims: Of the fusion's tokens.
+        dims: Length of each view's token.
         media: How the clips were read.
     """
     fusion, judge = recipe.fusion, recipe.judge
@@ -134,8 +134,8 @@ def said_of(
     """What the members say of each clip, one after another: their tokens may be long, and their points many.
 
     Args:
-        made: The members.
-        recipe: Theirs.
+        made: The ensemble's members, and how they are joined.
+        recipe: The recipe that they were trained by.
         clips: Embeddings of each by view.
         targets: What is known of the clips' points; of a clip it may be nothing.
     """
@@ -159,7 +159,7 @@ def combined(ensembles: Mapping[str, Ensemble], decision: Decision) -> Assembly:
 
     Args:
         ensembles: By what each is called; its views and members get that name, too (`face` of `42`: `face.42`).
-        decision: In the place of theirs.
+        decision: The steps after the members, in the place of each ensemble's own.
     """
     members, states, dims = list[Member](), dict[str, State](), dict[View, int]()
     for name, ensemble in ensembles.items():

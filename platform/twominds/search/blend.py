@@ -76,15 +76,15 @@ def save_blend(
     """Chooses what the recipe's grids leave open and writes the ensemble; returns its card.
 
     Args:
-        uri: Where to.
-        recipe: That blends.
+        uri: Folder for the ensemble.
+        recipe: A recipe with a stage `BlendViews`.
         encoders: Where the encoder of each view is.
         media: How the clips were read.
         train: Labels of the known training points, [N] or [N, K].
         validation: What weights and steps are chosen on.
         data: What the card says of the data beside the labels.
         selected_on: What chose the epochs of its encoders; weights and steps are chosen on validation alone.
-        whole: See `save_ensemble`.
+        whole: Whether the encoders are saved with it (`save_ensemble`).
 
     Raises:
         SelectionError: no validation clip has an answer.

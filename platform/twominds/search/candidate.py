@@ -137,8 +137,8 @@ def train_candidates(
 
     Args:
         candidates: Settings that replace the recipe's. Several may differ in what `fit_together` lets models differ in.
-        onlookers: Of each candidate.
-        recipe: The fusion.
+        onlookers: For each candidate, what is told of its epochs and may end it.
+        recipe: The fusion that is searched.
         data: Training inputs, and those that select.
         stores: Of each candidate: keep and know finished seeds.
         objective: The task's.

@@ -63,10 +63,10 @@ def labelled_inputs(
     Args:
         embeddings: Of each clip by view. One that could not be processed has its labelled points all the same, of which
             no modality is there.
-        labels: Of each clip.
+        labels: What is known of each clip.
         fusion: What of the embeddings it takes.
-        output: What labels are of.
-        dims: As `fusion_inputs`.
+        output: What the labels say: classes or intensities.
+        dims: Length of each view's token in the model; None: taken from the embeddings.
     """
     inputs = fusion_inputs(embeddings, fusion.views, fusion.inputs, dims)
     times = [next((e.points_s for e in clip.values() if e.points_s is not None), None) for clip in embeddings]

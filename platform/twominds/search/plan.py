@@ -9,7 +9,7 @@ from twominds.search.store import SearchStore
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which candidates a search tries."""
+    """Where a search looks, what it tries first, and how many candidates it tries."""
 
     space: SearchSpace
     first_points: Sequence[Mapping[str, Value]]

@@ -134,12 +134,12 @@ def train_fusion(
     """Trains candidates of the fusion's search: see `Train`.
 
     Args:
-        candidates: Their settings.
-        watches: Of each; told of each epoch and seed.
+        candidates: Settings that replace the recipe's.
+        watches: For each candidate, what is told of its epochs and seeds.
         recipe: What is searched.
         data: What it is trained and selected on.
         run_uri: Folder of the search.
-        objective: The task's.
+        objective: What the task's models are trained for and judged by.
         device: Where to train.
     """
     store = SearchStore(run_uri)
@@ -155,9 +155,9 @@ def try_candidates(
     """Trains candidates, unless that has been done, and keeps what became of each.
 
     Args:
-        train: See there.
-        candidates: Their settings.
-        store: The search.
+        train: What trains them (`Train`).
+        candidates: Settings that replace the recipe's.
+        store: Where the search keeps what became of each.
         rules: How they are scored and ended.
         report: Is told of each seed, and of each end.
 

@@ -66,8 +66,8 @@ def save_winner(
     Args:
         config: What is saved, and where.
         best: The winner, with all its seeds.
-        store: Has its models.
-        recipe: The system.
+        store: Where the winner's models are.
+        recipe: The system that was searched.
         fusion: What was searched.
         data: What it was trained and selected on.
         about: What made the embeddings.

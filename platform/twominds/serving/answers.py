@@ -33,9 +33,9 @@ class SeedAnswer(Answer):
     std: float
     """Their population standard deviation."""
     min: float
-    """The least."""
+    """The least of the probabilities."""
     max: float
-    """The greatest."""
+    """The greatest of the probabilities."""
 
 
 class DurationsAnswer(Answer):
@@ -48,7 +48,7 @@ class DurationsAnswer(Answer):
     encoders: dict[View, float]
     """Features and encoder, side by side."""
     fusion: float
-    """The ensemble."""
+    """What the ensemble says of the embeddings."""
     total: float
     """From the first byte to the answer."""
 
@@ -79,7 +79,7 @@ class SegmentAnswer(Answer):
     end_s: float
     """Where it ends."""
     label: str
-    """Its class."""
+    """The class that the segment has."""
     probability: float
     """Mean probability of the class in it."""
 
@@ -189,7 +189,7 @@ class ModelAnswer(Answer):
     selected_on: str
     """The labels that chose this model."""
     metrics: dict[str, Any]
-    """As measured when it was made."""
+    """What was measured when the model was made."""
     data: dict[str, Any]
     """The training data's fingerprint and size."""
     backbones: list[BackboneAnswer]

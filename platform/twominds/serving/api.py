@@ -27,7 +27,7 @@ class ScoringService(Protocol):
     """What the interface needs of the rest."""
 
     model: ModelAnswer
-    """The card."""
+    """What is said of the model: its card."""
 
     async def score(self, clip_id: str, video: ByteArray, transcript: str | None, started_s: float) -> ScoreAnswer:
         """The score of a video file's bytes; `started_s` is when the request began (`time.perf_counter`).

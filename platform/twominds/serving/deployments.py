@@ -78,7 +78,7 @@ class MediaDecoder(Replica):
         """Loads the face detector, where the ensemble looks at faces.
 
         Args:
-            settings: Of all replicas.
+            settings: The settings that all replicas share.
             config: How clips are read.
             views: What the ensemble looks at.
             task: What it recognises.

@@ -73,7 +73,7 @@ class UploadLimits:
 
 
 def too_large(max_bytes: int) -> ProblemError:
-    """413."""
+    """HTTP 413: the upload is larger than is allowed."""
     detail = f"The upload is larger than {max_bytes / (1 << 20):g} MiB. Send a shorter or smaller video."
     return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, stage="upload")
 

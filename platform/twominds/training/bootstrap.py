@@ -75,8 +75,8 @@ class PeopleBootstrap:
             people: Who is in each point [N]; where nobody is known, whose points belong together: the clip's.
             metric: What rows are scored by.
             known: Which truths somebody annotated [N]; the others weigh nothing, nor do people without any. None: all.
-            resamples: How many, B.
-            seed: Of the draws.
+            resamples: B, the number of resamples.
+            seed: Seed of the draws.
         """
         self._known = np.ones(len(people), np.bool_) if known is None else np.asarray(known, np.bool_)
         self._truths, self._metric = np.asarray(truths)[self._known], metric
@@ -84,7 +84,7 @@ class PeopleBootstrap:
         codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
         self._codes = np.array([codes[name] for name in names], dtype=np.int64)
         self.people = len(codes)
-        """How many, P."""
+        """P, the number of people."""
         draws = np.random.default_rng(seed).multinomial(
             self.people, np.full(self.people, 1 / max(self.people, 1)), size=resamples
         )

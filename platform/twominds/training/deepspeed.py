@@ -35,7 +35,7 @@ class DeepSpeedConfig:
 
         Args:
             fit: The settings of the loop; its batch is that of all workers together.
-            workers: How many share it.
+            workers: Number of processes that share it.
         """
         zero: dict[str, Any] = {"stage": self.zero_stage}
         if self.offload_optimizer:

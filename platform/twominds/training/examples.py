@@ -30,7 +30,7 @@ class Targets:
     """int64 [N]: which of the clip's points it is."""
 
     def __len__(self) -> int:
-        """N."""
+        """N, the number of points."""
         return len(self.values)
 
     @classmethod
@@ -44,10 +44,10 @@ class Targets:
         """What labels say of clips' points.
 
         Args:
-            labels: Of each clip.
+            labels: What is known of each clip.
             points_s: When each clip's task asks; None: once for the clip, or nobody knows when, for it could not be
                 processed. Then the labels' own points count, of which nothing can be answered.
-            output: What labels are of.
+            output: What the labels say: classes or intensities.
         """
         values: list[npt.NDArray[np.float32]] = []
         owners: list[int] = []
@@ -109,7 +109,7 @@ class Examples(Protocol):
         ...
 
     def __len__(self) -> int:
-        """N."""
+        """N, the number of points."""
         ...
 
     def batch(self, indices: Tensor) -> Any:
@@ -210,9 +210,9 @@ def collate_targets(
     """The encoder's input for some points, in their order.
 
     Args:
-        encoder: Of whole clips, or of points.
+        encoder: An encoder of whole clips, or of points.
         features: Of the clips that are the points' owners; those that own one are present.
-        targets: Which points.
+        targets: The points.
         device: Where to compute.
     """
     if not isinstance(encoder, PointEncoder):

@@ -57,7 +57,7 @@ def fit(
         model: returns an output with `logits` [B, C] for what `train.batch` gives.
         train: what is learned from.
         validation: what selects the epoch, and when a plateau lowers the learning rate.
-        config: the settings.
+        config: epochs, optimizer, batches and all other settings of the loop.
         seed: of shuffling and dropout.
         loss: of a model's whole output; a plain model's is `loss_of_logits`.
         objective: the task's, by which epochs are compared.

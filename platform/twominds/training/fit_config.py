@@ -12,7 +12,7 @@ class FitConfig:
     """How a model is trained. The defaults are those of LEYA's selected fusion model (section 4.2)."""
 
     epochs: int = 100
-    """Most epochs."""
+    """Epochs at most."""
     batch_size: int = 32
     """Clips per forward pass in training."""
     accumulate: int = 1
@@ -20,7 +20,7 @@ class FitConfig:
     evaluation_batch_size: int | None = None
     """Clips per forward pass in validation; None: all at once where they are in memory, else batch_size."""
     optimizer: OptimizerName = "rmsprop"
-    """Optimizer."""
+    """What turns gradients into steps."""
     learning_rate: float = 9.44e-5
     """Base learning rate; a model's parameter groups may scale it."""
     weight_decay: float = 5.55e-4

@@ -49,7 +49,7 @@ class JointOutput:
     present: Mapping[View, Tensor]
     """bool [B]: which points those are."""
     head_shares: Mapping[View, float] = field(default_factory=dict[View, float])
-    """See `JointBatch`."""
+    """Those of the batch: see `JointBatch`."""
 
 
 class JointModel(nn.Module):
@@ -69,7 +69,7 @@ class JointModel(nn.Module):
 
         Args:
             encoders: In the order of the fusion's tokens.
-            fusion: Of their embeddings.
+            fusion: The fusion of their embeddings.
             frozen: Encoders that only answer, without dropout.
             blend: What the heads of some views count in the answer, where they are present; the fusion counts the rest.
         """
@@ -140,7 +140,7 @@ class JointLoss:
     """The fusion's loss, and the task's criterion of the heads of some views, by their weights."""
 
     fusion: FusionLoss
-    """Of the fusion's answer."""
+    """The loss of the fusion's answer."""
     fusion_weight: float = 1.0
     """Weight of the fusion's loss."""
     heads: Mapping[View, float] = field(default_factory=dict[View, float])

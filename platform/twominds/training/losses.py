@@ -70,9 +70,9 @@ class FusionLoss:
     """
 
     prototype_weight: float = 0.2
-    """lambda_proto."""
+    """lambda_proto: weight of the cross entropy of the prototype logits."""
     diversity_weight: float = 0.0
-    """lambda_div."""
+    """lambda_div: weight of the prototypes' diversity term."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a negative weight."""

@@ -35,7 +35,7 @@ class Metric:
 
         Args:
             truths: Of P points: classes [P], or intensities [P, K].
-            answers: Of the same shape.
+            answers: Answers of the same shape as the truths.
             known: Which truths somebody annotated [P]; the others weigh nothing, whatever stands there. None: all.
 
         Raises:
@@ -58,8 +58,8 @@ class Metric:
         """The score in each of B resamples of people.
 
         Args:
-            truths: Of N points, all known.
-            answers: Of the same shape.
+            truths: Classes or intensities of N points, each of them known.
+            answers: Answers of the same shape as the truths.
             owners: The person of each point [N], below P.
             times: How often each person is in each resample [B, P].
         """

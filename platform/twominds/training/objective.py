@@ -138,9 +138,9 @@ class Objective:
         """The metric over all labelled points of a split; those that can't be answered get the constant.
 
         Args:
-            labels: Of the points that logits [N, K] answer.
-            left_out: Of the others, on the CPU.
-            logits: The answers.
+            labels: What is known of the points that are answered.
+            left_out: What is known of the others, on the CPU.
+            logits: [N, K], the answers.
             constant: As `constant` gives it for training.
         """
         truth = torch.cat([labels.cpu(), left_out]).numpy()

@@ -28,7 +28,7 @@ class EpochReport:
     """What one epoch came to."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     train_loss: float
     """Mean of the training objective over the epoch."""
     validation_loss: float

@@ -73,7 +73,7 @@ def out_of_reach(
         scores: Of the candidate, for the first k seeds, in the order of the seeds.
         finished: Of every candidate with all n seeds, in the same order.
         risk: Probability of ending a candidate that would have reached the incumbent. 0: never.
-        std_penalty: Of the search's objective.
+        std_penalty: What a standard deviation costs in the search's objective.
 
     Returns:
         False also while nothing is known of s: with fewer than two finished candidates, or after the last seed.
@@ -103,8 +103,8 @@ def levels(seeds: int, risk: float) -> tuple[float, ...]:
     p-values p_k of 200 000 drawn candidates whose differences are normal.
 
     Args:
-        seeds: n, of every candidate.
-        risk: Of all looks together.
+        seeds: n, the number of seeds of every candidate.
+        risk: Probability of a wrong end over all looks together.
     """
     looks = np.arange(1, seeds)
     weights = (seeds - looks) / (seeds - looks).sum()

@@ -21,7 +21,7 @@ class Workers:
     rank: int = 0
     """This process's number, from 0."""
     count: int = 1
-    """How many there are."""
+    """Number of processes."""
     device: str | torch.device = "cpu"
     """Where the tensors lie that they exchange."""
 
@@ -76,7 +76,7 @@ class Workers:
 
 
 ALONE = Workers()
-"""One process."""
+"""Training in one process."""
 
 
 def share_of(own: Tensor, batch: Tensor, class_weights: Tensor | None) -> float:

@@ -45,9 +45,9 @@ class CandidateSampler(HyperOptSearch):
         """Takes how to draw, and what is not drawn.
 
         Args:
-            sampler: Which; of a grid the points are all that there are.
-            points: To be tried first.
-            config: Its settings.
+            sampler: What draws; of a grid the points are all that there are.
+            points: Candidates that are tried first.
+            config: The settings of the search.
             known: Candidates that are over with their scores; one without a score (nan) is an error to TPE.
         """
         self._known = [score for _, score in known]
@@ -174,7 +174,7 @@ def _seed(config: TuningConfig, known: int) -> int:
     """Another for each start: the same would draw the same candidates again.
 
     Args:
-        config: Its settings.
+        config: The settings of the search.
         known: How many candidates it does not draw: what is over, was begun, or comes first.
     """
     if not known:

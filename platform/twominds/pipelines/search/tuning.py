@@ -57,11 +57,11 @@ def run_trials(
     Args:
         train: Trains the candidates of a trial.
         parameters: Given to every trial, through the object store.
-        plan: The candidates.
+        plan: Where the search looks, and how many candidates it tries.
         config: How they are run.
         rules: How they are scored and ended.
-        store: The search.
-        cpus: Of the cluster.
+        store: Where the search keeps what became of each candidate.
+        cpus: Number of CPUs of the cluster.
 
     Raises:
         ConfigError: a first point is outside of the space, or the space has no grid.

@@ -328,7 +328,7 @@ class PartsMaker:
         """Trains what is missing; what comes to nothing, by its name: other rows, and seeds, can do without it.
 
         Args:
-            configs: By the part's name.
+            configs: What trains each part, by its name.
             weights_from: Where a joint training may find its weights, by the name of the part.
         """
         if not configs:

@@ -245,8 +245,8 @@ def cross_fitted_answers(
 
     Args:
         row: The models; they are not trained anew.
-        recipe: With grids.
-        clips: Of the validation split.
+        recipe: The row's recipe, which has grids.
+        clips: The labelled clips of the validation split.
         points: What is known of them.
         prior: What training says without a look: of a clip that nobody sees its constant is the answer.
 
@@ -328,9 +328,9 @@ def save_whole(row: RowModels, recipe: Recipe, uri: str) -> Card:
     """The row's models with their encoders, ready to be served; of a single model the seed that is best on validation.
 
     Args:
-        row: The models.
+        row: The trained models.
         recipe: Whose row it is: it may share the models with another.
-        uri: Where to.
+        uri: Folder for the ensemble with its encoders.
     """
     row = served(row, recipe)
     single = recipe.reports == "single" and recipe.joint is None

@@ -58,7 +58,7 @@ class Costs:
 
     @property
     def seeds_saved(self) -> int:
-        """By ending candidates early."""
+        """How many seeds were not trained because candidates were ended early."""
         return sum(ending.seeds_saved for ending in self.endings)
 
     @property

@@ -28,7 +28,7 @@ Cells = tuple[list[str], list[list[str]]]
 
 
 def number_of(outcome: Outcome, results: SearchResults) -> int:
-    """Which candidate it was, from 1."""
+    """The candidate's number in the order of the search, from 1."""
     return results.outcomes.index(outcome) + 1
 
 

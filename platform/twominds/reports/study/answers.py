@@ -54,8 +54,8 @@ def ensemble_answers(
     """What an ensemble says at some points, or each of its members by itself.
 
     Args:
-        ensemble: With S members.
-        inputs: Of each clip of the points.
+        ensemble: The ensemble, of S members.
+        inputs: Embeddings of each clip that has some of the points.
         points: Where answers are wanted.
         prior: What training says without a look: of a point that has no score its constant is the answer.
         each_member: The S members' answers instead of the one of their mean.

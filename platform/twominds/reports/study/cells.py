@@ -31,7 +31,7 @@ def bounds(of: Estimate | Difference) -> tuple[str, str]:
 
 
 def percent(share: float | None, none: str = NONE) -> str:
-    """In percent."""
+    """A share in percent, as a table shows it."""
     return none if share is None else f"{100 * share:.2f}"
 
 

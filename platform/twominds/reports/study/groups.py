@@ -45,7 +45,7 @@ def group_scores(
 
     Args:
         splits: What is known of each split.
-        answers: Of the headline row.
+        answers: What the headline row answered.
         task: What is recognised.
     """
     for grouping, of in GROUPINGS.items():

@@ -11,7 +11,7 @@ class MetricWords:
     """A metric's names."""
 
     short: str
-    """In the head of a column."""
+    """The metric's name in the head of a column."""
     long: str
     """In a sentence, before which there is nothing."""
     percent: bool = True

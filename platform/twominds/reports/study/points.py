@@ -56,7 +56,7 @@ class LabelledPoints:
         )
 
     def __len__(self) -> int:
-        """N."""
+        """N, the number of points."""
         return len(self.owners)
 
     @property

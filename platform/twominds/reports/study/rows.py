@@ -30,7 +30,7 @@ class StudyPart:
     features: str
     """Folder with, among others, this modality's features."""
     encoder: str
-    """Its artifact."""
+    """Folder of the encoder's artifact."""
     embeddings: str
     """Folder with this modality's embeddings."""
     name: View = ""
@@ -52,9 +52,9 @@ class StudyRun:
     """One training of a system that is trained jointly."""
 
     recipe: Recipe
-    """With one seed."""
+    """The system, with the one seed of this training."""
     parts: tuple[StudyPart, ...]
-    """Its encoders."""
+    """The encoders that it ended with."""
     ensemble: str
     """The fusion, with what the heads of some views count: an artifact."""
 
@@ -152,9 +152,9 @@ def answers(
     """What a recipe reports of its models at some points; of one that is trained jointly `single` is a training.
 
     Args:
-        row: The models.
+        row: The trained models.
         recipe: Says what of them is reported.
-        clips: Those of the points.
+        clips: The clips that the points belong to.
         points: Where answers are wanted.
         prior: What training says without a look; see `ensemble_answers`.
         hidden: A view that counts as absent.

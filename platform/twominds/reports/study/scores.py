@@ -66,7 +66,7 @@ class DropScore:
     recipe: str
     view: View
     score: Mapping[Split, float]
-    """Without it."""
+    """The score without the modality, by split."""
     change: Mapping[Split, float]
     """From the row as it is; negative: the row needs the view."""
 
@@ -111,7 +111,7 @@ def score_study(results: StudyResults, other: OtherReport | None = None) -> Stud
     """All statistics of a study; test labels are used for these alone.
 
     Args:
-        results: The answers.
+        results: What every row answered.
         other: A report to compare the headline with.
 
     Raises:

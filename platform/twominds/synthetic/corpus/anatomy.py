@@ -155,7 +155,7 @@ def furrows(expression: Expression) -> tuple[Points, ...]:
 
 
 def eye(anatomy: Anatomy, expression: Expression, side: Side) -> Eye:
-    """One eye."""
+    """One eye of the face, open and turned as the expression says."""
     width, height = 0.165 * anatomy.eye_size, 0.1 * anatomy.eye_size
     centre_x = side * anatomy.eye_spacing
     squint = 0.35 * max(expression.smile, 0.0) + 0.2 * expression.brow_furrow
@@ -193,7 +193,7 @@ def nose(anatomy: Anatomy) -> tuple[Points, Points, Points]:
 
 
 def mouth(anatomy: Anatomy, expression: Expression) -> Mouth:
-    """The mouth."""
+    """The mouth of the face, as the expression says."""
     smile, press, gap = expression.smile, expression.lip_press, expression.mouth_open * (1.0 - expression.lip_press)
     width = 0.29 * anatomy.mouth_width * (1.0 + 0.24 * smile * (smile > 0) - 0.18 * gap + 0.1 * press)
     bow = _BOW

@@ -59,7 +59,7 @@ def animate(
 
     Args:
         rng: Where the chance comes from.
-        appearance: Who.
+        appearance: What the person looks like.
         rest: Where the person sits when still.
         acting: What is to be seen.
         speech: What is said: it moves the mouth.

@@ -98,7 +98,7 @@ def random_pose(rng: np.random.Generator, head_height: float) -> Pose:
 
 
 def random_expression(rng: np.random.Generator) -> Expression:
-    """Any face."""
+    """An expression at random."""
     return Expression(
         mouth_open=float(rng.beta(0.8, 1.5)),
         smile=float(rng.uniform(-1.0, 1.0)),

@@ -44,7 +44,7 @@ class DrawnClip:
     expressions: tuple[tuple[int, ...], ...] = ()
     """Of task `expression`: per annotated person, from left to right, the class of each frame; -1 is unknown."""
     intensities: tuple[float, ...] = ()
-    """Of task `mimicry`."""
+    """The intensities, of the task `mimicry` alone."""
     acted: dict[str, object] = field(default_factory=dict[str, object])
     """What was really to be seen and heard, in words of the task; without preset `none` it is what the labels say."""
 

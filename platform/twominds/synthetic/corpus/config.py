@@ -84,9 +84,9 @@ class SplitShares:
     """The share of the videos in each split; training has the rest. The defaults are BAH's."""
 
     validation: float = 124 / 1427
-    """What selects."""
+    """Clips on which epochs and candidates are chosen."""
     test: float = 525 / 1427
-    """What is reported."""
+    """Clips on which results are reported."""
 
     def __post_init__(self) -> None:
         if min(self.validation, self.test) <= 0 or self.validation + self.test > 0.9:
@@ -165,9 +165,9 @@ class SyntheticCorpusConfig:
     clip_s: float = 4.0
     """Mean length of a clip; clips are within 15 % of it."""
     width: int = 320
-    """Pixels."""
+    """Width of a frame in pixels."""
     height: int = 240
-    """Pixels."""
+    """Height of a frame in pixels."""
     fps: float = 24.0
     """Frames a second."""
     seed: int = 0

@@ -96,7 +96,7 @@ def _classes(rng: np.random.Generator, stage: Stage, *, unknown: bool = False) -
 
     Args:
         rng: Where the chance comes from; without and with `unknown` it gives the same spans.
-        stage: Of the clip.
+        stage: The clip before anything happens in it.
         unknown: Whether some spans are -1, since nobody annotated them.
     """
     classes = np.zeros(len(stage.times_s), np.int64)

@@ -26,7 +26,7 @@ class CropFiles:
     folders: tuple[Path, ...]
     """One per person, from left to right."""
     name: str
-    """Of a file, by `frame` from 0."""
+    """Pattern of a file's name, with the number of the `frame`, from 0."""
     repeats: bool
     """Whether the face before stands in for one that is not to be seen."""
     side_px: int

@@ -23,11 +23,11 @@ class Stage:
     """A clip before anything happens in it."""
 
     rng: np.random.Generator
-    """Of all that tells nothing."""
+    """Draws all that tells nothing of the label."""
     acted: np.random.Generator
-    """Of what is to be seen and heard."""
+    """Draws what is to be seen and heard."""
     labelled: np.random.Generator
-    """Of what the labels say: the same numbers, but in preset `none`."""
+    """Draws what the labels say: the same numbers as `acted`, but in preset `none`."""
     appearance: Appearance
     speaker: Speaker
     backdrop: Backdrop

@@ -31,7 +31,7 @@ def write_video(
     """Encodes a clip.
 
     Args:
-        file: Where to.
+        file: The file that is written.
         frames: uint8 [height, width, 3] RGB, one for each time.
         times_s: When each frame is shown; need not be even.
         sound: Mono at `SAMPLE_RATE_HZ`; None for a file without an audio track.

@@ -39,7 +39,7 @@ _Curve = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """Whose voice it is."""
+    """The voice of one person."""
 
     pitch_hz: float
     formant_scale: float
@@ -109,7 +109,7 @@ def speak(
     Args:
         rng: Where the chance comes from.
         clauses: What is said; without any, only fillers are heard.
-        speaker: Whose voice.
+        speaker: The voice that says them.
         duration_s: Length of the sound; the more of it is pause, the faster the words between.
         hesitation: 0..1: the share of pauses and fillers rises from 5 to 50 %, and the pitch grows unsteady.
     """

@@ -51,7 +51,7 @@ def train_detector(folder: Path, *, steps: int, pictures: int, seed: int) -> Non
     """Train the detector and write config.yaml and model.safetensors into `folder`.
 
     Args:
-        folder: Where to.
+        folder: Folder for the two files.
         steps: Optimizer steps of 8 pictures (AdamW, one cycle up to a learning rate of 4e-3).
         pictures: Different pictures that are drawn for it.
         seed: Everything random follows from it.

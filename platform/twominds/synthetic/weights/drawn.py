@@ -23,7 +23,7 @@ def drawn_pictures(
 
     Args:
         rng: Where the chance comes from.
-        count: How many.
+        count: Number of pictures.
         faces: How many people in each; None: mostly one, sometimes none or two.
     """
     pictures: list[tuple[ByteArray, FloatArray]] = []

@@ -36,7 +36,7 @@ def train_tokenizer(folder: Path, *, filled_to: int) -> int:
     Bytes are its alphabet, so that it takes any text in any language.
 
     Args:
-        folder: Where to.
+        folder: Folder for the four files.
         filled_to: Tokens that no text has are added up to this number, where it is more: a published model has them.
 
     Returns:
@@ -80,7 +80,7 @@ def write_bert_tokenizer(folder: Path, *, filled_to: int) -> int:
     are words in scripts that BERT does not know. Nothing is trained: how the trainer breaks ties varies.
 
     Args:
-        folder: Where to.
+        folder: Folder for the three files.
         filled_to: Tokens that no text has are added up to this number, where it is more: a published model has them.
 
     Returns:
