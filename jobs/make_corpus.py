@@ -69,5 +69,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with in_sentences():
+    with in_sentences(keeps=False):
         main()

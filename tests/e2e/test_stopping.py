@@ -17,7 +17,7 @@ from twominds.results import tables
 pytestmark = [pytest.mark.ray, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
-STOPPED = "Stopped. What was finished is kept: the same command goes on from there."
+STOPPED = "Stopped. What was finished is kept. The same command goes on from there."
 WAIT_S = 240
 
 

@@ -42,12 +42,17 @@ def run(job: Callable[[ConfigT], Summary], config: type[ConfigT]) -> None:
 
 
 @contextmanager
-def in_sentences() -> Generator[None]:
+def in_sentences(*, keeps: bool = True) -> Generator[None]:
     """Ends the process with a sentence instead of a traceback where the user's doing ends it.
 
     Exits with 1 after an error of the platform or of a disk or store, with 130 after Ctrl-C, with 143 after SIGTERM.
     What is a mistake of the program keeps its traceback.
+
+    Args:
+        keeps: Whether what was finished is found again by the same command; else that begins anew.
     """
+    kept = "What was finished is kept. " if keeps else ""
+    again = "goes on from there" if keeps else "begins anew"
     # Who started the job in the background of a script has Ctrl-C ignored, and wants that.
     before = {stop: handler for stop in STOPS if (handler := signal.getsignal(stop)) != signal.SIG_IGN}
     for stop in before:
@@ -61,11 +66,11 @@ def in_sentences() -> Generator[None]:
         if not _of_storage(cause):
             raise
         reason = f"{cause.filename}: {cause.strerror}" if cause.filename else str(cause)
-        hint = "What was finished is kept: make room or see to it, and the same command goes on from there."
+        hint = f"{kept}Make room or see to it, and the same command {again}."
         _end(f"[red]error:[/red] {escape(reason)}. {hint}", 1)
     except KeyboardInterrupt as stopped:
         number = next(iter(stopped.args), signal.SIGINT)
-        _end("Stopped. What was finished is kept: the same command goes on from there.", 128 + number)
+        _end(f"Stopped. {kept}The same command {again}.", 128 + number)
     finally:
         for stop, handler in before.items():
             signal.signal(stop, handler)

@@ -24,7 +24,7 @@ with in_sentences():
         print("tidied up", flush=True)
         time.sleep(float(sys.argv[1]))
 """
-STOPPED = "Stopped. What was finished is kept: the same command goes on from there.\n"
+STOPPED = "Stopped. What was finished is kept. The same command goes on from there.\n"
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
@@ -53,7 +53,20 @@ def test_what_a_disk_or_a_store_says_is_a_sentence(error: OSError, capsys: pytes
     assert code == 1
     said = " ".join(said.split())
     assert said.startswith(f"error: {error.filename}: {error.strerror}. " if error.filename else f"error: {error}. ")
-    assert said.endswith("the same command goes on from there.")
+    assert said.endswith("What was finished is kept. Make room or see to it, and the same command goes on from there.")
+
+
+def test_a_job_that_keeps_nothing_does_not_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for error, sentence in (
+        (OSError(errno.ENOSPC, "No space left on device", "/a"), "error: /a: No space left on device. Make room or"),
+        (KeyboardInterrupt(), "Stopped. The same command begins anew."),
+    ):
+        with pytest.raises(SystemExit), in_sentences(keeps=False):
+            raise error
+        said = " ".join(capsys.readouterr().err.split())
+        assert said.startswith(sentence)
+        assert said.endswith("he same command begins anew.")
+        assert "kept" not in said
 
 
 @pytest.mark.parametrize("mistake", [FileNotFoundError(2, "No such file", "x"), BrokenPipeError(), KeyError("x")])
