@@ -123,7 +123,7 @@ def _planned(config: TrainConfig) -> _Plan:
 def _untrained(config: TrainConfig, recipe: Recipe) -> tuple[str, ...]:
     alone = config.views if recipe.joint is None else recipe.alone
     wanted = [view for view in alone if config.retrain or not trained_alone(config, recipe, view)]
-    if recipe.joint is None or (not config.retrain and not wanted and trained_jointly(config, recipe, recipe.joint)):
+    if recipe.joint is None or (not config.retrain and not wanted and trained_jointly(config, recipe)):
         return tuple(wanted)
     return (*wanted, JOINTLY)
 
@@ -183,7 +183,7 @@ def _train_parts(plan: _Plan, workers: Workers, current: tuple[str, FitState | N
         resume = current[1] if current[0] == name_of(config, part) else None
         try:
             joint = recipe.joint if part == JOINTLY else None
-            there = trained_alone(config, recipe, part) if joint is None else trained_jointly(config, recipe, joint)
+            there = trained_alone(config, recipe, part) if joint is None else trained_jointly(config, recipe)
             if workers.agreed(there is not None and not config.retrain):
                 continue
             if joint is None:

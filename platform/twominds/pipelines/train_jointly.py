@@ -110,7 +110,7 @@ def train_jointly(
             return
         best = f"best epoch {result.best_epoch} of {len(result.history)}"
     lines.put(f"{JOINTLY}: {best}, validation {recipe.task.score_name} {result.validation_score:.3f}")
-    made_of = _fit_fingerprint(config, recipe, stage)
+    made_of = _fit_fingerprint(config, recipe)
     for view in learning_views(stage, recipe.views):
         encoder = model.encoder(view)
         card = encoder_card(recipe, view, clips[view], store, result, config.features, fit_digest=made_of)
@@ -292,11 +292,11 @@ def _said(
     return said_of(made, recipe, embeddings, clips[recipe.views[0]].validation[1])
 
 
-def trained_jointly(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -> Card | None:
+def trained_jointly(config: TrainConfig, recipe: Recipe) -> Card | None:
     """The card of an ensemble that is already there, trained on these features by this recipe, with its encoders."""
     try:
         card = _of_same_data(config, recipe, config.output, config.ensemble)
-        return card if card and card.data.get("fit") == _fit_fingerprint(config, recipe, stage) else None
+        return card if card and card.data.get("fit") == _fit_fingerprint(config, recipe) else None
     except ArtifactError:
         return None
 
@@ -327,19 +327,13 @@ def _data_fingerprint(features_uri: str, recipe: Recipe, protocol: SelectionProt
     return fingerprint([data_fingerprint(features_uri, view, protocol) for view in recipe.views])
 
 
-def _fit_fingerprint(config: TrainConfig, recipe: Recipe, stage: TrainJointly) -> str:
-    """Of all that bears on what is saved but the data: settings, seeds, and the encoders that it begins with."""
-    configs = stage, recipe.encoders, recipe.fusion.model, recipe.decision, recipe.grids
-    settings = [to_json(config) for config in configs]
-    begun = _begun(config, recipe)
-    return fingerprint(settings, recipe.encoder_seed, recipe.fusion.seeds, *recipe.objective.chosen, begun)
+def _fit_fingerprint(config: TrainConfig, recipe: Recipe) -> str:
+    """Of all that bears on what is saved but the data: the training, how clips are looked at, and what is chosen."""
+    after = recipe.encoders, recipe.decision, recipe.grids
+    return fingerprint(_training_fingerprint(config, recipe), [to_json(settings) for settings in after])
 
 
 def _training_fingerprint(config: TrainConfig, recipe: Recipe) -> str:
-    """Of all that bears on the weights but the data."""
-    return fingerprint(recipe.joint_training, _begun(config, recipe))
-
-
-def _begun(config: TrainConfig, recipe: Recipe) -> dict[str, str]:
-    """The encoders that a joint training goes on with."""
-    return {view: artifacts.read_card(alone_uri(config, recipe, view)).artifact_id for view in recipe.alone}
+    """Of all that bears on the weights but the data: settings, seeds, and the encoders that training begins with."""
+    begun = {view: artifacts.read_card(alone_uri(config, recipe, view)).artifact_id for view in recipe.alone}
+    return fingerprint(recipe.joint_training, begun)

@@ -110,7 +110,7 @@ def trained(config: TrainConfig, recipe: Recipe, name: str, weights_from: str = 
     stage, lines = recipe.joint, Lines()
     assert stage is not None
     train_jointly(config, recipe, stage, ALONE, None, cast(Any, lines), weights_from)
-    assert trained_jointly(config, recipe, stage) is not None, "it would be trained again"
+    assert trained_jointly(config, recipe) is not None, "it would be trained again"
     return place, lines.printed
 
 

@@ -360,16 +360,15 @@ class PartsMaker:
         )
 
     def _run_fingerprint(self, run: Recipe, labels: str) -> str:
-        configs = run.joint, run.encoders, run.fusion.model, run.decision, run.grids
+        after = run.encoders, run.decision, run.grids
         return fingerprint(
             absolute(self._config.corpus),
             self._config.purpose,
             sorted(self._made_of(run)),
             labels,
-            [to_json(config) for config in configs],
-            run.encoder_seed,
+            run.joint_training,
+            [to_json(settings) for settings in after],
             self._config.protocol,
-            *run.objective.chosen,
         )
 
     def _say(self, text: str) -> None:
