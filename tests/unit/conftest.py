@@ -1,9 +1,10 @@
 """A bundle of random weights without the detector, and a way to write clips down."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from twominds.backbones import BackboneStore
 from twominds.records import PRESENT, ClipMedia, Modality, absent
@@ -39,3 +40,12 @@ def make_clip() -> MakeClip:
         return ClipMedia(clip_id=clip_id, **parts)
 
     return make
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For models so small that a second thread costs more than it does, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

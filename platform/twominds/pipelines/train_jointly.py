@@ -87,13 +87,14 @@ def train_jointly(
         weights_from: Folder of encoders and their `ensemble`, which may be of the same training but for what does not
             bear on weights: then theirs are taken, and what follows the training is all that is done.
     """
+    source = _same_training(config, recipe, weights_from) if weights_from else None
+    trained = workers.agreed(source is not None)
+    if trained and not workers.first:
+        return
     output, store = recipe.task.output, BackboneStore(uri=config.models)
     # Pictures and sound of a split may be more than memory holds.
     clips = {view: read_examples(config.features, view, config.protocol, output, on_disk=True) for view in recipe.views}
-    source = _same_training(config, recipe, weights_from) if weights_from else None
-    if workers.agreed(source is not None):
-        if not workers.first or source is None:
-            return
+    if source is not None and trained:
         model, result = _trained_before(recipe, stage, weights_from, source)
         model.to(workers.device)
         best = f"weights of {source.recipe}, which is trained alike, best epoch {result.best_epoch}"
@@ -328,12 +329,12 @@ def _data_fingerprint(features_uri: str, recipe: Recipe, protocol: SelectionProt
 
 
 def _fit_fingerprint(config: TrainConfig, recipe: Recipe) -> str:
-    """Of all that bears on what is saved but the data: the training, how clips are looked at, and what is chosen."""
+    """A digest of all that bears on what is saved but the data: weights, how clips are looked at, what is chosen."""
     after = recipe.encoders, recipe.decision, recipe.grids
     return fingerprint(_training_fingerprint(config, recipe), [to_json(settings) for settings in after])
 
 
 def _training_fingerprint(config: TrainConfig, recipe: Recipe) -> str:
-    """Of all that bears on the weights but the data: settings, seeds, and the encoders that training begins with."""
+    """A digest of all that bears on the weights but the data: settings, seeds, encoders that it begins with."""
     begun = {view: artifacts.read_card(alone_uri(config, recipe, view)).artifact_id for view in recipe.alone}
     return fingerprint(recipe.joint_training, begun)

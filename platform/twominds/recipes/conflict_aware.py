@@ -139,7 +139,7 @@ def _joint(name: str, description: str, *, trainable_layers: int, label_smoothin
 
 
 def with_windows(recipe: Recipe, count: int) -> Recipe:
-    """The same with so many windows of faces and sound where a clip is scored, of whose answers the mean is taken."""
+    """Has a recipe score a clip by the mean over so many windows of its faces and sound."""
     windowed = {
         view: replace(encoder, windows=count)
         for view, encoder in recipe.encoders.items()

@@ -39,7 +39,7 @@ _FUSIONS: Mapping[str, Form] = {"fusion_transformer.": "tokens", "temporal_trans
 
 
 WINDOWS = 5
-"""Of faces and sound, of whose answers the published system takes the mean (section 4.3)."""
+"""How many windows of faces and sound the published system takes the mean over (section 4.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)

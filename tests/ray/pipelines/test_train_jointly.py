@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.unit.pipelines.test_train_jointly import VIEWS, joint_config
+from torch.testing import assert_close
 
 from twominds import artifacts
 from twominds.encoders.artifact import load_encoder
@@ -13,7 +14,7 @@ from twominds.encoders.embedding import embed
 from twominds.errors import ConfigError
 from twominds.pipelines.embed import EmbedConfig, embed_features
 from twominds.pipelines.evaluate import EvaluateConfig, evaluate
-from twominds.pipelines.train import TrainConfig, train_encoders
+from twominds.pipelines.train import TrainConfig, train_encoders, train_several
 from twominds.pipelines.train_view import read_examples
 from twominds.records import Modality, Score
 from twominds.scoring.ensemble import Ensemble
@@ -65,6 +66,19 @@ def test_two_workers_save_one_system_of_another_seed(ray_session: None, config: 
     assert card.seeds == (7,)
     assert card.metrics["validation_score"]["7"] > 0.8
     assert {artifacts.read_card(f"{config.output}/{view}").seeds for view in VIEWS} == {(7,)}
+
+
+def test_two_workers_take_the_weights_of_a_training_alike(
+    ray_session: None, config: TrainConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = replace(config, workers=2, cpus=1, ensemble=f"{config.output}/ensemble")
+    place = f"{config.output}-again"
+    second = replace(first, output=place, ensemble=f"{place}/ensemble")
+    assert train_several([first, second], ["", config.output]) == ["", ""]
+    assert capfd.readouterr().out.count("weights of simple/joint, which is trained alike") == 1
+    for part in (*VIEWS, "ensemble"):
+        found, expected = (artifacts.load_tensors(f"{uri}/{part}") for uri in (place, config.output))
+        assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_settings_that_do_not_go_with_it_are_refused_before_anything_starts(config: TrainConfig) -> None:

@@ -1,6 +1,6 @@
 """Joint trainings that end with the same weights: what is made of those of the first is what training again gives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from torch.testing import assert_close
 
 from twominds import artifacts
@@ -25,6 +24,8 @@ from twominds.results.about import About, claim_folder
 from twominds.scoring.ensemble import Ensemble
 from twominds.scoring.post_processing import Grids
 from twominds.training.workers import ALONE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 VIEWS = (Modality.FACE, Modality.AUDIO)
 
@@ -73,15 +74,6 @@ def joint_config(folder: Path) -> TrainConfig:
         ensemble=str(folder / "ensemble"),
         models=models,
     )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models are slower on several, where other tests run beside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Lines:

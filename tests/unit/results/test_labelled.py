@@ -2,7 +2,7 @@
 
 import ast
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from twominds.training.losses import FusionLoss
 from twominds.training.objective import Objective
 from twominds.training.selection import SelectionProtocol
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FACE = Modality.FACE
 FUSION = FusionRecipe(
     model=TransformerFusionConfig(hidden_dim=8, num_layers=1, num_heads=2, dropout=0.0, prototypes_per_class=2),
@@ -39,15 +41,6 @@ FUSION = FusionRecipe(
     views=(FACE,),
     seeds=(1, 2),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """A second thread costs such a small model more than it does, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def embeddings(folder: Path, *, test_labels: str) -> str:

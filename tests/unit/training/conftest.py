@@ -1,22 +1,17 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 Together = Callable[[str, int], None]
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These models are so small that a second thread costs more than it does, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_thread(one_thread: None) -> None:
+    """Every test of this folder runs on one thread."""
 
 
 ROOT = Path(__file__).parents[3]

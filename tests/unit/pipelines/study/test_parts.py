@@ -58,7 +58,7 @@ class Jobs:
     trained: list[str] = field(default_factory=list[str])
     embedded: list[str] = field(default_factory=list[str])
     weights_from: dict[tuple[str, int | None], str] = field(default_factory=dict[tuple[str, int | None], str])
-    """Of the joint trainings that end with the weights of another, by recipe and seed: where that other is."""
+    """Where a joint training was told to find its weights, by recipe and seed."""
 
     def preprocess(self, config: PreprocessConfig) -> None:
         recipe, store = find_recipe(config.recipe), BackboneStore(uri=config.models)
